@@ -1,0 +1,1 @@
+"""Tencent COS: its signature, its wire and the client that speaks them."""

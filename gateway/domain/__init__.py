@@ -1,0 +1,1 @@
+"""The rules, without I/O: tasks, parts, checksums, policies and errors."""

@@ -1,0 +1,1 @@
+"""Starlette: the HTTP and websocket doors."""
