@@ -1,0 +1,153 @@
+"""What one caller may do: actions, buckets, key prefix, size and types. And which keys COS accepts at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Final
+
+from gateway.domain.errors import (
+    FileTooLarge,
+    Forbidden,
+    InvalidKey,
+    KeyNotAllowed,
+    TypeNotAllowed,
+    UnknownDestination,
+)
+from gateway.domain.objects import Bucket
+
+MAX_KEY_BYTES: Final = 850
+
+
+class Action(StrEnum):
+    """What a token may allow."""
+
+    CREATE = "create"
+    UPLOAD = "upload"
+    COMPLETE = "complete"
+    CONTROL = "control"
+    READ = "read"
+    LIST = "list"
+    APPEND = "append"
+    HEAD = "head"
+    KEYS = "keys"
+    ALL_TASKS = "all_tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A configured place to upload to: callers name it by ``alias`` or by the bucket's own name."""
+
+    alias: str
+    bucket: Bucket
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A token's restrictions. None, or an empty prefix, restricts nothing.
+
+    ``all_tasks`` is the exception: it must be listed to be had.
+    """
+
+    buckets: frozenset[str] | None = None
+    prefix: str = ""
+    max_size: int | None = None
+    types: tuple[str, ...] | None = None
+    actions: frozenset[str] | None = None
+
+    def allows(self, action: Action) -> bool:
+        """Whether *action* is allowed."""
+        if self.actions is None:
+            return action is not Action.ALL_TASKS
+        return action in self.actions
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: ``owner`` is the token's subject."""
+
+    owner: str
+    policy: Policy
+    expires_at: float
+
+    def require(self, action: Action) -> None:
+        """Raise Forbidden unless the token allows *action*."""
+        if not self.policy.allows(action):
+            raise Forbidden(f"The token does not allow the action {action.value}.")
+
+    def check_key(self, destination: Destination, key: str) -> None:
+        """Refuse a key that COS does not take, or that lies outside the destination's or the token's prefix.
+
+        Raises:
+            InvalidKey: no key for COS.
+            KeyNotAllowed: outside a prefix.
+        """
+        check_key(key)
+        if not (key.startswith(destination.prefix) and key.startswith(self.policy.prefix)):
+            raise KeyNotAllowed("The key lies outside the prefix that the token and the destination allow.")
+
+    def check_size(self, size: int) -> None:
+        """Raise FileTooLarge when *size* bytes are more than the token allows."""
+        limit = self.policy.max_size
+        if limit is not None and size > limit:
+            raise FileTooLarge(f"The file has {size} bytes or more, expected at most {limit}.", expected=limit)
+
+    def check_type(self, content_type: str | None) -> None:
+        """Raise TypeNotAllowed unless the token's list holds the type; ``image/*`` stands for every image."""
+        types = self.policy.types
+        if types is None:
+            return
+        bare = (content_type or "application/octet-stream").partition(";")[0].strip().lower()
+        if not any(fnmatchcase(bare, pattern.lower()) for pattern in types):
+            raise TypeNotAllowed("The content type is not on the token's list.")
+
+
+def check_key(key: str) -> None:
+    """Refuse what COS would not keep under exactly this name (doc 436/14518, and dot segments, which paths lose).
+
+    Raises:
+        InvalidKey: 1-850 bytes of UTF-8 without control characters, dot segments or a leading slash were expected.
+    """
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise InvalidKey("The key is not UTF-8.") from None
+    if not 1 <= length <= MAX_KEY_BYTES:
+        raise InvalidKey(f"The key has {length} bytes, expected 1 to {MAX_KEY_BYTES}.")
+    if key[0] in "/\\":
+        raise InvalidKey("The key begins with a slash.")
+    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or c in "\u2028\u2029" for c in key):
+        raise InvalidKey("The key holds a control character.")
+    if any(segment in (".", "..") for segment in key.split("/")):
+        raise InvalidKey("The key holds a dot segment.")
+
+
+class Destinations:
+    """The only places there are to upload to.
+
+    Args:
+        destinations: at least one; the first is the default.
+    """
+
+    def __init__(self, destinations: tuple[Destination, ...]) -> None:
+        self.all = destinations
+        self._by_name: Mapping[str, Destination] = {
+            name: place for place in reversed(destinations) for name in (place.bucket.name, place.alias)
+        }
+
+    def find(self, policy: Policy, bucket: str | None, region: str | None = None) -> Destination:
+        """The destination that *bucket* (alias, exact name, or None for the first that is allowed) names.
+
+        Raises:
+            UnknownDestination: there is none, *region* is not its own, or the token does not allow it.
+        """
+        allowed = [place for place in self.all if _bucket_allowed(policy, place)]
+        place = self._by_name.get(bucket) if bucket is not None else (allowed[0] if allowed else None)
+        if place is None or place not in allowed or region not in (None, place.bucket.region):
+            raise UnknownDestination("The bucket and region are not among those that the token and the gateway allow.")
+        return place
+
+
+def _bucket_allowed(policy: Policy, place: Destination) -> bool:
+    return policy.buckets is None or place.alias in policy.buckets or place.bucket.name in policy.buckets

@@ -1,0 +1,232 @@
+"""What the use cases need of the world: a store for objects, a store for tasks, a bus that tells of changes.
+
+Each method says what it does, what it may assume and which errors it raises; ``cos.client`` and ``store`` provide them.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.domain.objects import (
+    Appended,
+    Bucket,
+    ETag,
+    ObjectAddress,
+    PartBody,
+    PartsPage,
+    StoredObject,
+    StoredPart,
+    UploadId,
+    UploadsPage,
+)
+from gateway.domain.task import Task, TaskEvent, TaskId, TaskState
+
+
+class ObjectStore(Protocol):
+    """COS. Every call has its own deadline, retries what may be retried and raises ``errors.Storage`` and its kin.
+
+    What a body's ``chunks`` raises comes out unchanged. ``put_object`` and ``upload_part`` return only after COS's CRC-64
+    equalled the body's.
+    """
+
+    async def put_object(self, at: ObjectAddress, body: PartBody, headers: Mapping[str, str]) -> StoredObject:
+        """PUT Object (doc 7749)."""
+
+    async def append_object(
+        self, at: ObjectAddress, position: int, body: PartBody, headers: Mapping[str, str]
+    ) -> Appended:
+        """APPEND Object (doc 7741); never repeated."""
+
+    async def head_object(self, at: ObjectAddress) -> StoredObject:
+        """HEAD Object (doc 7745). Raises ObjectNotFound."""
+
+    async def initiate(self, at: ObjectAddress, headers: Mapping[str, str]) -> UploadId:
+        """Initiate Multipart Upload (doc 7746)."""
+
+    async def upload_part(
+        self, at: ObjectAddress, upload_id: UploadId, number: int, body: PartBody, headers: Mapping[str, str]
+    ) -> StoredPart:
+        """Upload Part (doc 7750). Raises UploadLost."""
+
+    async def list_parts(
+        self, at: ObjectAddress, upload_id: UploadId, *, marker: int = 0, limit: int = 1000
+    ) -> PartsPage:
+        """One page of List Parts (doc 7747), after part number *marker*. Raises UploadLost."""
+
+    async def list_uploads(
+        self,
+        bucket: Bucket,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        key_marker: str = "",
+        upload_id_marker: str = "",
+        limit: int = 1000,
+    ) -> UploadsPage:
+        """One page of List Multipart Uploads (doc 7736)."""
+
+    async def complete(
+        self, at: ObjectAddress, upload_id: UploadId, parts: Sequence[tuple[int, ETag]], headers: Mapping[str, str]
+    ) -> StoredObject:
+        """Complete Multipart Upload (doc 7742), once. Raises UploadLost, PartsMissing; any doubt is StorageUnavailable."""
+
+    async def abort(self, at: ObjectAddress, upload_id: UploadId) -> None:
+        """Abort Multipart Upload (doc 7740). Raises UploadLost when COS does not know the upload."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartClaim:
+    """What the task store says when a body for a part begins.
+
+    ``stored`` is the part as it stands. ``contested`` is True when another body for the same part was under way.
+    """
+
+    task: Task
+    stored: StoredPart | None
+    contested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContentClaim:
+    """What the task store says when a sequential body begins: the task (its ``writer`` is now ours) and the tail."""
+
+    task: Task
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """One page of a listing; ``next_cursor`` is opaque, None at the end."""
+
+    tasks: tuple[Task, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's Idempotency-Key and a digest of what was asked under it."""
+
+    key: str
+    request_digest: str
+
+
+class TaskStore(Protocol):
+    """Redis. Every change is one atomic, repeatable script that raises ``version`` by one and tells the bus.
+
+    All methods raise StateStoreUnavailable when Redis does not answer within 2 s, and TaskNotFound for a task
+    Redis does not know (unless they say otherwise).
+    """
+
+    async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
+        """Store a new task and index it under its owner.
+
+        With *idempotency*: a second create under the same owner and key returns the first task unchanged. Raises
+        IdempotencyConflict when the digests differ.
+        """
+
+    async def load(self, task_id: TaskId) -> Task | None:
+        """The task, or None."""
+
+    async def load_many(self, task_ids: Sequence[TaskId]) -> list[Task | None]:
+        """The tasks in the order asked, in one round trip."""
+
+    async def apply(self, task: Task, event: TaskEvent, *, expected_version: int | None = None) -> Task:
+        """Store ``task.after(event)``, compare-and-set on ``task.version``.
+
+        When another change came first, the task is loaded again and the event judged again (a bounded number of
+        times), unless *expected_version* is given: then VersionMismatch. A task that leaves its upload
+        (``upload_id`` becomes None) or ends canceled loses its parts and tail in the same step. Raises the Conflict
+        that ``Task.after`` raises.
+        """
+
+    async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
+        """Note that the body *attempt* for part *number* begins, and return what is known. Changes no version."""
+
+    async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
+        """Forget the body *attempt*, which stored nothing."""
+
+    async def store_part(
+        self,
+        task: Task,
+        part: StoredPart,
+        *,
+        attempt: str,
+        decided: bool = False,
+    ) -> Task:
+        """Record a part COS acknowledged, in ``parts`` mode; the same attempt again changes nothing.
+
+        The first one fixes the mode. Raises PartInProgress, recording nothing, when another body for this part
+        overlapped with this attempt and *decided* is False: then List Parts decides. Raises UploadLost when the
+        task has another upload now, TaskMode in ``content`` mode, and the Conflict of a state that takes no
+        parts.
+        """
+
+    async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:
+        """Become the newest writer of a sequential body that starts at *offset*.
+
+        Older writers are told to stop. ``content`` mode and, where given, *size* are fixed. Parts stored beyond
+        ``next_offset`` are forgotten. Raises OffsetMismatch with ``next_offset``, TaskMode, InvalidSize when the
+        task has another size, and the Conflict of a state that takes no bytes.
+        """
+
+    async def store_content_part(self, task: Task, part: StoredPart) -> Task:
+        """Record a part of a sequential body for the writer ``task.writer``; the tail it began with is consumed.
+
+        Raises BodySuperseded when there is a newer writer, UploadLost, or the Conflict of a state that takes no
+        parts.
+        """
+
+    async def keep_tail(self, task: Task, tail: bytes) -> Task:
+        """Replace the tail, for the writer ``task.writer``: what follows the last contiguous part. Raises as above."""
+
+    async def parts(self, task_id: TaskId) -> list[StoredPart]:
+        """Every stored part in ascending order; empty for an unknown task."""
+
+    async def forget_parts(self, task: Task, numbers: Sequence[int]) -> Task:
+        """Drop parts that COS turned out not to hold, and count again."""
+
+    async def list_tasks(
+        self,
+        owner: str | None,
+        *,
+        states: frozenset[TaskState] | None = None,
+        batch_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        """Tasks newest first; *owner* None means everybody's. BadQuery for a cursor that is not ours."""
+
+    async def ping(self) -> None:
+        """Raise StateStoreUnavailable unless Redis answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Task *task_id* of *owner* (as the bus names owners) now has at least *version*."""
+
+    task_id: TaskId
+    version: int
+
+
+class ChangeFeed(Protocol):
+    """The changes a watcher waits for, coalesced: each task at most once, the latest version wins."""
+
+    async def next(self, timeout_seconds: float) -> Mapping[TaskId, int] | None:
+        """Changed tasks and versions; None when nothing changed in time. An empty mapping: changes may have been lost."""
+
+
+class ProgressBus(Protocol):
+    """Tells of changes, at most once each: whoever needs certainty reads the task."""
+
+    def watch_owner(self, owner: str) -> AbstractAsyncContextManager[ChangeFeed]:
+        """Changes of every task of *owner*."""
+
+    def watch_control(self) -> AbstractAsyncContextManager[AsyncIterator[TaskId]]:
+        """Tasks whose bodies in flight may have to end: paused, canceled, failed, or taken over by a newer writer."""
+
+
+class Clock(Protocol):
+    """Unix time in seconds."""
+
+    def __call__(self) -> float: ...
