@@ -1,0 +1,16 @@
+#!/bin/sh
+# Renews the locked requirements from pyproject.toml: the newest versions, with hashes, for every Python and platform.
+# Needs uv: python3 -m pip install uv
+set -eu
+cd "$(dirname "$0")/.."
+
+lock() {
+    output=$1
+    shift
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+        --no-annotate --no-emit-index-url --no-emit-find-links \
+        --custom-compile-command "sh deploy/lock.sh" --output-file "$output" "$@" pyproject.toml
+}
+
+lock deploy/requirements.txt
+lock deploy/requirements-dev.txt --extra dev
