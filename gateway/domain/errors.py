@@ -13,6 +13,7 @@ GatewayError
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 
@@ -420,6 +421,7 @@ class StateStoreUnavailable(Storage):
     code, title = "state_store_unavailable", "Redis is unavailable"
 
 
+@cache
 def all_codes() -> dict[str, type[GatewayError]]:
     """Every registered code and the class that stands for it."""
     found: dict[str, type[GatewayError]] = {}

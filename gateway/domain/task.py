@@ -11,6 +11,7 @@ from typing import Any, Final, NewType
 
 from gateway.domain.errors import (
     Conflict,
+    CosAnswer,
     GatewayError,
     IllegalTransition,
     TaskCanceled,
@@ -18,6 +19,7 @@ from gateway.domain.errors import (
     TaskInError,
     TaskPaused,
     TaskSucceeded,
+    all_codes,
 )
 from gateway.domain.objects import ETag, ObjectAddress, UploadId
 
@@ -83,6 +85,11 @@ class TaskError:
         cos = error.cos
         told = None if cos is None else {"status": cos.status, "code": cos.code, "request_id": cos.request_id}
         return cls(error.code, error.title, error.detail, error.retryable, told)
+
+    def as_exception(self) -> GatewayError:
+        """The error again, to be raised for another caller."""
+        cos = None if self.cos is None else CosAnswer(self.cos["status"], self.cos["code"], self.cos["request_id"])
+        return all_codes().get(self.code, GatewayError)(self.detail, cos=cos)
 
 
 # --- events -------------------------------------------------------------------------------------------------------
@@ -228,7 +235,7 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[type[TaskEvent], TaskState]]] = {
 }
 
 FINAL_STATES: Final = frozenset({_S.SUCCESS, _S.CANCELED})
-NEW_UPLOAD_AFTER: Final = frozenset({"upload_lost", "integrity_failed"})
+NEW_UPLOAD_AFTER: Final = frozenset({"upload_lost", "integrity_failed", "digest_mismatch", "object_conflict"})
 """Errors after which what COS holds is worthless: a restart begins a new upload."""
 
 _REFUSALS: Final[Mapping[TaskState, type[Conflict]]] = {
@@ -326,7 +333,7 @@ class Task:
         state = TRANSITIONS[self.state][type(event)]
         return replace(self, state=state, updated_at=now, **self._changes(event))
 
-    def _changes(self, event: TaskEvent) -> dict[str, Any]:
+    def _changes(self, event: TaskEvent) -> dict[str, Any]:  # noqa: C901 -- one arm an event, nothing nested
         match event:
             case UploadOpened(upload_id):
                 return {"upload_id": upload_id, "intent": Intent.NONE}

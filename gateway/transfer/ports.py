@@ -26,8 +26,8 @@ from gateway.domain.task import Task, TaskEvent, TaskId, TaskState
 class ObjectStore(Protocol):
     """COS. Every call has its own deadline, retries what may be retried and raises ``errors.Storage`` and its kin.
 
-    What a body's ``chunks`` raises comes out unchanged. ``put_object`` and ``upload_part`` return only after COS's CRC-64
-    equalled the body's.
+    What a body's ``chunks`` raises comes out unchanged. ``put_object`` and ``upload_part`` return only after COS's
+    CRC-64 equalled the body's.
     """
 
     async def put_object(self, at: ObjectAddress, body: PartBody, headers: Mapping[str, str]) -> StoredObject:
@@ -69,7 +69,7 @@ class ObjectStore(Protocol):
     async def complete(
         self, at: ObjectAddress, upload_id: UploadId, parts: Sequence[tuple[int, ETag]], headers: Mapping[str, str]
     ) -> StoredObject:
-        """Complete Multipart Upload (doc 7742), once. Raises UploadLost, PartsMissing; any doubt is StorageUnavailable."""
+        """Complete Multipart Upload (doc 7742), once. Raises UploadLost, PartsMissing; doubt: StorageUnavailable."""
 
     async def abort(self, at: ObjectAddress, upload_id: UploadId) -> None:
         """Abort Multipart Upload (doc 7740). Raises UploadLost when COS does not know the upload."""
@@ -213,7 +213,7 @@ class ChangeFeed(Protocol):
     """The changes a watcher waits for, coalesced: each task at most once, the latest version wins."""
 
     async def next(self, timeout_seconds: float) -> Mapping[TaskId, int] | None:
-        """Changed tasks and versions; None when nothing changed in time. An empty mapping: changes may have been lost."""
+        """Changed tasks and versions; None: nothing changed in time; an empty mapping: changes may have been lost."""
 
 
 class ProgressBus(Protocol):

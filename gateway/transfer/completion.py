@@ -1,0 +1,248 @@
+"""Completing a task: one Complete at COS, believed only when length and CRC-64 are those of the parts.
+
+Complete Multipart Upload (doc 7742) answers 200 before it merges, may fail in that body, and is not idempotent: a lost
+answer is settled by HEAD and List Parts, never by guessing.
+"""
+
+import asyncio
+import logging
+from typing import Final
+from urllib.parse import quote
+
+from gateway.domain.errors import (
+    GatewayError,
+    IntegrityFailed,
+    ObjectConflict,
+    ObjectNotFound,
+    PartsMissing,
+    Storage,
+    StorageUnavailable,
+    TaskCompleting,
+    TaskNotFound,
+    UploadLost,
+    VersionMismatch,
+)
+from gateway.domain.objects import ETag, PartBody, StoredObject
+from gateway.domain.task import (
+    CompleteRequested,
+    Failed,
+    Intent,
+    PartsLost,
+    Succeeded,
+    Task,
+    TaskError,
+    TaskId,
+    TaskResult,
+    TaskState,
+)
+from gateway.transfer.completion_plan import CompleteWanted, CompletionPlan, as_ranges, plan_completion
+from gateway.transfer.opening import abort_quietly
+from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.ports import ObjectStore, TaskStore
+from gateway.transfer.replay import BufferedBody
+
+log = logging.getLogger(__name__)
+
+COMPLETE_ATTEMPTS: Final = 3
+RACE_ATTEMPTS: Final = 20
+POLL_SECONDS: Final = 0.5
+"""How often a completion that another process runs is looked at."""
+
+
+class Completion:
+    """Ends tasks in ``success`` or ``error``.
+
+    Args:
+        wait_seconds: how long an answer waits for COS's verdict.
+    """
+
+    def __init__(self, tasks: TaskStore, objects: ObjectStore, owned: OwnedTasks, wait_seconds: float) -> None:
+        self._tasks = tasks
+        self._objects = objects
+        self._owned = owned
+        self._wait_seconds = wait_seconds
+        self._running: dict[TaskId, asyncio.Task[Task]] = {}
+
+    async def complete(self, task: Task, wanted: CompleteWanted) -> Task:
+        """The task in ``success``, or still ``completing`` when COS takes longer than ``wait_seconds``.
+
+        Repeated and concurrent calls join the first and give the same answer.
+
+        Raises:
+            PartsMissing: with ``missing`` ranges of part numbers; the task goes on uploading.
+            Conflict: the state does not allow it.
+            IntegrityFailed, UploadLost, ObjectConflict, Storage: COS's verdict; the task is in ``error``.
+        """
+        if task.state is TaskState.SUCCESS:
+            return task
+        if task.state is TaskState.COMPLETING:
+            return await self._join(task)
+        begun, plan = await self._begin(task, wanted)
+        if plan is None:
+            return begun if begun.state is TaskState.SUCCESS else await self._join(begun)
+        return await self._run(begun, plan)
+
+    async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
+        """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
+        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
+        headers = {**task.object_headers, **task.part_headers}
+        if content_md5 is not None:
+            headers["content-md5"] = content_md5
+        return await asyncio.shield(self._owned.start(self._put(task, body, headers), "put object"))
+
+    async def _put(self, task: Task, body: PartBody, headers: dict[str, str]) -> Task:
+        try:
+            stored = await self._objects.put_object(task.at, body, headers)
+        except GatewayError as error:
+            await self._fail(task, error)
+            raise
+        return await self._succeed(task, stored, body.size, body.crc64, verified=True)
+
+    async def _begin(self, task: Task, wanted: CompleteWanted) -> tuple[Task, CompletionPlan | None]:
+        """Move the task to ``completing`` with exactly the parts that were looked at; no plan: someone else did."""
+        for _ in range(RACE_ATTEMPTS):
+            task.require(CompleteRequested)
+            plan = plan_completion(task, await self._tasks.parts(task.id), wanted)
+            event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT, plan.size)
+            try:
+                return await self._tasks.apply(task, event, expected_version=task.version), plan
+            except VersionMismatch:
+                now = await self._tasks.load(task.id)
+                if now is None:
+                    raise TaskNotFound("No such task.") from None
+                if now.state in (TaskState.COMPLETING, TaskState.SUCCESS):
+                    return now, None
+                task = now
+        raise TaskCompleting("Parts keep coming in.", retry_after_seconds=1)
+
+    async def _run(self, task: Task, plan: CompletionPlan) -> Task:
+        work = self._finish(task, plan) if plan.size else self._finish_empty(task)
+        running = self._owned.start(work, "complete")
+        self._running[task.id] = running
+        running.add_done_callback(lambda _: self._running.pop(task.id, None))
+        return await self._await_verdict(task, running)
+
+    async def _await_verdict(self, task: Task, running: "asyncio.Task[Task]") -> Task:
+        done, _ = await asyncio.wait({running}, timeout=self._wait_seconds)
+        return running.result() if done else task
+
+    async def _join(self, task: Task) -> Task:
+        """Wait for a completion that is under way here or in another process."""
+        if (running := self._running.get(task.id)) is not None:
+            return await self._await_verdict(task, running)
+        deadline = asyncio.get_running_loop().time() + self._wait_seconds
+        while task.state is TaskState.COMPLETING and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            task = await self._tasks.load(task.id) or task
+        if task.state is not TaskState.COMPLETING:
+            raise_unless_succeeded(task)
+        return task
+
+    async def _finish(self, task: Task, plan: CompletionPlan) -> Task:
+        assert task.upload_id is not None
+        for attempt in range(1, COMPLETE_ATTEMPTS + 1):
+            try:
+                stored = await self._objects.complete(task.at, task.upload_id, plan.parts, {})
+                if stored.crc64 is None:
+                    stored = await self._objects.head_object(task.at)
+                return await self._judge(task, plan, stored)
+            except PartsMissing as error:
+                await self._lose_parts(task, plan, error)
+            except (UploadLost, Storage) as error:
+                if isinstance(error, IntegrityFailed):
+                    raise
+                settled = await self._settle(task, plan, error, last=attempt == COMPLETE_ATTEMPTS)
+                if settled is not None:
+                    return settled
+        raise AssertionError("the last attempt settles")
+
+    async def _finish_empty(self, task: Task) -> Task:
+        """0 bytes have no parts: the upload is aborted and an empty object put."""
+        if task.upload_id is not None:
+            await abort_quietly(self._objects, task, task.upload_id)
+        return await self._put(task, BufferedBody(()), {**task.object_headers, **task.part_headers})
+
+    async def _judge(self, task: Task, plan: CompletionPlan, stored: StoredObject) -> Task:
+        size_differs = stored.size is not None and stored.size != plan.size
+        crc_differs = plan.crc64 is not None and stored.crc64 != plan.crc64
+        if size_differs or crc_differs:
+            error = IntegrityFailed(
+                f"The object at COS has size {stored.size} and CRC-64 {stored.crc64}, "
+                f"expected {plan.size} and {plan.crc64}."
+            )
+            await self._fail(task, error)
+            raise error
+        return await self._succeed(task, stored, plan.size, plan.crc64, verified=plan.crc64 is not None)
+
+    async def _settle(self, task: Task, plan: CompletionPlan, error: GatewayError, *, last: bool) -> Task | None:
+        """After a failed or lost Complete: success if the object is ours, None to try again, else the error."""
+        try:
+            stored = await self._objects.head_object(task.at)
+            if self._is_ours(plan, stored):
+                return await self._succeed(task, stored, plan.size, plan.crc64, verified=plan.crc64 is not None)
+            exists = True
+        except ObjectNotFound:
+            exists = False
+        except Storage:
+            exists = True
+            error = StorageUnavailable("COS does not tell whether the object was completed.", cos=error.cos)
+        if isinstance(error, UploadLost) and exists:
+            error = ObjectConflict("COS no longer knows the upload, and another object stands at its key.")
+        elif not isinstance(error, UploadLost) and error.retryable and not last:
+            await asyncio.sleep(POLL_SECONDS)
+            return None
+        await self._fail(task, error)
+        raise error
+
+    @staticmethod
+    def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:
+        if stored.size != plan.size:
+            return False
+        if plan.crc64 is not None and stored.crc64 is not None:
+            return stored.crc64 == plan.crc64
+        return stored.etag.endswith(f'-{len(plan.parts)}"')
+
+    async def _lose_parts(self, task: Task, plan: CompletionPlan, error: PartsMissing) -> None:
+        """COS refused the list: forget what it does not hold and ask for those parts again."""
+        assert task.upload_id is not None
+        held: dict[int, ETag] = {}
+        marker: int | None = 0
+        while marker is not None:
+            page = await self._objects.list_parts(task.at, task.upload_id, marker=marker)
+            held.update((part.number, part.etag) for part in page.parts)
+            marker = page.next_marker
+        lost = [number for number, etag in plan.parts if held.get(number) != etag]
+        if not lost:
+            await self._fail(task, error)
+            raise error
+        await self._tasks.forget_parts(task, lost)
+        now = await self._tasks.load(task.id)
+        await self._tasks.apply(now or task, PartsLost())
+        ranges = as_ranges(lost)
+        raise PartsMissing(f"COS does not hold {len(lost)} of the parts.", missing=ranges, cos=error.cos) from error
+
+    async def _succeed(self, task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> Task:
+        result = TaskResult(
+            location=f"https://{task.at.bucket.host}/{quote(task.at.key, safe='/-_.~')}",
+            etag=stored.etag,
+            version_id=stored.version_id,
+            crc64=crc64 if crc64 is not None else stored.crc64,
+            size=size,
+            crc64_verified=verified,
+        )
+        log.info("stored %d bytes", size, extra={"task_id": task.id})
+        return await self._tasks.apply(task, Succeeded(result))
+
+    async def _fail(self, task: Task, error: GatewayError) -> None:
+        log.warning("the task failed: %s", error.code, extra={"task_id": task.id})
+        await self._tasks.apply(task, Failed(TaskError.of(error)))
+
+
+def raise_unless_succeeded(task: Task) -> None:
+    """Raise what a completion that ran elsewhere ended with, unless it succeeded."""
+    if task.state is TaskState.SUCCESS:
+        return
+    if task.error is not None:
+        raise task.error.as_exception()
+    task.require(CompleteRequested)
+    raise PartsMissing("COS did not hold every part; see the task.", next_offset=task.next_offset)

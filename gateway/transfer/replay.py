@@ -1,0 +1,207 @@
+"""Bodies on their way to COS, and the budget that lets the gateway, not the phone, repeat them."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from gateway.domain.checksums import crc64
+from gateway.domain.errors import BodyIncomplete, DigestMismatch, Overloaded, PartTooLarge
+
+STREAM_WINDOW_BYTES: Final = 256 * 1024
+"""What a body without budget may hold between client and COS."""
+
+
+class Lease:
+    """Bytes taken from the budget until ``release``, which may be called again."""
+
+    __slots__ = ("_budget", "size")
+
+    def __init__(self, budget: "ReplayBudget", size: int) -> None:
+        self._budget = budget
+        self.size = size
+
+    def release(self) -> None:
+        """Give the bytes back."""
+        size, self.size = self.size, 0
+        if size:
+            self._budget.give_back(size)
+
+
+class ReplayBudget:
+    """The bytes that all bodies of this process may keep for a repetition, first come, first served.
+
+    Args:
+        limit_bytes: the whole budget.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def try_take(self, size: int) -> Lease | None:
+        """A lease of *size* bytes, or None when the budget (or the queue for it) does not allow it now."""
+        if self._waiting or self.used_bytes + size > self.limit_bytes:
+            return None
+        self.used_bytes += size
+        return Lease(self, size)
+
+    async def take(self, size: int, timeout_seconds: float) -> Lease:
+        """A lease of *size* bytes, waited for.
+
+        Raises:
+            Overloaded: it was not to be had within *timeout_seconds*.
+        """
+        if (lease := self.try_take(size)) is not None:
+            return lease
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.give_back(size)
+            else:
+                self._waiting.remove((size, turn))
+                self._wake()
+            if isinstance(error, TimeoutError):
+                raise Overloaded("No replay memory became free in time.", retry_after_seconds=5) from None
+            raise
+        return Lease(self, size)
+
+    def give_back(self, size: int) -> None:
+        """Return *size* bytes and wake who waits for them."""
+        self.used_bytes -= size
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if turn.cancelled():
+                self._waiting.popleft()
+                continue
+            if self.used_bytes + size > self.limit_bytes:
+                return
+            self._waiting.popleft()
+            self.used_bytes += size
+            turn.set_result(None)
+
+
+class BufferedBody:
+    """A body whose bytes are all here."""
+
+    replayable = True
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._chunks = parts
+        self.size = sum(map(len, parts))
+        self.crc64 = 0
+        for chunk in parts:
+            self.crc64 = crc64(chunk, self.crc64)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, from the first."""
+        for chunk in self._chunks:
+            yield chunk
+
+
+class IncomingBody:
+    """A body whose bytes are still coming: ``feed`` on one side, ``chunks`` on the other.
+
+    With *replayable* every byte is kept, so that COS's failures are the gateway's to repeat. Otherwise at most
+    ``STREAM_WINDOW_BYTES`` wait, and ``feed`` returns once they have somewhere to go.
+
+    Args:
+        size: exact length in bytes.
+        replayable: whether the budget covers ``size`` bytes.
+        expected_crc64: what the client says; a difference is raised before the last chunk goes out.
+    """
+
+    def __init__(self, size: int, *, replayable: bool, expected_crc64: int | None = None) -> None:
+        self.size = size
+        self.replayable = replayable
+        self.crc64 = 0
+        self.received = 0
+        self._expected_crc64 = expected_crc64
+        self._kept: list[bytes] = []
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._failure: BaseException | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take the next bytes from the client.
+
+        Raises:
+            PartTooLarge: more came than ``size``.
+            DigestMismatch: they are complete and not what the client's CRC-64 says.
+        """
+        self.received += len(chunk)
+        if self.received > self.size:
+            raise PartTooLarge(f"More than {self.size} bytes came.", expected=self.size)
+        self.crc64 = crc64(chunk, self.crc64)
+        if self.received == self.size and self._expected_crc64 not in (None, self.crc64):
+            raise DigestMismatch("The CRC-64 of the bytes that came is not the one that was announced.")
+        if self.replayable:
+            self._kept.append(chunk)
+        else:
+            self._unsent.append(chunk)
+            self._unsent_bytes += len(chunk)
+        self._wake_reader()
+        while self._unsent_bytes > STREAM_WINDOW_BYTES and self._failure is None:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    async def pump(self, source: AsyncIterator[bytes]) -> None:
+        """Feed all of *source*.
+
+        Raises:
+            BodyIncomplete: it ended before ``size`` bytes.
+        """
+        async for chunk in source:
+            if chunk:
+                await self.feed(chunk)
+        self.require_whole()
+
+    def require_whole(self) -> None:
+        """Raise BodyIncomplete unless every byte has come."""
+        if self.received != self.size:
+            raise BodyIncomplete(f"The body has {self.received} bytes, expected {self.size}.", expected=self.size)
+
+    def fail(self, error: BaseException) -> None:
+        """End the body: whoever reads ``chunks`` gets *error*."""
+        if self._failure is None:
+            self._failure = error
+        self._wake_reader()
+        self._wake_feeder()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come; from the first each time when ``replayable``."""
+        sent = index = 0
+        while sent < self.size:
+            if self._failure is not None:
+                raise self._failure
+            if self.replayable and index < len(self._kept):
+                chunk = self._kept[index]
+                index += 1
+            elif self._unsent:
+                chunk = self._unsent.popleft()
+                self._unsent_bytes -= len(chunk)
+                self._wake_feeder()
+            else:
+                self._news = asyncio.get_running_loop().create_future()
+                await self._news
+                continue
+            sent += len(chunk)
+            yield chunk
+
+    def _wake_reader(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _wake_feeder(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
