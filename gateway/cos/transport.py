@@ -1,0 +1,172 @@
+"""The way to COS: an httpx transport straight on aiohttp that adds nothing, repeats nothing and checks every length.
+
+Two httpx extensions steer a request: ``target`` is the request line's path and query, byte for byte, and
+``sni_hostname`` is the name that TLS expects where the URL only says where to connect. ``timeout`` holds seconds:
+``connect`` (with the wait for a free connection), ``write`` (no byte taken by the peer) and ``read`` (no answer, or
+no more of it).
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import aiohttp
+import httpx
+from aiohttp import hdrs
+from yarl import URL
+
+from gateway.cos.request_body import RequestBody
+
+_UNWANTED_HEADERS: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
+_KEEPALIVE_SECONDS: Final = 15.0
+_DNS_SECONDS: Final = 30
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """Sends each request once, over kept-alive connections of its own.
+
+    Raises httpx's ``TransportError`` family, and unchanged whatever the request's stream raises; by then the stream is
+    no longer being read. A success that comes before the whole body was sent is a ``RemoteProtocolError``; any other
+    early answer is returned at once, and closing it ends the sending.
+
+    Args:
+        connection_limit: connections open at once; further requests wait for ``connect`` seconds.
+        tls: TLS settings; aiohttp's own (certificates verified) when None.
+    """
+
+    def __init__(self, *, connection_limit: int = 2048, tls: ssl.SSLContext | None = None) -> None:
+        self._connection_limit = connection_limit
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        limits: Mapping[str, float | None] = request.extensions.get("timeout", {})
+        body = _body_of(request, limits.get("write"))
+        deadline = asyncio.timeout(None)
+        try:
+            async with deadline:
+                _start_when_sent(deadline, body, limits)
+                answer = await self._send(request, body, limits)
+        except BaseException as exc:
+            if body is not None:
+                await body.over()
+                if body.failure is not None and isinstance(exc, httpx.TransportError):
+                    raise body.failure  # noqa: B904 -- the cause itself; what was caught is its echo
+            if isinstance(exc, TimeoutError) and deadline.expired():
+                raise httpx.ReadTimeout("no answer in time", request=request) from exc
+            raise
+        stream = _Answer(answer, body)
+        if answer.status < 300 and body is not None and not body.sent:
+            await stream.aclose()
+            raise httpx.RemoteProtocolError(f"status {answer.status} came before the body was sent", request=request)
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=stream)
+
+    async def aclose(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _send(
+        self, request: httpx.Request, body: RequestBody | None, limits: Mapping[str, float | None]
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            self._session = self._open()
+        return await self._session.request(
+            request.method,
+            _url(request),
+            headers=[(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw],
+            data=body,
+            timeout=aiohttp.ClientTimeout(total=None, connect=limits.get("connect"), sock_read=limits.get("read")),
+            server_hostname=request.extensions.get("sni_hostname"),
+            allow_redirects=False,
+        )
+
+    def _open(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=self._connection_limit,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            ttl_dns_cache=_DNS_SECONDS,
+            ssl=self._tls if self._tls is not None else True,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_UNWANTED_HEADERS,
+            auto_decompress=False,
+            trust_env=False,
+            middlewares=(_once,),
+        )
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Map errors before aiohttp sees them: it would send some requests again when a kept-alive connection broke."""
+    with _mapped_errors():
+        return await send(request)
+
+
+@contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """Turn aiohttp's errors into httpx's; their texts could hold a URL, so only their names are kept."""
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as exc:
+        raise httpx.ConnectTimeout(type(exc).__name__) from exc
+    except aiohttp.ServerTimeoutError as exc:
+        raise httpx.ReadTimeout(type(exc).__name__) from exc
+    except aiohttp.ClientConnectorError as exc:
+        raise httpx.ConnectError(type(exc).__name__) from exc
+    except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as exc:
+        raise httpx.RemoteProtocolError(type(exc).__name__) from exc
+    except aiohttp.ClientError as exc:
+        raise httpx.ReadError(type(exc).__name__) from exc
+
+
+def _start_when_sent(deadline: asyncio.Timeout, body: RequestBody | None, limits: Mapping[str, float | None]) -> None:
+    """Give the answer's head ``read`` seconds, counted from the end of the body.
+
+    aiohttp's own read timeout starts anew with every byte, so that alone would never end.
+    """
+    read = limits.get("read")
+    if read is None:
+        return
+    loop = asyncio.get_running_loop()
+    if body is None:
+        deadline.reschedule(loop.time() + (limits.get("connect") or 0.0) + read)
+    else:
+        body.on_sent = lambda: deadline.reschedule(loop.time() + read)
+
+
+def _url(request: httpx.Request) -> URL:
+    target = request.extensions.get("target", request.url.raw_path)
+    origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+    return URL(origin + target.decode("ascii"), encoded=True)
+
+
+def _body_of(request: httpx.Request, stall_seconds: float | None) -> RequestBody | None:
+    length = request.headers.get("content-length")
+    if length is None or (length == "0" and isinstance(request.stream, httpx.ByteStream)):
+        if not isinstance(request.stream, httpx.ByteStream) or any(request.stream):
+            raise httpx.LocalProtocolError("a body needs a Content-Length", request=request)
+        return None
+    assert isinstance(request.stream, httpx.AsyncByteStream)
+    return RequestBody(request.stream, int(length), stall_seconds)
+
+
+class _Answer(httpx.AsyncByteStream):
+    """An answer's body. Closing it also ends a request body that is still being sent, and waits for that."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, body: RequestBody | None) -> None:
+        self._answer = answer
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _mapped_errors():
+            async for chunk in self._answer.content.iter_any():
+                yield chunk
+
+    async def aclose(self) -> None:
+        self._answer.close()
+        if self._body is not None:
+            await self._body.over()

@@ -1,0 +1,402 @@
+"""The transport against a server that misbehaves byte by byte."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from gateway.cos.transport import AiohttpTransport
+from tests.cos.raw_server import RawServer, Script, always, answer, raw_server
+
+LIMITS = {"connect": 2.0, "write": 2.0, "read": 2.0}
+MIB = 1024 * 1024
+
+
+class Chunks(httpx.AsyncByteStream):
+    """A body that tells what became of it."""
+
+    def __init__(self, *chunks: bytes, then: BaseException | None = None, hold: asyncio.Event | None = None) -> None:
+        self.chunks = chunks
+        self.then = then
+        self.hold = hold
+        self.taken = 0
+        self.reads = 0
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.reads += 1
+        try:
+            for chunk in self.chunks:
+                self.taken += 1
+                yield chunk
+            if self.hold is not None:
+                await self.hold.wait()
+            if self.then is not None:
+                raise self.then
+        finally:
+            self.closed = True
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport()
+    yield transport
+    await transport.aclose()
+
+
+def put(
+    server: RawServer,
+    body: httpx.AsyncByteStream | bytes = b"",
+    length: int | None = None,
+    *,
+    method: str = "PUT",
+    target: str = "/k",
+    limits: dict[str, float] = LIMITS,
+) -> httpx.Request:
+    if isinstance(body, bytes):
+        length = len(body) if length is None else length
+        body = httpx.ByteStream(body)
+    headers = [("host", "b-1.cos.r.myqcloud.com"), ("content-length", str(length))]
+    return httpx.Request(
+        method,
+        f"http://127.0.0.1:{server.port}/",
+        headers=headers,
+        stream=body,
+        extensions={"target": target.encode(), "timeout": limits},
+    )
+
+
+async def send(transport: AiohttpTransport, request: httpx.Request) -> tuple[int, bytes]:
+    response = await transport.handle_async_request(request)
+    try:
+        return response.status_code, await response.aread()
+    finally:
+        await response.aclose()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/%27%26%3D%2A%2F", "/x/../y", "//a//", "/a%20b+c?partNumber=1&uploadId=%2F%27", "/?uploads", "/%E4%B8%AD"],
+)
+async def test_the_request_target_leaves_byte_for_byte(transport: AiohttpTransport, target: str) -> None:
+    async with raw_server(always(answer())) as server:
+        await send(transport, put(server, target=target))
+
+        assert server.heads[0].split(b"\r\n")[0] == f"PUT {target} HTTP/1.1".encode()
+
+
+async def test_no_header_is_added_changed_or_left_out(transport: AiohttpTransport) -> None:
+    async with raw_server(always(answer())) as server:
+        request = put(server, b"12345")
+        request.headers["x-cos-meta-Name"] = "a  b"
+        await send(transport, request)
+        await send(transport, put(server, method="POST"))
+
+        assert server.heads[0] == (
+            b"PUT /k HTTP/1.1\r\nhost: b-1.cos.r.myqcloud.com\r\ncontent-length: 5\r\nx-cos-meta-Name: a  b\r\n\r\n"
+        )
+        assert server.heads[1] == b"POST /k HTTP/1.1\r\nhost: b-1.cos.r.myqcloud.com\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("sizes", [[1], [3 * MIB], [65536] * 40, [1, 0, 70_000, 5, 0, 2 * MIB, 0]])
+async def test_bodies_arrive_as_they_are_over_one_connection(transport: AiohttpTransport, sizes: list[int]) -> None:
+    rng = random.Random(7)
+    chunks = [rng.randbytes(size) for size in sizes]
+    async with raw_server(always(answer(200, b"", "ETag: x"))) as server:
+        for _ in range(3):
+            assert await send(transport, put(server, Chunks(*chunks), sum(sizes))) == (200, b"")
+
+        assert server.bodies == [b"".join(chunks)] * 3
+        assert server.connections == 1
+
+
+def refusing(server: RawServer) -> Script:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await server.read_head(reader)
+        writer.write(answer(403, b"<Error/>"))
+        await writer.drain()
+        await reader.read()
+
+    return serve
+
+
+async def test_an_early_refusal_is_seen_at_once_and_the_sending_stops(transport: AiohttpTransport) -> None:
+    never = asyncio.Event()
+    body = Chunks(b"some", hold=never)
+    async with raw_server(refusing) as server, asyncio.timeout(1):
+        assert await send(transport, put(server, body, 1000)) == (403, b"<Error/>")
+
+        assert body.closed
+        await server.closed.wait()
+
+
+async def test_an_early_refusal_is_seen_while_the_peer_takes_no_more_bytes(transport: AiohttpTransport) -> None:
+    body = Chunks(*[bytes(MIB)] * 64)
+    async with raw_server(refusing, receive_buffer=4096) as server, asyncio.timeout(1):
+        assert await send(transport, put(server, body, 64 * MIB)) == (403, b"<Error/>")
+
+        assert body.closed
+        assert body.taken < 64
+
+
+async def test_a_success_before_the_whole_body_is_no_success(transport: AiohttpTransport) -> None:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_head(reader)
+            writer.write(answer(200))
+            await reader.read()
+
+        return serve
+
+    body = Chunks(b"some", hold=asyncio.Event())
+    async with raw_server(script) as server, asyncio.timeout(1):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(transport, put(server, body, 1000))
+
+        assert body.closed
+
+
+async def test_a_peer_that_stops_reading_is_given_up(transport: AiohttpTransport) -> None:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.Event().wait()
+
+        return serve
+
+    body = Chunks(*[bytes(MIB)] * 64)
+    async with raw_server(script, receive_buffer=4096) as server, asyncio.timeout(5):
+        with pytest.raises(httpx.WriteTimeout):
+            await send(transport, put(server, body, 64 * MIB, limits={**LIMITS, "write": 0.2}))
+
+        assert body.closed
+
+
+async def test_a_slow_peer_is_not_given_up_while_it_takes_bytes(transport: AiohttpTransport) -> None:
+    size = 32 * MIB
+
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_head(reader)
+            left = size
+            while left:
+                left -= len(await reader.read(MIB))
+                await asyncio.sleep(0.02)
+            writer.write(answer())
+            await reader.read()
+
+        return serve
+
+    async with raw_server(script, receive_buffer=65536) as server:
+        started = time.monotonic()
+        status, _ = await send(transport, put(server, bytes(size), limits={**LIMITS, "write": 0.3}))
+
+        assert status == 200
+        assert time.monotonic() - started > 0.3
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET", "DELETE", "HEAD"])
+async def test_nothing_is_sent_twice_when_a_kept_connection_breaks(transport: AiohttpTransport, method: str) -> None:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_body(reader)
+            writer.write(answer())
+            await server.read_body(reader)
+
+        return serve
+
+    async with raw_server(script) as server:
+        await send(transport, put(server, method=method))
+        with pytest.raises(httpx.ReadError):
+            await send(transport, put(server, b"again" if method == "PUT" else b"", method=method))
+
+        assert (server.connections, len(server.heads)) == (1, 2)
+
+
+async def test_a_reset_in_the_middle_of_a_body_is_an_error_and_the_body_is_read_once(
+    transport: AiohttpTransport,
+) -> None:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_head(reader)
+            await reader.readexactly(100_000)
+
+        return serve
+
+    body = Chunks(*[bytes(65536)] * 500)
+    async with raw_server(script) as server:
+        with pytest.raises(httpx.ReadError):
+            await send(transport, put(server, body, 500 * 65536))
+
+        assert (body.reads, body.closed, server.connections) == (1, True, 1)
+
+
+async def test_a_body_that_ends_early_is_broken_off(transport: AiohttpTransport) -> None:
+    async with raw_server(always(answer())) as server, asyncio.timeout(1):
+        with pytest.raises(httpx.LocalProtocolError, match="ended at byte 9 of 10"):
+            await send(transport, put(server, Chunks(b"12345", b"6789"), 10))
+
+        await server.closed.wait()
+        assert server.bodies == [b"123456789"]
+
+
+@pytest.mark.parametrize("chunks", [[b"12345", b"67890", b"x"], [b"12345", b"67890x"], [b"12345", b"67890", b"", b"x"]])
+async def test_a_body_that_goes_on_is_broken_off_before_its_last_piece(
+    transport: AiohttpTransport, chunks: list[bytes]
+) -> None:
+    async with raw_server(always(answer())) as server, asyncio.timeout(1):
+        with pytest.raises(httpx.LocalProtocolError, match="goes on after byte 10"):
+            await send(transport, put(server, Chunks(*chunks), 10))
+
+        await server.closed.wait()
+        assert server.bodies == [b"12345"]
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), OSError("mine"), TimeoutError("mine"), httpx.ReadError("mine")])
+async def test_what_a_body_raises_comes_out_unchanged_and_its_last_piece_stays_here(
+    transport: AiohttpTransport, error: Exception
+) -> None:
+    body = Chunks(b"12345", b"67890", then=error)
+    async with raw_server(always(answer())) as server, asyncio.timeout(1):
+        with pytest.raises(type(error)) as raised:
+            await send(transport, put(server, body, 10))
+
+        assert raised.value is error
+        await server.closed.wait()
+        assert server.bodies == [b"12345"]
+        assert await send(transport, put(server, b"after")) == (200, b"")
+        assert server.connections == 2
+
+
+async def test_an_empty_body_may_refuse_too(transport: AiohttpTransport) -> None:
+    async with raw_server(always(answer())) as server:
+        with pytest.raises(KeyError):
+            await send(transport, put(server, Chunks(then=KeyError()), 0))
+        assert await send(transport, put(server, Chunks(), 0)) == (200, b"")
+
+        assert [head for head in server.heads if b"PUT" in head] == server.heads[-1:]
+
+
+def dripping(data: bytes) -> Callable[[RawServer], Script]:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_body(reader)
+            while True:
+                writer.write(data)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+        return serve
+
+    return script
+
+
+@pytest.mark.parametrize("data", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"X"])
+@pytest.mark.parametrize("body", [b"", b"body"])
+async def test_an_answer_that_never_begins_has_a_deadline(
+    transport: AiohttpTransport, data: bytes, body: bytes
+) -> None:
+    async with raw_server(dripping(data)) as server, asyncio.timeout(2):
+        with pytest.raises((httpx.ReadTimeout, httpx.RemoteProtocolError)):
+            await send(transport, put(server, body, limits={"connect": 0.1, "write": 1, "read": 0.2}))
+
+
+async def test_an_answer_that_stops_has_a_deadline(transport: AiohttpTransport) -> None:
+    async with raw_server(always(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")) as server:
+        with pytest.raises(httpx.ReadTimeout):
+            await send(transport, put(server, limits={**LIMITS, "read": 0.2}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_an_answer_that_is_no_http_is_refused(transport: AiohttpTransport, data: bytes) -> None:
+    async with raw_server(always(data)) as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(transport, put(server))
+
+
+async def test_a_truncated_answer_is_refused(transport: AiohttpTransport) -> None:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_body(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        return serve
+
+    async with raw_server(script) as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(transport, put(server))
+
+
+async def test_redirects_cookies_and_encodings_are_left_alone(transport: AiohttpTransport) -> None:
+    said = answer(302, b"not gzip", "Location: /other", "Set-Cookie: a=b", "Content-Encoding: gzip")
+    async with raw_server(always(said)) as server:
+        for _ in range(2):
+            response = await transport.handle_async_request(put(server))
+            raw = b"".join([chunk async for chunk in response.aiter_raw()])
+            await response.aclose()
+
+            assert (response.status_code, raw) == (302, b"not gzip")
+        assert len(server.heads) == 2
+        assert all(b"ookie" not in head for head in server.heads)
+
+
+async def test_waiting_for_a_free_connection_has_a_deadline() -> None:
+    transport = AiohttpTransport(connection_limit=1)
+    async with raw_server(dripping(b"")) as server:
+        first = asyncio.create_task(send(transport, put(server)))
+        await server.arrived.wait()
+        with pytest.raises(httpx.ConnectTimeout):
+            await send(transport, put(server, limits={**LIMITS, "connect": 0.1}))
+        first.cancel()
+        await asyncio.wait([first])
+    await transport.aclose()
+
+
+async def test_a_refused_connection_is_a_connect_error(transport: AiohttpTransport) -> None:
+    async with raw_server(always(answer())) as server:
+        pass
+    with pytest.raises(httpx.ConnectError):
+        await send(transport, put(server))
+
+
+async def test_a_body_without_a_length_is_refused_before_anything_is_sent(transport: AiohttpTransport) -> None:
+    async with raw_server(always(answer())) as server:
+        request = put(server, Chunks(b"x"), 1)
+        del request.headers["content-length"]
+        with pytest.raises(httpx.LocalProtocolError):
+            await send(transport, request)
+
+        assert server.connections == 0
+
+
+async def test_after_forty_rounds_of_cancellation_every_body_is_closed_and_the_pool_works() -> None:
+    transport = AiohttpTransport(connection_limit=8)
+    rng = random.Random(40)
+    async with raw_server(always(answer(200, b"x" * 100))) as server:
+        for _ in range(40):
+            bodies = [Chunks(*[bytes(65536)] * 16) for _ in range(16)]
+            tasks = [asyncio.create_task(send(transport, put(server, body, MIB))) for body in bodies]
+            await asyncio.sleep(rng.random() * 0.01)
+            for task in rng.sample(tasks, 12):
+                task.cancel()
+            await asyncio.wait(tasks)
+
+            assert all(body.closed for body in bodies if body.reads)
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*(send(transport, put(server, bytes(1000))) for _ in range(16)))
+
+    assert results == [(200, b"x" * 100)] * 16
+    await transport.aclose()
