@@ -1,0 +1,248 @@
+"""What operators see: one JSON object a log line, and the metrics. No secret is in either.
+
+Every metric there is stands in ``METRICS``; one that does not cannot be counted.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TextIO
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+TASK_ID: Final[ContextVar[str | None]] = ContextVar("task_id", default=None)
+COS_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("cos_request_id", default=None)
+EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_CONTEXT: Final = (("request_id", REQUEST_ID), ("task_id", TASK_ID), ("cos_request_id", COS_REQUEST_ID))
+_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_QUIET: Final = {"httpx": logging.WARNING, "python_multipart": logging.CRITICAL, "uvicorn.access": logging.CRITICAL}
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr).encode
+
+_LEAST_SECRET: Final = 8  # shorter ones would star out half of every line
+
+_HINTS: Final = ("bearer", "eyj", "q-signature", "security-token", "upload-ticket", "authorization", "#token=")
+_SECRETS: Final = re.compile(
+    r"""(?ix)
+    (?P<name>
+        \b bearer [\s.]+
+      | \#token=
+      | \b (?:q-signature|x-cos-security-token|upload-ticket|authorization) \\?["']? \s* [:=,] \s* (?:b(?=["']))? \\?["']?
+    )
+    (?: bearer \s+ )? [^\s"'\\&,;}]+
+    | \b eyJ[\w-]+ \. [\w-]+ \. [\w-]+
+    """
+)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, the ids of the moment and whatever ``extra`` holds.
+
+    Args:
+        secrets: exact texts, of eight characters or more, that no line may hold, beside everything that looks like a
+            token or a signature.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        known = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
+        self._known = tuple(dict.fromkeys([*known, *(_encode(secret)[1:-1] for secret in known)]))
+        self._second = (0, "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": self._time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name, variable in _CONTEXT:
+            value = variable.get()
+            if value is not None:
+                fields[name] = value
+        for name, value in record.__dict__.items():
+            if name not in _RECORD_FIELDS:
+                fields[name] = value
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return redacted(_encode(fields), self._known)
+
+    def _time(self, record: logging.LogRecord) -> str:
+        second = int(record.created)
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{self._second[1]}.{int((record.created - second) * 1000):03d}Z"
+
+
+def redacted(text: str, known: Iterable[str] = ()) -> str:
+    """*text* with stars for tokens, signatures, tickets and the *known* secrets. JSON stays JSON."""
+    for secret in known:
+        if secret in text:
+            text = text.replace(secret, "***")
+    lower = text.lower()
+    if any(hint in lower for hint in _HINTS):
+        return _SECRETS.sub(lambda found: f"{found['name'] or ''}***", text)
+    return text
+
+
+def configure_logging(level: str, *, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+    """Send every logger of this process to *stream* (stderr) as JSON lines, from *level* (``info``, …) up."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nothing prints them
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(secrets))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(least)
+
+
+Kind = Literal["counter", "gauge", "histogram"]
+_FAST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
+_SLOW_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: what kind, what it means, its labels in order, and a histogram's upper bounds."""
+
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    "gateway_http_requests_total": Metric(
+        "counter", "HTTP requests answered, by route template.", ("route", "method", "status")
+    ),
+    "gateway_http_request_seconds": Metric(
+        "histogram", "Time from a request's head to its answer's end.", ("route", "method"), _SLOW_SECONDS
+    ),
+    "gateway_body_bytes_total": Metric("counter", "Bytes of files received from front ends."),
+    "gateway_cos_bytes_total": Metric("counter", "Bytes of files sent to COS, those sent again included."),
+    "gateway_task_transitions_total": Metric("counter", "Moves of tasks, by event and new state.", ("event", "state")),
+    "gateway_parts_stored_total": Metric("counter", "Parts and whole objects that COS acknowledged."),
+    "gateway_part_seconds": Metric("histogram", "Time to store one part or object in COS.", (), _SLOW_SECONDS),
+    "gateway_cos_calls_total": Metric(
+        "counter", "Calls to COS; status 0 means that no answer came.", ("operation", "status")
+    ),
+    "gateway_cos_retries_total": Metric("counter", "Calls to COS that were sent again.", ("operation",)),
+    "gateway_redis_call_seconds": Metric("histogram", "Time of one call to Redis.", ("call",), _FAST_SECONDS),
+    "gateway_replay_budget_bytes": Metric("gauge", "Memory in use to send parts again."),
+    "gateway_bodies_in_flight": Metric("gauge", "Bodies being received."),
+    "gateway_websockets_open": Metric("gauge", "Progress websockets open."),
+    "gateway_loop_lag_seconds": Metric("histogram", "How late the event loop wakes a sleeper.", (), _FAST_SECONDS),
+}
+
+
+class UnregisteredMetric(LookupError):
+    """The metric is not in the table, or is of another kind, or has other labels: a mistake in our code."""
+
+
+class Metrics:
+    """Counts what ``METRICS`` names. Labels are given by position, in the table's order.
+
+    Args:
+        folder: with several workers, where each keeps its numbers so that one scrape tells the whole; see
+            :func:`metrics_folder`.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._registry = CollectorRegistry()
+        self._children: dict[tuple[str, ...], Any] = {}
+        if folder is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # the library takes it from nowhere else
+            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._instruments = {name: self._instrument(name, metric) for name, metric in METRICS.items()}
+
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
+        """Add *by* to a counter."""
+        self._child("counter", name, labels).inc(by)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Enter *value* into a histogram."""
+        self._child("histogram", name, labels).observe(value)
+
+    def add(self, name: str, amount: float, *labels: str) -> None:
+        """Raise a gauge by *amount*, or lower it by a negative one."""
+        self._child("gauge", name, labels).inc(amount)
+
+    def exposition(self) -> bytes:
+        """Every metric, of all workers, in Prometheus's text format (``EXPOSITION_TYPE``)."""
+        if self._folder is None:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _child(self, kind: Kind, name: str, labels: tuple[str, ...]) -> Any:
+        child = self._children.get((name, *labels))
+        return child if child is not None and METRICS[name].kind == kind else self._new_child(kind, name, labels)
+
+    def _new_child(self, kind: Kind, name: str, labels: tuple[str, ...]) -> Any:
+        metric = METRICS.get(name)
+        if metric is None or metric.kind != kind or len(metric.labels) != len(labels):
+            raise UnregisteredMetric(f"no {kind} {name} with {len(labels)} labels is registered")
+        child = self._instruments[name].labels(*labels) if labels else self._instruments[name]
+        self._children[(name, *labels)] = child
+        return child
+
+    def _instrument(self, name: str, metric: Metric) -> Any:
+        match metric.kind:
+            case "counter":
+                return Counter(name, metric.help, metric.labels, registry=self._registry)
+            case "gauge":
+                return Gauge(name, metric.help, metric.labels, registry=self._registry, multiprocess_mode="livesum")
+            case "histogram":
+                return Histogram(name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
+
+
+@contextmanager
+def metrics_folder(configured: Path | None) -> Iterator[Path]:
+    """An empty folder for the metrics of several workers while the block lasts: *configured*, or one in memory."""
+    memory = Path("/dev/shm")  # noqa: S108 -- the tmpfs that Linux has
+    path = configured or Path(tempfile.mkdtemp(prefix="gateway-metrics-", dir=memory if memory.is_dir() else None))
+    path.mkdir(parents=True, exist_ok=True)
+    for left in path.glob("*.db"):
+        left.unlink()
+    try:
+        yield path
+    finally:
+        if configured is None:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def forget_worker(folder: Path, pid: int) -> None:
+    """Take the gauges of a worker that has ended out of the sum; its counters stay."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+
+
+async def watch_loop_lag(metrics: Metrics, every_seconds: float = 0.25) -> None:
+    """Measure, until cancelled, how late this event loop is."""
+    while True:
+        due = time.perf_counter() + every_seconds
+        await asyncio.sleep(every_seconds)
+        metrics.observe("gateway_loop_lag_seconds", max(0.0, time.perf_counter() - due))
