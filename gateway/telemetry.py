@@ -47,7 +47,8 @@ _SECRETS: Final = re.compile(
     (?P<name>
         \b bearer [\s.]+
       | \#token=
-      | \b (?:q-signature|x-cos-security-token|upload-ticket|authorization) \\?["']? \s* [:=,] \s* (?:b(?=["']))? \\?["']?
+      | \b (?:q-signature|x-cos-security-token|upload-ticket|authorization)
+        \\?["']? \s* [:=,] \s* (?:b(?=["']))? \\?["']?
     )
     (?: bearer \s+ )? [^\s"'\\&,;}]+
     | \b eyJ[\w-]+ \. [\w-]+ \. [\w-]+
