@@ -102,7 +102,12 @@ class Completion:
         """Move the task to ``completing`` with exactly the parts that were looked at; no plan: someone else did."""
         for _ in range(RACE_ATTEMPTS):
             task.require(CompleteRequested)
-            plan = plan_completion(task, await self._tasks.parts(task.id), wanted)
+            stored = await self._tasks.parts(task.id)
+            try:
+                plan = plan_completion(task, stored, wanted)
+            except IntegrityFailed as error:
+                await self._fail(task, error)
+                raise
             event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT, plan.size)
             try:
                 return await self._tasks.apply(task, event, expected_version=task.version), plan

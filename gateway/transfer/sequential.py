@@ -220,7 +220,8 @@ class _Flow:
     async def _send_cut(self) -> None:
         """Send the buffered part as soon as the window has room."""
         cutter, lease = self._cutter, self._lease
-        assert cutter is not None and lease is not None
+        assert cutter is not None
+        assert lease is not None
         while len(self._in_flight) >= self._task.async_limit:
             await self._wait_for_a_part()
         self._raise_failure()
@@ -283,26 +284,25 @@ class _Flow:
     # --- the end
 
     async def _finish(self) -> Task:
-        size = self._span.offset + self._received
-        if self._fits_one_put():
-            return await self._put_whole()
-        if self._cutter is not None and self._cutter.size:
-            await self._send_cut()
-        while self._in_flight:
-            await self._wait_for_a_part()
-        self._raise_failure()
-        self._release()
+        try:
+            if self._fits_one_put():
+                return await self._put_whole()
+            if self._cutter is not None and self._cutter.size:
+                await self._send_cut()
+            while self._in_flight:
+                await self._wait_for_a_part()
+            self._raise_failure()
+        finally:
+            self._release()
         await self._check_md5()
-        return await self._completion.complete(self._task, CompleteWanted(size=size, crc64=self._digests.crc64))
+        wanted = CompleteWanted(size=self._span.offset + self._received, crc64=self._digests.crc64)
+        return await self._completion.complete(self._task, wanted)
 
     async def _put_whole(self) -> Task:
         body = BufferedBody(self._cutter.chunks if self._cutter is not None else ())
-        try:
-            if self._digests.crc64 not in (None, body.crc64):
-                await self._fail(DigestMismatch("The CRC-64 of the bytes that came is not the one that was announced."))
-            return await self._completion.put_whole(self._task, body, self._digests.md5_base64)
-        finally:
-            self._release()
+        if self._digests.crc64 not in (None, body.crc64):
+            await self._fail(DigestMismatch("The CRC-64 of the bytes that came is not the one that was announced."))
+        return await self._completion.put_whole(self._task, body, self._digests.md5_base64)
 
     async def _check_md5(self) -> None:
         if self._md5 is None:

@@ -1,0 +1,108 @@
+"""A caller's object options (storage class, ACL, metadata, …) as the headers COS takes.
+
+Source: PUT Object, COS documentation 436/7749; the options are the seed SDK's, in snake_case.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.domain.errors import InvalidField, InvalidMetadata
+
+MAX_META_BYTES: Final = 2048
+MIN_TRAFFIC_LIMIT: Final = 819_200
+MAX_TRAFFIC_LIMIT: Final = 838_860_800
+"""Bits per second, both."""
+
+_HEADER_OF_OPTION: Final[Mapping[str, str]] = {
+    "content_type": "content-type",
+    "cache_control": "cache-control",
+    "content_disposition": "content-disposition",
+    "content_encoding": "content-encoding",
+    "content_language": "content-language",
+    "expires": "expires",
+    "storage_class": "x-cos-storage-class",
+    "acl": "x-cos-acl",
+    "grant_read": "x-cos-grant-read",
+    "grant_read_acp": "x-cos-grant-read-acp",
+    "grant_write_acp": "x-cos-grant-write-acp",
+    "grant_full_control": "x-cos-grant-full-control",
+}
+OPTION_NAMES: Final = frozenset(_HEADER_OF_OPTION)
+_STORAGE_CLASSES: Final = re.compile(
+    r"(MAZ_)?(STANDARD|STANDARD_IA|INTELLIGENT_TIERING)|ARCHIVE|DEEP_ARCHIVE|COLD|ACCELERATION"
+)
+_ACLS: Final = frozenset(
+    {
+        "default",
+        "private",
+        "public-read",
+        "public-read-write",
+        "authenticated-read",
+        "bucket-owner-read",
+        "bucket-owner-full-control",
+    }
+)
+_PASSED_ON: Final = re.compile(
+    r"x-cos-(server-side-encryption(-cos-kms-key-id|-context)?|tagging|mime-limit|callback(-var)?|return-body)"
+    r"|pic-operations"
+)
+"""What ``headers{}`` may hold: object headers of COS that have no option of their own."""
+_META_NAME: Final = re.compile(r"[a-z0-9-]{1,128}")
+
+
+def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """COS's headers, lower-case names, for *options* by option name, *meta* by suffix and *extra* by header name.
+
+    Raises:
+        InvalidField: a value COS would refuse, or a header that may not be passed on.
+        InvalidMetadata: names outside ``[a-z0-9-]``, control characters, or more than 2 KiB in all.
+    """
+    headers = {_HEADER_OF_OPTION[name]: _clean(name, value) for name, value in options.items() if value}
+    if "x-cos-storage-class" in headers and not _STORAGE_CLASSES.fullmatch(headers["x-cos-storage-class"]):
+        raise InvalidField("storage_class is not one of COS's storage classes.")
+    if "x-cos-acl" in headers and headers["x-cos-acl"] not in _ACLS:
+        raise InvalidField("acl is not one of COS's canned ACLs.")
+    for name, value in extra.items():
+        lowered = name.lower()
+        if not _PASSED_ON.fullmatch(lowered):
+            raise InvalidField("headers holds a header that has an option of its own or is not passed on.")
+        headers[lowered] = _clean("headers", value)
+    return headers | _meta_headers(meta)
+
+
+def part_headers(traffic_limit: int | None) -> dict[str, str]:
+    """The headers of every body: *traffic_limit* in bit/s.
+
+    Raises:
+        InvalidField: outside COS's limits.
+    """
+    if traffic_limit is None:
+        return {}
+    if not MIN_TRAFFIC_LIMIT <= traffic_limit <= MAX_TRAFFIC_LIMIT:
+        raise InvalidField(
+            f"traffic_limit is {traffic_limit} bit/s, expected {MIN_TRAFFIC_LIMIT} to {MAX_TRAFFIC_LIMIT}."
+        )
+    return {"x-cos-traffic-limit": str(traffic_limit)}
+
+
+def _clean(option: str, value: str) -> str:
+    """Header values are visible Latin-1 text: nothing that could end the header, nothing httptools would refuse."""
+    if len(value) > 1024 or any(not (" " <= c <= "~") for c in value):
+        raise InvalidField(f"{option} is not printable ASCII of at most 1024 characters.")
+    return value.strip()
+
+
+def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
+    headers = {}
+    for name, value in meta.items():
+        lowered = name.lower()
+        if not _META_NAME.fullmatch(lowered):
+            raise InvalidMetadata("A metadata name is outside a-z, 0-9 and the hyphen.")
+        if any(not (" " <= c <= "~") for c in value):
+            raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
+        headers[f"x-cos-meta-{lowered}"] = value
+    total = sum(len(name) + len(value) for name, value in headers.items())
+    if total > MAX_META_BYTES:
+        raise InvalidMetadata(f"The metadata has {total} bytes, expected at most {MAX_META_BYTES}.")
+    return headers

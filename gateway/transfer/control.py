@@ -1,0 +1,245 @@
+"""What a caller may ask of tasks: create, look, list, complete, pause, restart, cancel."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.domain.errors import GatewayError, ObjectExists, ObjectNotFound, UploadLost, VersionMismatch
+from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
+from gateway.domain.parts import MIB, plan_part_size
+from gateway.domain.policy import Action, Caller, Destinations
+from gateway.domain.task import (
+    AbortFinished,
+    BodyMode,
+    CancelRequested,
+    Intent,
+    PauseRequested,
+    RestartRequested,
+    Task,
+    TaskEvent,
+    TaskId,
+    TaskState,
+)
+from gateway.transfer.access import require_visible
+from gateway.transfer.completion import Completion
+from gateway.transfer.completion_plan import CompleteWanted
+from gateway.transfer.opening import abort_quietly, open_upload
+from gateway.transfer.ports import Clock, Idempotency, TaskPage
+from gateway.transfer.relay import Engine
+from gateway.transfer.sequential import SequentialRelay
+
+log = logging.getLogger(__name__)
+
+MAX_SLICE_BYTES: Final = 64 * MIB
+"""A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
+ABORT_ROUNDS: Final = 5
+ABORT_WAIT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a caller says of a file to come. Sizes in bytes, None where unknown or left to the gateway."""
+
+    key: str
+    bucket: str | None = None
+    region: str | None = None
+    size: int | None = None
+    part_size: int | None = None
+    slice_size: int = MIB
+    async_limit: int = 3
+    content_type: str | None = None
+    client_ref: str | None = None
+    forbid_overwrite: bool = False
+    object_headers: Mapping[str, str] = field(default_factory=dict)
+    part_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Control:
+    """The use cases that move no bytes.
+
+    Args:
+        task_ttl_seconds: how long a task lives after its last change.
+        max_file_bytes: the largest file there may be.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        completion: Completion,
+        sequential: SequentialRelay,
+        destinations: Destinations,
+        *,
+        task_ttl_seconds: int,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._completion = completion
+        self._sequential = sequential
+        self._destinations = destinations
+        self._task_ttl_seconds = task_ttl_seconds
+        self._clock = clock
+
+    async def create(self, caller: Caller, new: NewTask, idempotency: Idempotency | None = None) -> Task:
+        """A new task; with an upload already open at COS when its size is unknown or above ``slice_size``.
+
+        The same Idempotency-Key gives the same task and opens at most one upload.
+        """
+        caller.require(Action.CREATE)
+        task = self._draft(caller, new)
+        if new.forbid_overwrite:
+            await self._require_free(task.at)
+        task = await self._engine.tasks.create(task, idempotency)
+        if task.state is TaskState.WAITING and needs_upload(task):
+            task = await open_upload(self._engine.tasks, self._engine.objects, task)
+        return task
+
+    async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
+        """A new task whose bytes follow at once, whole: COS hears of it when the bytes have shown how many they are."""
+        caller.require(Action.CREATE)
+        caller.require(Action.UPLOAD)
+        draft = self._draft(caller, new, with_body=True)
+        if new.forbid_overwrite:
+            await self._require_free(draft.at)
+        return await self._engine.tasks.create(draft)
+
+    def _draft(self, caller: Caller, new: NewTask, *, with_body: bool = False) -> Task:
+        place = self._destinations.find(caller.policy, new.bucket, new.region)
+        caller.check_key(place, new.key)
+        caller.check_type(new.content_type)
+        if new.size is not None:
+            caller.check_size(new.size)
+        slice_size = min(new.slice_size, MAX_SLICE_BYTES)
+        now = self._clock()
+        headers = dict(new.object_headers)
+        if new.forbid_overwrite:
+            headers["x-cos-forbid-overwrite"] = "true"
+        opens_upload = not with_body and (new.size is None or new.size > slice_size)
+        return Task(
+            id=TaskId(secrets.token_urlsafe(16)),
+            owner=caller.owner,
+            at=ObjectAddress(place.bucket, new.key),
+            size=new.size,
+            part_size=plan_part_size(new.size, new.part_size),
+            slice_size=slice_size,
+            async_limit=new.async_limit,
+            state=TaskState.UPLOADING if with_body else TaskState.WAITING,
+            mode=BodyMode.CONTENT if with_body else BodyMode.UNDECIDED,
+            writer=1 if with_body else 0,
+            intent=Intent.INITIATE if opens_upload else Intent.NONE,
+            client_ref=new.client_ref,
+            object_headers=headers,
+            part_headers=dict(new.part_headers),
+            created_at=now,
+            updated_at=now,
+            expires_at=now + self._task_ttl_seconds,
+        )
+
+    async def _require_free(self, at: ObjectAddress) -> None:
+        try:
+            await self._engine.objects.head_object(at)
+        except ObjectNotFound:
+            return
+        raise ObjectExists("An object stands at this key, and overwriting it was forbidden.")
+
+    async def get(self, caller: Caller, task_id: TaskId, action: Action = Action.READ) -> Task:
+        """One task. Raises TaskNotFound."""
+        return require_visible(caller, await self._engine.tasks.load(task_id), action)
+
+    async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:
+        """Its stored parts in ascending order."""
+        await self.get(caller, task_id)
+        return await self._engine.tasks.parts(task_id)
+
+    async def list(
+        self,
+        caller: Caller,
+        *,
+        states: frozenset[TaskState] | None,
+        batch_id: str | None,
+        limit: int,
+        cursor: str | None,
+    ) -> TaskPage:
+        """The caller's tasks, newest first; everybody's inside the policy with ``all_tasks``."""
+        caller.require(Action.LIST)
+        everybody = caller.policy.allows(Action.ALL_TASKS)
+        page = await self._engine.tasks.list_tasks(
+            None if everybody else caller.owner, states=states, batch_id=batch_id, limit=limit, cursor=cursor
+        )
+        if not everybody:
+            return page
+        visible = tuple(task for task in page.tasks if _in_policy(caller, task))
+        return TaskPage(visible, page.next_cursor)
+
+    async def complete(self, caller: Caller, task_id: TaskId, wanted: CompleteWanted) -> Task:
+        """See ``Completion.complete``; a tail becomes the last part first."""
+        task = await self.get(caller, task_id, Action.COMPLETE)
+        if not task.is_final and task.state is not TaskState.COMPLETING:
+            task = await self._sequential.flush_tail(task)
+        return await self._completion.complete(task, wanted)
+
+    async def pause(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:
+        """No more bytes until a restart; bodies in flight end within a second."""
+        return await self._move(caller, task_id, PauseRequested(), expected_version)
+
+    async def restart(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:
+        """Back to ``waiting`` with everything stored, or with a new upload where the old one is worthless."""
+        before = await self.get(caller, task_id, Action.CONTROL)
+        task = await self._apply(before, RestartRequested(), expected_version)
+        if before.upload_id is not None and task.upload_id is None:
+            await abort_quietly(self._engine.objects, task, before.upload_id)
+        if task.upload_id is None and needs_upload(task):
+            task = await open_upload(self._engine.tasks, self._engine.objects, task)
+        return task
+
+    async def cancel(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:
+        """End the task and leave nothing of it at COS."""
+        task = await self._move(caller, task_id, CancelRequested(), expected_version)
+        if task.intent is Intent.ABORT:
+            aborting = self._engine.owned.start(self._abort(task), "abort")
+            await asyncio.wait({aborting}, timeout=ABORT_WAIT_SECONDS)
+            task = await self._engine.tasks.load(task.id) or task
+        return task
+
+    async def _abort(self, task: Task) -> None:
+        """Abort until COS does not know the upload any more: a part in flight can bring it back."""
+        if task.upload_id is not None and not await self._abort_upload(task, task.upload_id):
+            return
+        await self._engine.tasks.apply(task, AbortFinished())
+
+    async def _abort_upload(self, task: Task, upload_id: UploadId) -> bool:
+        try:
+            for _ in range(ABORT_ROUNDS):
+                await self._engine.objects.abort(task.at, upload_id)
+                await self._engine.objects.list_parts(task.at, upload_id, limit=1)
+        except UploadLost:
+            return True
+        except GatewayError as error:
+            log.warning("the upload could not be aborted: %s", error.code, extra={"task_id": task.id})
+        return False
+
+    async def _move(self, caller: Caller, task_id: TaskId, event: TaskEvent, expected_version: int | None) -> Task:
+        task = await self.get(caller, task_id, Action.CONTROL)
+        return await self._apply(task, event, expected_version)
+
+    async def _apply(self, task: Task, event: TaskEvent, expected_version: int | None) -> Task:
+        if expected_version is not None and expected_version != task.version:
+            raise VersionMismatch(
+                f"The task has version {task.version}, expected {expected_version}.", version=task.version
+            )
+        return await self._engine.tasks.apply(task, event, expected_version=expected_version)
+
+
+def needs_upload(task: Task) -> bool:
+    """Whether a task's file goes in parts from the start: its size is unknown or above ``slice_size``."""
+    return task.size is None or task.size > task.slice_size
+
+
+def _in_policy(caller: Caller, task: Task) -> bool:
+    try:
+        require_visible(caller, task, Action.LIST)
+    except GatewayError:
+        return False
+    return True
