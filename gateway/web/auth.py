@@ -1,0 +1,210 @@
+"""Who asks: a bearer token becomes a Caller, or one of three 401s. Every reason a token is wrong reads the same."""
+
+import base64
+import binascii
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+
+from gateway.domain.errors import TokenExpired, TokenInvalid, Unauthenticated
+from gateway.domain.policy import Caller, Policy
+from gateway.transfer.ports import Clock
+from gateway.web.token_keys import JwksFile, Monotonic, SharedSecret, TokenKeys
+
+MAX_TOKEN_BYTES: Final = 8192
+MAX_OWNER_LENGTH: Final = 256
+LEEWAY_SECONDS: Final = 30
+SUBPROTOCOL: Final = "gateway.v1"
+BEARER_PREFIX: Final = "bearer."
+
+_MAX_HEADER_BYTES: Final = 1024
+_MAX_NESTING: Final = 64
+_MAX_LIST: Final = 256
+_MAX_INTEGER: Final = 2**53
+_CACHE_SIZE: Final = 4096
+_TYPES: Final = frozenset({"jwt", "at+jwt"})
+_REFUSED_HEADERS: Final = frozenset({"jku", "x5u", "jwk", "x5c", "crit"})
+_OPTIONS: Final[Any] = {
+    "require": ["sub", "exp", "aud"],
+    "verify_exp": False,  # judged here, by our clock
+    "verify_nbf": False,
+    "verify_iat": False,
+    "enforce_minimum_key_length": True,
+}
+
+
+class Authenticator:
+    """Verifies bearer tokens and remembers those that were good, until they expire.
+
+    Args:
+        keys: what verifies the signatures.
+        audience: the ``aud`` that a token must carry.
+        issuer: the ``iss`` that it must carry, or None.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, keys: TokenKeys, audience: str, issuer: str | None = None, clock: Clock = time.time) -> None:
+        self._keys = keys
+        self._audience = audience
+        self._issuer = issuer
+        self._clock = clock
+        self._known: OrderedDict[bytes, Caller] = OrderedDict()
+
+    @classmethod
+    def with_secret(
+        cls, secret: str, audience: str, issuer: str | None = None, clock: Clock = time.time
+    ) -> "Authenticator":
+        """Tokens signed HS256 with *secret* (32 bytes or more)."""
+        return cls(SharedSecret(secret), audience, issuer, clock)
+
+    @classmethod
+    def with_jwks_file(
+        cls,
+        path: Path,
+        audience: str,
+        issuer: str | None = None,
+        clock: Clock = time.time,
+        *,
+        monotonic: Monotonic = time.monotonic,
+    ) -> "Authenticator":
+        """Tokens signed by a key of the JWKS file at *path*. Raises ValueError or OSError if it cannot be used."""
+        return cls(JwksFile(path, monotonic), audience, issuer, clock)
+
+    def caller(self, authorization: str | None) -> Caller:
+        """The caller that an ``Authorization`` header names.
+
+        Raises:
+            Unauthenticated: no bearer token came.
+            TokenInvalid, TokenExpired: one came, but not a good one.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated
+        return self.caller_of(token.strip(" "))
+
+    def caller_from_subprotocols(self, offered: Sequence[str]) -> tuple[Caller, str | None]:
+        """The caller that a websocket's subprotocols name, and the one to select: never the one with the token.
+
+        Raises as ``caller``; more than one token is invalid.
+        """
+        tokens = [name.removeprefix(BEARER_PREFIX) for name in offered if name.startswith(BEARER_PREFIX)]
+        if not tokens:
+            raise Unauthenticated
+        if len(tokens) > 1:
+            raise TokenInvalid
+        return self.caller_of(tokens[0]), SUBPROTOCOL if SUBPROTOCOL in offered else None
+
+    def caller_of(self, token: str) -> Caller:
+        """The caller that *token* names. Raises TokenInvalid or TokenExpired."""
+        if self._keys.changed():
+            self._known.clear()
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            raise TokenInvalid
+        digest = hashlib.sha256(token.encode()).digest()
+        caller = self._known.get(digest)
+        if caller is None:
+            caller = self._verified(token)
+            self._remember(digest, caller)
+        else:
+            self._known.move_to_end(digest)
+        if caller.expires_at + LEEWAY_SECONDS <= self._clock():
+            raise TokenExpired
+        return caller
+
+    def _remember(self, digest: bytes, caller: Caller) -> None:
+        self._known[digest] = caller
+        if len(self._known) > _CACHE_SIZE:
+            self._known.popitem(last=False)
+
+    def _verified(self, token: str) -> Caller:
+        header = _header(token)
+        key_id = header.get("kid")
+        key = self._keys.find(key_id) if key_id is None or isinstance(key_id, str) else None
+        if key is None or header.get("alg") != key.algorithm:
+            raise TokenInvalid
+        try:
+            claims = jwt.decode(
+                token,
+                key.material,
+                algorithms=[key.algorithm],
+                options=_OPTIONS,
+                audience=self._audience,
+                issuer=self._issuer,
+            )
+        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+            raise TokenInvalid from error
+        latest = self._clock() + LEEWAY_SECONDS
+        if any(_time(claims, name) > latest for name in ("nbf", "iat") if name in claims):
+            raise TokenInvalid
+        return Caller(owner=_owner(claims), policy=_policy(claims), expires_at=_time(claims, "exp"))
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    """The token's header, small and flat before any other parser sees it."""
+    segments = token.split(".")
+    if len(segments) != 3 or len(segments[0]) > _MAX_HEADER_BYTES:
+        raise TokenInvalid
+    try:
+        raw, claims = (base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in segments[:2])
+        if any(text.count(b"[") + text.count(b"{") > _MAX_NESTING for text in (raw, claims)):
+            raise TokenInvalid
+        header = json.loads(raw)
+    except (binascii.Error, ValueError) as error:
+        raise TokenInvalid from error
+    if not isinstance(header, dict) or _REFUSED_HEADERS & header.keys():
+        raise TokenInvalid
+    if "typ" in header and str(header["typ"]).lower() not in _TYPES:
+        raise TokenInvalid
+    return header
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float:
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_INTEGER:
+        raise TokenInvalid
+    return float(value)
+
+
+def _owner(claims: Mapping[str, Any]) -> str:
+    owner = claims["sub"]
+    if not isinstance(owner, str) or not 1 <= len(owner) <= MAX_OWNER_LENGTH or not owner.isprintable():
+        raise TokenInvalid
+    return owner
+
+
+def _policy(claims: Mapping[str, Any]) -> Policy:
+    buckets, types, actions = (_strings(claims, name) for name in ("buckets", "types", "actions"))
+    prefix = claims.get("prefix", "")
+    if not isinstance(prefix, str):
+        raise TokenInvalid
+    return Policy(
+        buckets=None if buckets is None else frozenset(buckets),
+        prefix=prefix,
+        max_size=_max_size(claims),
+        types=types,
+        actions=None if actions is None else frozenset(actions),
+    )
+
+
+def _strings(claims: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    if name not in claims:
+        return None
+    value = claims[name]
+    if not isinstance(value, list) or len(value) > _MAX_LIST or not all(isinstance(item, str) for item in value):
+        raise TokenInvalid
+    return tuple(value)
+
+
+def _max_size(claims: Mapping[str, Any]) -> int | None:
+    if "max_size" not in claims:
+        return None
+    value = claims["max_size"]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INTEGER:
+        raise TokenInvalid
+    return value

@@ -1,0 +1,221 @@
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+
+from gateway.domain.errors import NotAllowed, TokenExpired, TokenInvalid, Unauthenticated
+from gateway.domain.policy import Policy
+from gateway.web.auth import SUBPROTOCOL, Authenticator
+
+SECRET = "a secret of thirty-two bytes, or more"
+AUDIENCE = "upload-gateway"
+NOW = 1_700_000_000
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    return {"sub": "alice", "exp": NOW + 600, "aud": AUDIENCE, **changed}
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in claims().items() if key != name}
+
+
+def signed(payload: dict[str, Any], secret: str = SECRET, **header: Any) -> str:
+    return jwt.encode(payload, secret, algorithm="HS256", headers=header or None)
+
+
+def segment(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def authenticator(now: Callable[[], float] = lambda: NOW, issuer: str | None = None) -> Authenticator:
+    return Authenticator.with_secret(SECRET, AUDIENCE, issuer, now)
+
+
+def refusal(token: str, issuer: str | None = None) -> type[NotAllowed]:
+    with pytest.raises(NotAllowed) as caught:
+        authenticator(issuer=issuer).caller(f"Bearer {token}")
+    return caught.type
+
+
+def test_a_token_without_policy_claims_restricts_nothing() -> None:
+    caller = authenticator().caller(f"Bearer {signed(claims())}")
+
+    assert (caller.owner, caller.policy, caller.expires_at) == ("alice", Policy(), NOW + 600)
+
+
+def test_the_policy_claims_become_the_callers_policy() -> None:
+    token = signed(claims(buckets=["a"], prefix="u/", max_size=9, types=["image/*"], actions=["create", "read"]))
+
+    policy = authenticator().caller(f"bearer {token}").policy
+
+    assert policy == Policy(frozenset({"a"}), "u/", 9, ("image/*",), frozenset({"create", "read"}))
+
+
+@pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearer"[:-1], "token x"])
+def test_no_bearer_token_is_unauthenticated(header: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator().caller(header)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"buckets": "a"},
+        {"buckets": [1]},
+        {"buckets": None},
+        {"prefix": 1},
+        {"prefix": None},
+        {"max_size": "9"},
+        {"max_size": True},
+        {"max_size": 9.0},
+        {"max_size": -1},
+        {"max_size": 2**60},
+        {"types": "image/*"},
+        {"types": [None]},
+        {"actions": {"read": True}},
+        {"actions": [["read"]]},
+        {"sub": ""},
+        {"sub": 5},
+        {"sub": "a\nb"},
+        {"sub": "x" * 257},
+        {"exp": str(NOW + 600)},
+        {"exp": True},
+        {"exp": float("inf")},
+        {"exp": float("nan")},
+        {"exp": 10**400},
+        {"aud": "someone-else"},
+        {"aud": 5},
+        {"nbf": NOW + 60},
+        {"iat": NOW + 60},
+        {"iat": "x"},
+    ],
+)
+def test_a_claim_of_the_wrong_type_or_value_makes_the_token_invalid(changed: dict[str, Any]) -> None:
+    assert refusal(signed(claims(**changed))) is TokenInvalid
+
+
+@pytest.mark.parametrize("name", ["sub", "exp", "aud"])
+def test_a_required_claim_cannot_be_left_out(name: str) -> None:
+    assert refusal(signed(without(name))) is TokenInvalid
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"jku": "https://evil.example/keys"},
+        {"x5u": "https://evil.example/keys"},
+        {"jwk": {"kty": "oct", "k": "AAAA"}},
+        {"crit": ["b64"], "b64": True},
+        {"typ": "id_token"},
+        {"typ": 5},
+    ],
+)
+def test_a_token_cannot_bring_its_own_key_or_extensions(header: dict[str, Any]) -> None:
+    assert refusal(signed(claims(), **header)) is TokenInvalid
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "a.b",
+        "a.b.c.d",
+        "!!!.e30.AAAA",
+        signed(claims()) + "A" * 9000,
+        signed(claims(), secret="another secret, of thirty-two bytes too"),
+        "тест.e30.AAAA",
+        f"{segment(b'[' * 700)}.e30.AAAA",
+        f"{segment(b'[]')}.e30.AAAA",
+        f"{segment(json.dumps({'alg': 'HS256'}).encode())}.{segment(b'[' * 5000)}.AAAA",
+        f"{segment(json.dumps({'alg': 'none'}).encode())}.{segment(json.dumps(claims()).encode())}.",
+        f"{segment(json.dumps({'alg': 'HS512', 'kid': 5}).encode())}.e30.AAAA",
+    ],
+)
+def test_a_token_that_is_none_is_invalid_and_says_no_more(token: str) -> None:
+    with pytest.raises(TokenInvalid) as caught:
+        authenticator().caller(f"Bearer {token}")
+
+    assert (caught.value.detail, dict(caught.value.facts)) == ("", {})
+
+
+def test_another_algorithm_of_the_same_secret_is_invalid() -> None:
+    assert refusal(jwt.encode(claims(), SECRET * 2, algorithm="HS512")) is TokenInvalid
+
+
+def test_a_hostile_token_is_refused_within_a_millisecond() -> None:
+    token = f"{segment(b'[' * 700)}.{segment(b'[' * 5000)}.AAAA"
+    gate = authenticator()
+    took = []
+    for _ in range(20):
+        before = time.perf_counter()
+        with pytest.raises(TokenInvalid):
+            gate.caller(f"Bearer {token}")
+        took.append(time.perf_counter() - before)
+
+    assert min(took) < 0.001
+
+
+def test_the_issuer_is_asked_for_only_where_one_is_configured() -> None:
+    assert refusal(signed(claims()), issuer="us") is TokenInvalid
+    assert refusal(signed(claims(iss="them")), issuer="us") is TokenInvalid
+    assert authenticator(issuer="us").caller(f"Bearer {signed(claims(iss='us'))}").owner == "alice"
+
+
+def test_a_token_expires_after_thirty_seconds_of_leeway_and_also_when_it_was_remembered() -> None:
+    now = float(NOW)
+    gate = authenticator(lambda: now)
+    header = f"Bearer {signed(claims(exp=NOW + 10))}"
+
+    now = NOW + 39
+    assert gate.caller(header).owner == "alice"
+
+    now = NOW + 40
+    with pytest.raises(TokenExpired):
+        gate.caller(header)
+    with pytest.raises(TokenExpired):
+        authenticator(lambda: now).caller(header)
+
+
+def test_a_token_with_a_flipped_signature_is_not_taken_for_the_remembered_one() -> None:
+    gate, token = authenticator(), signed(claims())
+    gate.caller(f"Bearer {token}")
+
+    with pytest.raises(TokenInvalid):
+        gate.caller(f"Bearer {token[:-2]}{'A' if token[-2] != 'A' else 'B'}{token[-1]}")
+
+
+def test_a_remembered_token_costs_a_few_microseconds() -> None:
+    gate, header = authenticator(), f"Bearer {signed(claims(prefix='users/alice/', actions=['create', 'upload']))}"
+    gate.caller(header)
+
+    def took() -> float:
+        before = time.perf_counter()
+        for _ in range(1000):
+            gate.caller(header)
+        return (time.perf_counter() - before) / 1000
+
+    assert min(took() for _ in range(5)) < 10e-6
+
+
+def test_a_websocket_names_its_caller_by_a_subprotocol_that_is_never_selected() -> None:
+    token = signed(claims())
+    gate = authenticator()
+
+    assert gate.caller_from_subprotocols(["gateway.v1", f"bearer.{token}"])[1] == SUBPROTOCOL
+    assert gate.caller_from_subprotocols([f"bearer.{token}", "gateway.v1"])[1] == SUBPROTOCOL
+    assert gate.caller_from_subprotocols([f"bearer.{token}"])[1] is None
+
+
+def test_a_websocket_without_one_good_token_is_refused() -> None:
+    token = signed(claims())
+    with pytest.raises(Unauthenticated):
+        authenticator().caller_from_subprotocols(["gateway.v1"])
+    with pytest.raises(TokenInvalid):
+        authenticator().caller_from_subprotocols([f"bearer.{token}", f"bearer.{token}"])
+    with pytest.raises(TokenInvalid):
+        authenticator().caller_from_subprotocols(["bearer."])
