@@ -99,7 +99,8 @@ def send_parts(arguments: argparse.Namespace) -> dict[str, Any]:
         _put_numbers(arguments, prefix, iter(numbers[marked:]))
         pause("sent")
     if door is Door.GATEWAY:
-        done = caller.json("POST", f"{prefix.removesuffix('parts/')}complete")
+        # A new connection: the first one has been idle long enough to be closed.
+        done = Caller(arguments.port, arguments.token).json("POST", f"{prefix.removesuffix('parts/')}complete")
         if done["state"] != "success":
             raise Refused(f"the task ended in {done['state']}: {done['error']}")
     return {"seconds": time.perf_counter() - started, "bytes": size, "count": arguments.count}

@@ -59,11 +59,16 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    command: Sequence[str], folder: Path, *, port: int = 0, socket_path: Path | None = None, env: Mapping[str, str] = {}
+    command: Sequence[str],
+    folder: Path,
+    *,
+    port: int = 0,
+    socket_path: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Run *command* until the block ends, from when it accepts connections on *port* or *socket_path*.
 
-    Its output goes to a file in *folder*. ``env`` is added to the bench's own environment.
+    Its output goes to a file in *folder*. Without ``env`` it inherits the bench's environment.
 
     Raises:
         NotStarted: it ended or did not accept within 20 seconds.
@@ -73,7 +78,7 @@ def running(
         # A session of its own: Ctrl-C reaches the bench alone, which then ends its programs in order.
         process = subprocess.Popen(
             command,
-            env={**os.environ, **env},
+            env=env,
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
@@ -87,7 +92,7 @@ def running(
         stop(process)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Ask a program to end, and end it and its children for good after 10 seconds."""
     if process.poll() is not None:
         return

@@ -1,5 +1,6 @@
 """The comparator for whole files: ``@tus/server`` with ``@tus/s3-store`` in front of the same sink."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -31,5 +32,7 @@ def tus_server(node: str, folder: Path, sink_port: int) -> Iterator[Server]:
             raise NotStarted(f"npm ci ended with {installed.returncode}: {installed.stderr.decode()[-500:]}")
     port = free_port()
     command = [node, str(_HERE / "server.mjs"), str(port), str(sink_port)]
-    with running(command, folder, port=port, env={"TMPDIR": str(folder), "NODE_ENV": "production"}) as server:
+    with running(
+        command, folder, port=port, env={**os.environ, "TMPDIR": str(folder), "NODE_ENV": "production"}
+    ) as server:
         yield server
