@@ -102,9 +102,9 @@ class Answer:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signoff:
-    """What every answer to one request carries: its id and the server's time."""
+    """What every answer to one request carries: its id and the server's time, which a fault may move."""
 
     now: float
     request_id: str = field(default_factory=lambda: secrets.token_hex(12))

@@ -10,7 +10,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from starlette.types import Scope
 
-from gateway.dev.cos_answers import Refusal, utf8
+from gateway.dev.cos_answers import Refusal, Signoff, utf8
+from gateway.dev.cos_server import Connection
 from gateway.domain.objects import Bucket
 
 MAX_KEY_BYTES: Final = 850
@@ -47,7 +48,7 @@ class Operation(StrEnum):
 class Call:
     """One request to a bucket. Header names are lower case, and headers without a value are left out: COS ignores them.
 
-    ``now`` is the server's time for this request, Unix seconds.
+    A fault may put another ``body`` in place of the one that came.
     """
 
     operation: Operation
@@ -57,7 +58,13 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: AsyncIterator[bytes]
-    now: float
+    signoff: Signoff
+    connection: Connection
+
+    @property
+    def now(self) -> float:
+        """The server's time for this request, Unix seconds."""
+        return self.signoff.now
 
     @property
     def path(self) -> str:
@@ -122,7 +129,7 @@ def is_plain_host(name: str) -> bool:
     return True
 
 
-def read_call(scope: Scope, body: AsyncIterator[bytes], addressing: Addressing, now: float) -> Call:
+def read_call(scope: Scope, body: AsyncIterator[bytes], addressing: Addressing, signoff: Signoff) -> Call:
     """Read an ASGI request; its path is decoded exactly once, from the bytes that came.
 
     Raises:
@@ -135,7 +142,7 @@ def read_call(scope: Scope, body: AsyncIterator[bytes], addressing: Addressing, 
     operation = _operation(scope["method"], key, query)
     if key and operation is not Operation.OPTIONS_OBJECT:
         check_key(key)
-    return Call(operation, scope["method"], bucket, key, query, headers, body, now)
+    return Call(operation, scope["method"], bucket, key, query, headers, body, signoff, Connection(scope))
 
 
 def read_headers(scope: Scope) -> dict[str, str]:

@@ -29,16 +29,23 @@ def server_config(app: ASGIApp, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(app, http=CuttableProtocol, timeout_graceful_shutdown=1, **{**defaults, **options})
 
 
-def cut(scope: Scope) -> None:
-    """Reset the connection of *scope* at once (RST): what was not sent yet is lost.
+class Connection:
+    """The connection that a request came on. Only under :func:`server_config` can it be cut."""
 
-    Raises:
-        KeyError: the server is not one of :func:`server_config`.
-    """
-    transport = scope[_TRANSPORT]
-    connection: socket.socket = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-    transport.abort()
+    def __init__(self, scope: Scope) -> None:
+        self._transport = scope.get(_TRANSPORT)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is known to have ended; while nothing is read, a client's leaving goes unnoticed."""
+        return self._transport is not None and self._transport.is_closing()
+
+    def cut(self) -> None:
+        """Reset it at once (RST): what was not sent yet is lost."""
+        assert self._transport is not None, "this server's connections cannot be cut"
+        connection: socket.socket = self._transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._transport.abort()
 
 
 def _with_transport(app: Any, transport: Any) -> ASGIApp:

@@ -6,7 +6,7 @@
 
 import argparse
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from gateway.cos.signing import Credentials
 from gateway.dev.cos_answers import Answer, Refusal, Signoff, refusal_answer, send_answer
 from gateway.dev.cos_auth import KeyRing
 from gateway.dev.cos_calls import Addressing, Call, Operation, read_call, read_headers
+from gateway.dev.cos_control import Control
 from gateway.dev.cos_cors import cors_headers, preflight
+from gateway.dev.cos_form_calls import FormCalls
 from gateway.dev.cos_object_calls import ObjectCalls
 from gateway.dev.cos_objects import ObjectDisk
 from gateway.dev.cos_server import server_config
@@ -60,6 +62,7 @@ class LocalCos:
 
     objects: ObjectDisk
     uploads: UploadDisk
+    control: Control | None
 
     def __init__(self, config: LocalCosConfig) -> None:
         root = config.data / "cos"
@@ -69,7 +72,12 @@ class LocalCos:
         self._config = config
         self._addressing = Addressing(config.buckets, config.default_bucket)
         self._key_ring = KeyRing(config.keys)
-        self._handlers = _handlers(ObjectCalls(self.objects), UploadCalls(self.uploads, self.objects))
+        self._handlers = {
+            **_object_handlers(ObjectCalls(self.objects)),
+            **_upload_handlers(UploadCalls(self.uploads, self.objects)),
+            Operation.POST_OBJECT: FormCalls(self.objects, self._key_ring).post,
+        }
+        self.control = Control() if config.faults else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -80,9 +88,12 @@ class LocalCos:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         signoff = Signoff(self._config.clock())
         headers = read_headers(scope)
+        if self.control is not None and self.control.is_meant(scope, headers.get("host", "")):
+            await self.control(scope, receive, send)
+            return
         try:
             async with aclosing(_body(scope, receive)) as body:
-                answer = await self._answer(read_call(scope, body, self._addressing, signoff.now))
+                answer = await self._answer(read_call(scope, body, self._addressing, signoff))
         except Refusal as refusal:
             resource = headers.get("host", "") + scope["raw_path"].decode("latin-1")
             answer = refusal_answer(refusal, signoff, resource=resource, head_only=scope["method"] == "HEAD")
@@ -93,12 +104,16 @@ class LocalCos:
     async def _answer(self, call: Call) -> Answer:
         if call.operation is Operation.OPTIONS_OBJECT:
             return preflight(call)
+        return await (self.control.answer(call, self._honest) if self.control else self._honest(call))
+
+    async def _honest(self, call: Call) -> Answer:
+        # A form carries its signature in its fields, which its handler reads.
         if call.operation is not Operation.POST_OBJECT:
             self._key_ring.check(call)
         return await self._handlers[call.operation](call)
 
 
-def _handlers(objects: ObjectCalls, uploads: UploadCalls) -> Mapping[Operation, Handler]:
+def _object_handlers(objects: ObjectCalls) -> dict[Operation, Handler]:
     return {
         Operation.PUT_OBJECT: objects.put,
         Operation.APPEND_OBJECT: objects.append,
@@ -107,6 +122,11 @@ def _handlers(objects: ObjectCalls, uploads: UploadCalls) -> Mapping[Operation, 
         Operation.DELETE_OBJECT: objects.delete,
         Operation.HEAD_BUCKET: objects.head_bucket,
         Operation.LIST_OBJECTS: objects.list_objects,
+    }
+
+
+def _upload_handlers(uploads: UploadCalls) -> dict[Operation, Handler]:
+    return {
         Operation.LIST_UPLOADS: uploads.list_uploads,
         Operation.INITIATE_UPLOAD: uploads.initiate,
         Operation.UPLOAD_PART: uploads.put_part,

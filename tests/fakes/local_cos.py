@@ -1,13 +1,16 @@
 """A local COS on a real socket, for any test that needs a COS."""
 
+import asyncio
+import json
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -61,9 +64,50 @@ class RunningCos:
         """The keys of the bucket's objects."""
         return [found.key for found in self.app.objects.all(bucket.name)]
 
+    def fault(self, action: str, **rule: Any) -> None:
+        """Make the next call that *rule* meets fail; the fields are those of ``gateway.dev.cos_faults.Fault``."""
+        self._control("POST", "faults", {"action": action, **rule})
+
+    def clear_faults(self) -> None:
+        """Forget every fault and attempt, and let go of what a fault holds."""
+        self._control("DELETE", "faults")
+
+    def journal(self, operation: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        """The requests so far, oldest first: those of *operation* whose fields are as given."""
+        return _chosen(self._control("GET", "journal?version=-1")["entries"], operation, fields)
+
+    def clear_journal(self) -> None:
+        self._control("DELETE", "journal")
+
+    async def until(self, came: Callable[[list[dict[str, Any]]], bool], seconds: float = 10.0) -> list[dict[str, Any]]:
+        """Wait until *came* is true of the journal, and return it.
+
+        Raises:
+            TimeoutError: it was not, for *seconds*.
+        """
+        version, deadline = -1, time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            path = f"journal?version={version}&seconds=1"
+            read = await asyncio.to_thread(self._control, "GET", path)
+            version, entries = read["version"], read["entries"]
+            if came(entries):
+                return list(entries)
+        raise TimeoutError(f"not seen in the local COS's journal within {seconds} s")
+
+    def _control(self, method: str, path: str, document: object = None) -> Any:
+        body = None if document is None else json.dumps(document).encode()
+        request = urllib.request.Request(f"{self.url}/.local-cos/{path}", body, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read() or b"null")
+
     def open_uploads(self, bucket: Bucket) -> list[str]:
         """The keys of the bucket's open multipart uploads: fragments, if a test ends with any."""
         return [upload.key for upload in self.app.uploads.all(bucket.name)]
+
+
+def _chosen(entries: list[dict[str, Any]], operation: str | None, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    wanted = {**fields, "operation": operation} if operation else fields
+    return [entry for entry in entries if all(entry[name] == value for name, value in wanted.items())]
 
 
 @contextmanager
@@ -82,10 +126,12 @@ def running_local_cos(
     server = uvicorn.Server(server_config(app, loop="uvloop", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],), name="local-cos", daemon=True)
     thread.start()
+    # The listener is open: early connections wait in its backlog until the server takes them.
+    running = RunningCos(app, listener.getsockname()[1], data, buckets, keys[0])
     try:
-        # The listener is open: early connections wait in its backlog until the server takes them.
-        yield RunningCos(app, listener.getsockname()[1], data, buckets, keys[0])
+        yield running
     finally:
+        running.clear_faults()
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()
