@@ -11,15 +11,13 @@ from typing import Any, Final
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
-from starlette.types import ExceptionHandler, Scope
+from starlette.types import ExceptionHandler
 
 from gateway.domain.errors import BadInput, Busy, GatewayError, MethodNotAllowed, NotFound
 from gateway.domain.task import TaskError
+from gateway.telemetry import REQUEST_ID
 
 MEDIA_TYPE: Final = "application/problem+json"
-REQUEST_ID_KEY: Final = "upload_gateway.request_id"
-"""Where the gate leaves a request's id in the ASGI scope."""
-
 CLIENT_GONE: Final = 499
 """The status logged for a request whose client left before the answer (nginx's own number)."""
 
@@ -27,9 +25,9 @@ _ALWAYS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosnif
 _DEFAULT_RETRY_SECONDS: Final = 1
 
 
-def request_id_of(scope: Scope) -> str:
+def current_request_id() -> str:
     """The id that the gate gave to this request; empty where no gate stands in front."""
-    return str(scope.get(REQUEST_ID_KEY, ""))
+    return REQUEST_ID.get() or ""
 
 
 def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
@@ -91,14 +89,14 @@ def _status_headers(error: GatewayError) -> dict[str, str]:
 
 async def _answer_gateway_error(connection: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return problem_response(error, request_id_of(connection.scope))
+    return problem_response(error, current_request_id())
 
 
 async def _answer_http_exception(connection: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     translated = _translated(error.status_code)
     allow = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-    return problem_response(translated, request_id_of(connection.scope), allow)
+    return problem_response(translated, current_request_id(), allow)
 
 
 def _translated(status: int) -> GatewayError:
@@ -117,4 +115,4 @@ async def _answer_nobody(connection: HTTPConnection, error: Exception) -> Respon
 
 async def _answer_unexpected(connection: HTTPConnection, error: Exception) -> Response:
     del error
-    return problem_response(GatewayError(), request_id_of(connection.scope))
+    return problem_response(GatewayError(), current_request_id())

@@ -1,0 +1,178 @@
+"""JSON request bodies: read with a cap, parsed strictly, checked against a model. Nothing of them is echoed."""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Final, Never, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from gateway.domain.errors import (
+    BadJson,
+    BodyTooLarge,
+    ContentEncodingUnsupported,
+    InvalidField,
+    UnknownField,
+    UnsupportedMediaType,
+)
+
+SMALL_BODY_BYTES: Final = 64 << 10
+LARGE_BODY_BYTES: Final = 1 << 20
+"""For create (fingerprints), complete and batch."""
+
+MAX_DEPTH: Final = 32
+MAX_INTEGER: Final = 2**53
+
+_INTEGER_DIGITS: Final = 17
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+async def read_json(
+    request: Request, limit_bytes: int = SMALL_BODY_BYTES, *, allow_empty: bool = False
+) -> dict[str, Any]:
+    """The JSON object that *request* carries; with *allow_empty* no body at all stands for ``{}``.
+
+    Raises:
+        UnsupportedMediaType, ContentEncodingUnsupported: it is not plain ``application/json``.
+        BodyTooLarge: more than *limit_bytes*, found before they were all read.
+        BadJson: not one object, or outside our limits (RFC 7493 and a depth of 32).
+    """
+    _check_headers(request)
+    raw = await _read(request, limit_bytes)
+    if not raw and allow_empty:
+        return {}
+    if "content-type" not in request.headers:
+        raise UnsupportedMediaType("Expected application/json.")
+    return decode(raw)
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """The object that *raw* spells. Raises BadJson."""
+    try:
+        value = _DECODER.decode(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadJson("The body is not one JSON object, or lies outside the limits.") from error
+    if not isinstance(value, dict):
+        raise BadJson("The body is JSON, but not an object.")
+    _check_values(value)
+    return value
+
+
+def parse(model: type[ModelT], data: dict[str, Any]) -> ModelT:
+    """*data* as a *model*: strictly typed, without further members.
+
+    Raises:
+        UnknownField: a member that the model does not have.
+        InvalidField: a value that it does not take; the detail names our field only.
+    """
+    try:
+        return model.model_validate(data, strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        path = _path(model, first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownField(f"Unknown member in {path or 'the body'}.") from None
+        raise InvalidField(f"{path or 'The body'}: {first['msg']}.") from None
+
+
+def _check_headers(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise ContentEncodingUnsupported("A JSON body must come as it is.")
+    media_type, _, charset = request.headers.get("content-type", "application/json").lower().partition(";")
+    if media_type.strip() != "application/json" or charset.replace('"', "").strip() not in ("", "charset=utf-8"):
+        raise UnsupportedMediaType("Expected application/json.")
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:_INTEGER_DIGITS]) > limit_bytes:
+        raise _too_large(limit_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body has more than {limit_bytes} bytes.", expected=limit_bytes)
+
+
+def _integer(text: str) -> int:
+    if len(text) > _INTEGER_DIGITS or abs(value := int(text)) > MAX_INTEGER:
+        raise ValueError("an integer beyond 2**53")
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("a number beyond a double")
+    return value
+
+
+def _constant(text: str) -> Never:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member came twice")
+    return members
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_constant
+)
+
+
+def _check_values(top: dict[str, Any]) -> None:
+    """Raise BadJson for more than 32 levels, or for text that is not Unicode (a lone surrogate)."""
+    level: list[Any] = [top]
+    for _ in range(MAX_DEPTH):
+        _check_texts(value for value in level if isinstance(value, str) and not value.isascii())
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return
+    raise BadJson(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else ()
+
+
+def _check_texts(texts: Iterable[str]) -> None:
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise BadJson("The body holds a lone surrogate.") from error
+
+
+def _path(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """*location* without anything that is not a name of ours or an index."""
+    ours = _names(model)
+    return ".".join(str(step) for step in location if isinstance(step, int) or step in ours)
+
+
+@lru_cache(maxsize=64)
+def _names(model: type[BaseModel]) -> frozenset[str]:
+    found: set[str] = set()
+    pending: list[Any] = [model.model_json_schema()]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            found.update(node.get("properties", ()))
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+    return frozenset(found)
