@@ -1,0 +1,29 @@
+/** Files out of a drop or a picker, folders included, each with its path below what was dropped. */
+
+/** [{path, file}] of a drop. Call it within the event: the browser empties the transfer afterwards. */
+export async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (entries.length === 0) return picked(transfer.files);
+  return (await Promise.all(entries.map((entry) => walk(entry, "")))).flat();
+}
+
+/** [{path, file}] of a picker. */
+export function picked(files) {
+  return [...files].map((file) => ({ path: file.webkitRelativePath || file.name, file }));
+}
+
+async function walk(entry, folder) {
+  const path = folder + entry.name;
+  if (entry.isFile) return [{ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) }];
+  const found = [];
+  for await (const child of children(entry.createReader())) found.push(...(await walk(child, `${path}/`)));
+  return found;
+}
+
+async function* children(reader) {
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // at most 100 a time
+    if (some.length === 0) return;
+    yield* some;
+  }
+}

@@ -1,0 +1,75 @@
+/** What outlives a reload: for each unfinished task its ticket and how to know its file again. No token, no content. */
+
+import { crc64 } from "./crc64.js";
+
+const PREFIX = "gateway.task.";
+const SAMPLE_BYTES = 1 << 20;
+const TAB = tabName();
+
+/** How to know `file` again: its name, size and date, and the CRC-64 of its first, middle and last MiB. */
+export async function fingerprint(file) {
+  const { name, size, lastModified } = file;
+  return { name, size, lastModified, crc64: await crc64(...samples(file)) };
+}
+
+function samples(file) {
+  if (file.size <= 3 * SAMPLE_BYTES) return [file];
+  const starts = [0, Math.floor((file.size - SAMPLE_BYTES) / 2), file.size - SAMPLE_BYTES];
+  return starts.map((start) => file.slice(start, start + SAMPLE_BYTES));
+}
+
+/** In words how `actual` is not the file `expected`; null when it is the same. */
+export function difference(expected, actual) {
+  if (actual.name !== expected.name) return `it was called “${expected.name}”, this one is “${actual.name}”`;
+  if (actual.size !== expected.size) return `it had ${expected.size} bytes, this one has ${actual.size}`;
+  if (actual.crc64 !== expected.crc64) return "the name and size are the same, the content is not";
+  if (actual.lastModified !== expected.lastModified) return "it was changed since";
+  return null;
+}
+
+/** `details`: {key, ref, ticket, expiresAt, file: fingerprint}. */
+export function remember(taskId, details) {
+  guarded((storage) => storage.setItem(PREFIX + taskId, JSON.stringify({ ...details, tab: TAB })));
+}
+
+/** What was remembered, with `here` telling whether it was in this very tab; null when nothing was. */
+export function recall(taskId) {
+  const details = guarded((storage) => JSON.parse(storage.getItem(PREFIX + taskId)));
+  return details ? { ...details, here: details.tab === TAB } : null;
+}
+
+export function forget(taskId) {
+  guarded((storage) => storage.removeItem(PREFIX + taskId));
+}
+
+/** The ids of the tasks remembered; those past their time are forgotten on the way. */
+export function remembered() {
+  const ids = guarded((storage) => Object.keys(storage).filter((name) => name.startsWith(PREFIX))) ?? [];
+  return ids.map((name) => name.slice(PREFIX.length)).filter((id) => {
+    const details = recall(id);
+    const fresh = details && (!details.expiresAt || details.expiresAt > Date.now() / 1000);
+    if (!fresh) forget(id);
+    return fresh;
+  });
+}
+
+/** The name of this tab, which a reload keeps and another tab does not have. */
+function tabName() {
+  const fresh = crypto.getRandomValues(new Uint32Array(2)).join("-");
+  try {
+    const known = sessionStorage.getItem(`${PREFIX}tab`);
+    if (!known) sessionStorage.setItem(`${PREFIX}tab`, fresh);
+    return known ?? fresh;
+  } catch {
+    return fresh;
+  }
+}
+
+/** A browser may forbid storage, or run out of it: then nothing outlives a reload, and uploads go on all the same. */
+function guarded(use) {
+  try {
+    return use(localStorage);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,55 @@
+/** All files taken together: what there is to do, how far it is, and what to say aloud about it. */
+
+import { secondsLeft } from "./speed.js";
+import { bytes, duration, percent, plural } from "./words.js";
+
+const MOVING = new Set(["waiting", "checking", "uploading", "completing"]);
+const SETTLED = new Set(["success", "canceled"]);
+
+/** A run of work: it begins when something is to be done while nothing was, and holds all that joined since. */
+export class Summary {
+  #members = new Set();
+  #states = new Map();
+
+  /** {part, text, active, spoken}: 0–1, a line, whether anything is left to do, and news for a screen reader. */
+  of(list) {
+    const open = list.filter((entry) => !SETTLED.has(entry.state));
+    if (open.length > 0 && !list.some((entry) => this.#members.has(entry.id) && !SETTLED.has(entry.state))) {
+      this.#members.clear();
+    }
+    open.forEach((entry) => this.#members.add(entry.id));
+    const members = list.filter((entry) => this.#members.has(entry.id) && entry.state !== "canceled");
+    return { ...this.#told(members), active: open.length > 0, spoken: this.#news(list) };
+  }
+
+  #told(members) {
+    const total = sum(members, "size");
+    const loaded = sum(members, "loaded");
+    const done = members.filter((entry) => entry.state === "success").length;
+    if (members.length === 0) return { part: 0, text: "Nothing to send." };
+    if (done === members.length) return { part: 1, text: `All done: ${plural(done, "file")}, ${bytes(total)}.` };
+    const moving = members.filter((entry) => MOVING.has(entry.state) && !entry.needsFile);
+    const speed = sum(moving, "speed");
+    const left = secondsLeft(sum(moving, "size") - sum(moving, "loaded"), speed);
+    const part = total ? loaded / total : done / members.length;
+    const words = [`${done} of ${plural(members.length, "file")}`, `${bytes(loaded)} of ${bytes(total)}`, percent(part)];
+    if (speed > 0) words.push(`${bytes(Math.round(speed))}/s`, `${duration(left)} left`);
+    return { part, text: words.join(" · ") };
+  }
+
+  /** Ends and failures since the last call; a first sight of old tasks is no news. */
+  #news(list) {
+    const changed = { success: [], error: [], paused: [] };
+    for (const entry of list) {
+      const before = this.#states.get(entry.id);
+      this.#states.set(entry.id, entry.state);
+      if (before && before !== entry.state) changed[entry.state]?.push(entry.Key);
+    }
+    const said = (keys, what) => (keys.length > 2 ? [`${keys.length} files ${what}.`] : keys.map((key) => `${key} ${what}.`));
+    return [...said(changed.success, "uploaded"), ...said(changed.error, "failed"), ...said(changed.paused, "paused")].join(" ");
+  }
+}
+
+function sum(entries, member) {
+  return entries.reduce((total, entry) => total + (entry[member] ?? 0), 0);
+}
