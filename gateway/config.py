@@ -170,10 +170,13 @@ class Settings(BaseSettings):
             *self._size_problems(),
         ]
 
-    def effective(self) -> Iterator[tuple[str, str]]:
-        """Every setting by its environment name, as text that could be set again but for the secrets' stars."""
-        for name in type(self).model_fields:
-            yield PREFIX + name.upper(), as_text(getattr(self, name))
+    def effective(self, *, reveal: bool = False) -> dict[str, str]:
+        """Every setting as an environment variable; secrets as stars unless they are to be revealed."""
+        return {PREFIX + name.upper(): as_text(getattr(self, name), reveal=reveal) for name in type(self).model_fields}
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment of a process that we start: ours, and these settings in clear."""
+        return {**os.environ, **self.effective(reveal=True)}
 
     def _destination_problems(self) -> Iterator[str]:
         if not self.buckets:
@@ -261,8 +264,3 @@ def unknown_names() -> list[str]:
     """Variables that begin like ours and are none: a typing error, or another program's."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-
-
-def child_environment(overrides: Mapping[str, str]) -> dict[str, str]:
-    """Our own environment with *overrides* over it, for a process that we start."""
-    return {**os.environ, **overrides}

@@ -48,9 +48,6 @@ class SealKey:
     id: str
     secret: SecretStr
 
-    def __str__(self) -> str:
-        return f"{self.id}:{self.secret}"
-
 
 def _items(text: str) -> tuple[str, ...]:
     return tuple(item for item in (raw.strip() for raw in text.split(",")) if item)
@@ -105,15 +102,23 @@ SealKeys = Annotated[tuple[SealKey, ...], NoDecode, BeforeValidator(_parse_seal_
 OptionalPath = Annotated[Path | None, BeforeValidator(_parse_path)]
 
 
-def as_text(value: object) -> str:
-    """A setting's value as the environment would hold it; secrets as stars."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def as_text(value: object, *, reveal: bool = False) -> str:
+    """A setting's value as the environment would hold it; secrets as stars unless they are to be revealed."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float() if value.is_integer():
+            return str(int(value))
+        case tuple():
+            return ",".join(as_text(item, reveal=reveal) for item in value)
+        case SealKey():
+            return f"{value.id}:{as_text(value.secret, reveal=reveal)}"
+        case SecretStr() if reveal:
+            return value.get_secret_value()
+        case _:
+            return str(value)
 
 
 def is_loopback(host: str) -> bool:

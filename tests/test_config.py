@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from gateway.config import BadSettings, Settings, child_environment, load_settings, unknown_names
+from gateway.config import BadSettings, Settings, load_settings, unknown_names
 from gateway.config_values import BucketSetting, ListenAddress, SealKey
 
 _CANARY = "canary-0123456789-0123456789-0123456789"
@@ -56,9 +56,9 @@ def test_secrets_show_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
     settings = load_settings()
 
-    shown = repr(settings) + str(settings) + str(list(settings.effective())) + " ".join(settings.problems())
+    shown = repr(settings) + str(settings) + str(settings.effective()) + " ".join(settings.problems())
     assert _CANARY not in shown
-    assert ("GATEWAY_SEAL_KEYS", "k1:**********") in list(settings.effective())
+    assert settings.effective()["GATEWAY_SEAL_KEYS"] == "k1:**********"
 
 
 @pytest.mark.parametrize("name", ["SEAL_KEYS", "BUCKETS", "WORKERS", "LISTEN", "COS_CONNECTIONS_COUNT", "LOG_LEVEL"])
@@ -148,10 +148,25 @@ def test_settings_reach_the_workers_whole() -> None:
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 -- our own bytes
 
 
-def test_a_child_gets_our_environment_and_what_is_laid_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_reads_the_very_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_WORKERS", "2")
-    monkeypatch.setenv("GATEWAY_LOG_LEVEL", "debug")
+    settings = load_settings(
+        **_GOOD,
+        seal_keys=(SealKey("k1", SecretStr(_CANARY)), SealKey("k2", SecretStr(_CANARY))),
+        cos_listen=None,
+        drain_seconds=1_234_567.25,
+        metrics_dir=Path("m"),
+        redis_url=SecretStr("redis://:secret@127.0.0.1/0"),
+        cos_allow_plain_http=True,
+    )
 
-    environment = child_environment({"GATEWAY_WORKERS": "3"})
+    for name, text in settings.child_environment().items():
+        monkeypatch.setenv(name, text)
 
-    assert (environment["GATEWAY_WORKERS"], environment["GATEWAY_LOG_LEVEL"]) == ("3", "debug")
+    assert load_settings() == settings
+
+
+def test_a_child_keeps_the_rest_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+
+    assert Settings(**_GOOD).child_environment()["LANG"] == "zh_CN.UTF-8"

