@@ -171,6 +171,10 @@ class InvalidSize(BadInput):
     code, title = "invalid_size", "Invalid size"
 
 
+class InvalidRange(BadInput):
+    code, title = "invalid_range", "Invalid Content-Range"
+
+
 class InvalidKey(BadInput):
     code, title = "invalid_key", "Invalid key"
 

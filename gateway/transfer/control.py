@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.domain.errors import GatewayError, ObjectExists, ObjectNotFound, UploadLost, VersionMismatch
+from gateway.domain.errors import FileTooLarge, GatewayError, ObjectExists, ObjectNotFound, UploadLost, VersionMismatch
 from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
 from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destinations
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 MAX_SLICE_BYTES: Final = 64 * MIB
 """A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
+DEFAULT_ASYNC_LIMIT: Final = 3
+"""Parts of one sequential body in flight."""
 ABORT_ROUNDS: Final = 5
 ABORT_WAIT_SECONDS: Final = 10.0
 
@@ -49,7 +51,7 @@ class NewTask:
     size: int | None = None
     part_size: int | None = None
     slice_size: int = MIB
-    async_limit: int = 3
+    async_limit: int = DEFAULT_ASYNC_LIMIT
     content_type: str | None = None
     client_ref: str | None = None
     forbid_overwrite: bool = False
@@ -73,6 +75,7 @@ class Control:
         destinations: Destinations,
         *,
         task_ttl_seconds: int,
+        max_file_bytes: int,
         clock: Clock,
     ) -> None:
         self._engine = engine
@@ -80,6 +83,7 @@ class Control:
         self._sequential = sequential
         self._destinations = destinations
         self._task_ttl_seconds = task_ttl_seconds
+        self._max_file_bytes = max_file_bytes
         self._clock = clock
 
     async def create(self, caller: Caller, new: NewTask, idempotency: Idempotency | None = None) -> Task:
@@ -110,7 +114,7 @@ class Control:
         caller.check_key(place, new.key)
         caller.check_type(new.content_type)
         if new.size is not None:
-            caller.check_size(new.size)
+            self._check_size(caller, new.size)
         slice_size = min(new.slice_size, MAX_SLICE_BYTES)
         now = self._clock()
         headers = dict(new.object_headers)
@@ -136,6 +140,13 @@ class Control:
             updated_at=now,
             expires_at=now + self._task_ttl_seconds,
         )
+
+    def _check_size(self, caller: Caller, size: int) -> None:
+        caller.check_size(size)
+        if size > self._max_file_bytes:
+            raise FileTooLarge(
+                f"The file has {size} bytes, expected at most {self._max_file_bytes}.", expected=self._max_file_bytes
+            )
 
     async def _require_free(self, at: ObjectAddress) -> None:
         try:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.domain.errors import BodyIncomplete, BodyTooLarge, DigestMismatch, GatewayError
@@ -67,6 +67,7 @@ class SequentialRelay:
         if size is not None:
             caller.check_size(size)
         claim = await engine.tasks.begin_content(task_id, span.offset, size)
+        span = replace(span, total=claim.task.size)
         flow = _Flow(engine, self._completion, caller, claim.task, span, digests, claim.tail)
         return await flow.run(source)
 
@@ -146,18 +147,24 @@ class _Flow:
 
     async def _take(self, chunk: bytes) -> None:
         self._received += len(chunk)
-        limit = self._span.length
-        if limit is not None and self._received > limit:
-            raise BodyTooLarge(f"The body has more than {limit} bytes.", expected=limit)
-        if self._span.total is None:
-            self._caller.check_size(self._span.offset + self._received)
+        end, total = self._span.offset + self._received, self._span.total
+        if self._span.length is not None and self._received > self._span.length:
+            raise BodyTooLarge(f"The body has more than {self._span.length} bytes.", expected=self._span.length)
+        if total is None:
+            self._caller.check_size(end)
+        elif end > total:
+            raise BodyTooLarge(f"The file has more than {total} bytes.", expected=total)
         if self._md5 is not None:
             self._md5.update(chunk)
         await self._cut(chunk)
 
     def _check_length(self) -> None:
-        if self._span.length not in (None, self._received):
-            raise BodyIncomplete(f"The body has {self._received} bytes, expected {self._span.length}.")
+        span = self._span
+        expected = span.length
+        if expected is None and span.ends_file and span.total is not None:
+            expected = span.total - span.offset
+        if expected not in (None, self._received):
+            raise BodyIncomplete(f"The body has {self._received} bytes, expected {expected}.", expected=expected)
 
     def _ends_here(self) -> bool:
         end = self._span.offset + self._received

@@ -1,0 +1,142 @@
+"""What callers may write when they create or complete a task, as JSON or as form fields."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.domain.errors import InvalidField, InvalidSize
+from gateway.domain.object_headers import OPTION_NAMES, object_headers, part_headers
+from gateway.domain.objects import ETag
+from gateway.domain.parts import MAX_PART_COUNT, MIB
+from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
+from gateway.transfer.control import DEFAULT_ASYNC_LIMIT, NewTask
+from gateway.web.request_reading import crc64_of
+
+MAX_ASYNC_LIMIT: Final = 256
+_Text = Annotated[str, Field(max_length=1024)]
+_STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class CreateTask(BaseModel):
+    """The body of ``POST /v1/tasks``; every option has the seed SDK's name in snake_case."""
+
+    model_config = _STRICT
+
+    key: str
+    bucket: _Text | None = None
+    region: _Text | None = None
+    size: int | None = None
+    part_size: int | None = None
+    slice_size: int | None = None
+    async_limit: int | None = Field(default=None, ge=1, le=MAX_ASYNC_LIMIT)
+    client_ref: Annotated[str, Field(max_length=128, pattern=r"^[ -~]*$")] | None = None
+    forbid_overwrite: bool = False
+    traffic_limit: int | None = None
+    content_type: _Text | None = None
+    cache_control: _Text | None = None
+    content_disposition: _Text | None = None
+    content_encoding: _Text | None = None
+    content_language: _Text | None = None
+    expires: _Text | None = None
+    storage_class: _Text | None = None
+    acl: _Text | None = None
+    grant_read: _Text | None = None
+    grant_read_acp: _Text | None = None
+    grant_write_acp: _Text | None = None
+    grant_full_control: _Text | None = None
+    meta: dict[str, str] = Field(default_factory=dict, max_length=20)
+    headers: dict[str, str] = Field(default_factory=dict, max_length=20)
+
+    def new_task(self, *, slice_size: int, part_size: int) -> NewTask:
+        """What ``Control.create`` takes; *slice_size* and *part_size* stand in where the caller says nothing.
+
+        Raises:
+            InvalidSize, InvalidField, InvalidMetadata: a value that COS would not take.
+        """
+        if self.slice_size is not None and self.slice_size < MIB:
+            raise InvalidSize(f"slice_size is {self.slice_size} bytes, expected at least {MIB}.")
+        options = {name: value for name in OPTION_NAMES if (value := getattr(self, name)) is not None}
+        return NewTask(
+            key=self.key,
+            bucket=self.bucket,
+            region=self.region,
+            size=self.size,
+            part_size=self.part_size if self.part_size is not None else part_size,
+            slice_size=self.slice_size if self.slice_size is not None else slice_size,
+            async_limit=self.async_limit or DEFAULT_ASYNC_LIMIT,
+            content_type=self.content_type,
+            client_ref=self.client_ref,
+            forbid_overwrite=self.forbid_overwrite,
+            object_headers=object_headers(options, self.meta, self.headers),
+            part_headers=part_headers(self.traffic_limit),
+        )
+
+
+class ListedPart(BaseModel):
+    """One part as the caller remembers it."""
+
+    model_config = _STRICT
+
+    number: int = Field(ge=1, le=MAX_PART_COUNT)
+    etag: Annotated[str, Field(max_length=130)] | None = None
+    crc64: Annotated[str, Field(max_length=20)] | None = None
+
+
+class CompleteTask(BaseModel):
+    """The body of ``POST /v1/tasks/{id}/complete``; all of it may be left out."""
+
+    model_config = _STRICT
+
+    size: int | None = Field(default=None, ge=0)
+    parts: list[ListedPart] | None = Field(default=None, max_length=MAX_PART_COUNT)
+    crc64: Annotated[str, Field(max_length=20)] | None = None
+
+    def wanted(self) -> CompleteWanted:
+        """What ``Control.complete`` takes. Raises BadDigest, InvalidField."""
+        listed = self.parts or []
+        if len({part.number for part in listed}) < len(listed):
+            raise InvalidField("parts lists a number twice.")
+        claimed = tuple(
+            ClaimedPart(
+                part.number,
+                None if part.etag is None else ETag(part.etag),
+                None if part.crc64 is None else crc64_of(part.crc64),
+            )
+            for part in listed
+        )
+        return CompleteWanted(self.size, claimed, None if self.crc64 is None else crc64_of(self.crc64))
+
+
+_NUMBERS: Final = frozenset({"size", "part_size", "slice_size", "async_limit", "traffic_limit"})
+_FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
+_META_PREFIX: Final = "meta-"
+FORM_FIELDS: Final = frozenset(CreateTask.model_fields) - {"meta", "headers"}
+
+
+def typed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Form fields or query parameters, which are all text, as ``CreateTask`` takes them; ``meta-<name>`` is metadata.
+
+    Raises:
+        InvalidField: text where a number or a flag belongs.
+    """
+    typed: dict[str, Any] = {}
+    meta: dict[str, str] = {}
+    for name, value in fields.items():
+        if name.startswith(_META_PREFIX):
+            meta[name.removeprefix(_META_PREFIX)] = value
+        elif name in _NUMBERS:
+            typed[name] = _number(name, value)
+        elif name == "forbid_overwrite":
+            typed[name] = _FLAGS.get(value, value)
+        elif name in ("meta", "headers"):
+            raise InvalidField("meta and headers are JSON members; in a form each entry is a field meta-<name>.")
+        else:
+            typed[name] = value
+    return {**typed, "meta": meta} if meta else typed
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 16):
+        raise InvalidField(f"{name} is not a decimal number.")
+    return int(text)

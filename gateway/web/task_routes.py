@@ -1,0 +1,200 @@
+"""``/v1/tasks``: create, look, list, parts, content, complete, pause, restart, cancel."""
+
+import hashlib
+import re
+from typing import Final, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.domain.errors import BadQuery, InvalidField
+from gateway.domain.task import Task, TaskId, TaskState
+from gateway.transfer.control import Control
+from gateway.transfer.ports import Idempotency
+from gateway.transfer.relay import PartRelay
+from gateway.transfer.sequential import SequentialRelay
+from gateway.web.auth import Authenticator
+from gateway.web.json_bodies import parse, read_json
+from gateway.web.request_reading import (
+    body_chunks,
+    content_range,
+    digests,
+    expected_version,
+    limit_of,
+    part_conditions,
+    part_number,
+    query_parameters,
+    required_length,
+)
+from gateway.web.sealing import Sealer, SealBroken
+from gateway.web.task_document import TaskDocuments, part_document
+from gateway.web.task_requests import CompleteTask, CreateTask
+
+CREATE_LIMIT_BYTES: Final = 1 << 20
+PARTS_PAGE_MOST: Final = 1000
+_IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
+_LIST_PARAMETERS: Final = frozenset({"state", "batch", "limit", "cursor"})
+_PARTS_PARAMETERS: Final = frozenset({"limit", "cursor"})
+
+
+class TaskDefaults(Protocol):
+    """The sizes, in bytes, of tasks whose callers name none."""
+
+    @property
+    def slice_size_bytes(self) -> int: ...
+
+    @property
+    def part_size_bytes(self) -> int: ...
+
+
+class TaskRoutes:
+    """Translates requests into calls of the use cases; decides nothing."""
+
+    def __init__(
+        self,
+        auth: Authenticator,
+        control: Control,
+        parts: PartRelay,
+        sequential: SequentialRelay,
+        documents: TaskDocuments,
+        sealer: Sealer,
+        defaults: TaskDefaults,
+    ) -> None:
+        self._auth = auth
+        self._control = control
+        self._parts = parts
+        self._sequential = sequential
+        self._documents = documents
+        self._sealer = sealer
+        self._defaults = defaults
+
+    def routes(self) -> list[Route]:
+        """Every route under ``/v1/tasks``."""
+        one = "/v1/tasks/{task_id}"
+        return [
+            Route("/v1/tasks", self.create, methods=["POST"]),
+            Route("/v1/tasks", self.list, methods=["GET"]),
+            Route(one, self.get, methods=["GET"]),
+            Route(one + "/parts/{number}", self.put_part, methods=["PUT"]),
+            Route(one + "/parts", self.list_parts, methods=["GET"]),
+            Route(one + "/content", self.put_content, methods=["PUT"]),
+            Route(one + "/complete", self.complete, methods=["POST"]),
+            Route(one + "/pause", self.pause, methods=["POST"]),
+            Route(one + "/restart", self.restart, methods=["POST"]),
+            Route(one + "/cancel", self.cancel, methods=["POST"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        data = await read_json(request, CREATE_LIMIT_BYTES)
+        wanted = parse(CreateTask, data)
+        new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
+        task = await self._control.create(caller, new, _idempotency(request, wanted))
+        return self._answer(task, 201, {"Location": f"/v1/tasks/{task.id}"})
+
+    async def list(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        query = query_parameters(request, _LIST_PARAMETERS)
+        page = await self._control.list(
+            caller,
+            states=_states(query.get("state")),
+            batch_id=query.get("batch"),
+            limit=limit_of(query.get("limit")),
+            cursor=self._open_cursor(caller.owner, query.get("cursor")),
+        )
+        following = page.next_cursor
+        sealed = None if following is None else self._sealer.seal("cursor", {"o": caller.owner, "c": following})
+        return JSONResponse({"tasks": [self._documents.of(task) for task in page.tasks], "next_cursor": sealed})
+
+    async def get(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._control.get(caller, _task_id(request)))
+
+    async def list_parts(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        query = query_parameters(request, _PARTS_PARAMETERS)
+        limit = limit_of(query.get("limit"), PARTS_PAGE_MOST, PARTS_PAGE_MOST)
+        after = part_number(query["cursor"]) if "cursor" in query else 0
+        parts = [part for part in await self._control.parts(caller, _task_id(request)) if part.number > after]
+        cursor = str(parts[limit - 1].number) if len(parts) > limit else None
+        return JSONResponse({"parts": [part_document(part) for part in parts[:limit]], "next_cursor": cursor})
+
+    async def put_part(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        part = await self._parts.receive_part(
+            caller,
+            _task_id(request),
+            part_number(request.path_params["number"]),
+            required_length(request),
+            body_chunks(request),
+            digests=digests(request),
+            conditions=part_conditions(request),
+        )
+        return JSONResponse(part_document(part), headers={"ETag": part.etag})
+
+    async def put_content(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        task = await self._sequential.receive_content(
+            caller, _task_id(request), content_range(request), body_chunks(request), digests(request)
+        )
+        return self._answer(task, _status_of(task))
+
+    async def complete(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        data = await read_json(request, CREATE_LIMIT_BYTES, allow_empty=True)
+        task = await self._control.complete(caller, _task_id(request), parse(CompleteTask, data).wanted())
+        return self._answer(task, _status_of(task))
+
+    async def pause(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._control.pause(caller, _task_id(request), expected_version(request)))
+
+    async def restart(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._control.restart(caller, _task_id(request), expected_version(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._control.cancel(caller, _task_id(request), expected_version(request)))
+
+    def _answer(self, task: Task, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        return JSONResponse(self._documents.of(task), status, {**(headers or {}), "ETag": f'"{task.version}"'})
+
+    def _open_cursor(self, owner: str, text: str | None) -> str | None:
+        if text is None:
+            return None
+        try:
+            opened = self._sealer.open("cursor", text)
+        except SealBroken:
+            raise BadQuery("cursor is none that a list answered.") from None
+        if opened.get("o") != owner:
+            raise BadQuery("cursor is none that a list answered.")
+        return str(opened["c"])
+
+
+def _status_of(task: Task) -> int:
+    """202 while COS still merges: the websocket, or the next look, tells the end."""
+    return 202 if task.state is TaskState.COMPLETING else 200
+
+
+def _task_id(request: Request) -> TaskId:
+    return TaskId(request.path_params["task_id"])
+
+
+def _states(text: str | None) -> frozenset[TaskState] | None:
+    if text is None:
+        return None
+    try:
+        return frozenset(TaskState(name) for name in text.split(","))
+    except ValueError:
+        raise BadQuery("state is not a list of task states.") from None
+
+
+def _idempotency(request: Request, wanted: CreateTask) -> Idempotency | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidField("Idempotency-Key is not 1 to 255 visible ASCII characters.")
+    return Idempotency(key, hashlib.sha256(wanted.model_dump_json().encode()).hexdigest())
