@@ -1,0 +1,57 @@
+"""The name of every Redis key and channel; no other module spells one."""
+
+import hashlib
+from typing import Final, NamedTuple
+
+from gateway.domain.task import TaskId
+
+EVERY_OWNER: Final = "gw:tasks"
+"""The index of everybody's tasks."""
+
+CONTROL_CHANNEL: Final = "gw:control"
+"""Tells ids of tasks whose bodies in flight may have to end."""
+
+_PROGRESS: Final = "gw:progress:"
+
+
+class TaskKeys(NamedTuple):
+    """One task's keys, under one hash tag: every script takes all four, in this order.
+
+    ``task``: a hash, one field a fact of the task. ``parts``: a hash, part number → stored part. ``tail``: bytes that
+    follow the contiguous parts. ``bodies``: a hash, part number → the bodies in flight for it.
+    """
+
+    task: str
+    parts: str
+    tail: str
+    bodies: str
+
+
+def task_keys(task_id: TaskId) -> TaskKeys:
+    """The keys of *task_id*."""
+    tag = f"gw:{{{task_id}}}"
+    return TaskKeys(tag, f"{tag}:parts", f"{tag}:tail", f"{tag}:bodies")
+
+
+def owner_key(owner: str) -> str:
+    """*owner* as keys and channels name it: 128 bits of SHA-256, so that no caller's string is ever part of a key."""
+    return _digest(owner)
+
+
+def owner_index(owner: str) -> str:
+    """The index of *owner*'s tasks, given as ``owner_key``."""
+    return f"gw:tasks:{owner}"
+
+
+def idempotency_key(owner: str, key: str) -> str:
+    """Where the first task that *owner* created under the Idempotency-Key *key* is noted."""
+    return f"gw:once:{_digest(owner)}:{_digest(key)}"
+
+
+def progress_channel(owner: str) -> str:
+    """The channel of *owner*'s changes; the scripts spell it too, from the task's ``owner_key``."""
+    return _PROGRESS + owner_key(owner)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,28 @@
+-- KEYS[1] gw:{id}, the task's hash: read; its speed window opens when nothing flowed
+-- KEYS[2] gw:{id}:parts: the part as it stands is read
+-- KEYS[4] gw:{id}:bodies: the attempt is noted; it and those already there overlap
+-- ARGV: now, ttl, part number, attempt
+-- Answers "ok" with the task, the stored part or false, and whether the attempt overlaps with another; "gone".
+local now, ttl, number, attempt = unpack(ARGV)
+local MOST_ATTEMPTS = 16 -- an attempt that is not noted counts as overlapping
+if redis.call('EXISTS', TASK) == 0 then
+  return answer('gone')
+end
+if redis.call('EXISTS', BODIES) == 0 then
+  open_window(now)
+end
+local bodies = cjson.decode(redis.call('HGET', BODIES, number) or '{}')
+if bodies[attempt] == nil then
+  local others = 0
+  for other in pairs(bodies) do
+    bodies[other] = true
+    others = others + 1
+  end
+  if others >= MOST_ATTEMPTS then
+    bodies = {}
+  end
+  bodies[attempt] = others > 0
+  redis.call('HSET', BODIES, number, cjson.encode(bodies))
+  keep(tonumber(ttl))
+end
+return answer('ok', redis.call('HGET', PARTS, number), bodies[attempt])

@@ -1,0 +1,98 @@
+"""Which tasks there are: an index per owner, one of everybody, and the Idempotency-Keys of the last day.
+
+An index is a sorted set whose members all have score 0 and begin with the time of creation: pages follow from the
+last member seen, so they are stable while tasks come and go. An index only ever lists too much: whoever finds a
+member without its task removes it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from gateway.domain.errors import BadQuery, IdempotencyConflict
+from gateway.domain.task import Task, TaskId
+from gateway.store.redis_calls import Command, RedisCalls
+from gateway.store.redis_keys import EVERY_OWNER, idempotency_key, owner_index, owner_key
+
+IDEMPOTENCY_SECONDS: Final = 24 * 3600
+YOUNG_SECONDS: Final = 60.0
+"""A member this young may belong to a task that is just being created."""
+
+_CURSOR: Final = re.compile(r"[0-9a-f]{14}[!-~]{1,200}")
+
+
+class Member(NamedTuple):
+    """One entry of an index."""
+
+    text: str
+    task_id: TaskId
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The task that was created first under an Idempotency-Key."""
+
+    task_id: TaskId
+    created_at: float
+
+
+def member_of(task: Task) -> str:
+    """Creation time in microseconds, id and owner: sorts by age, and names the owner's index when the task is gone."""
+    return f"{int(task.created_at * 1e6):014x}{task.id}:{owner_key(task.owner)}"
+
+
+def require_cursor(cursor: str) -> None:
+    """Raise BadQuery unless *cursor* looks like a member."""
+    if not _CURSOR.fullmatch(cursor):
+        raise BadQuery("The cursor is not one of ours.")
+
+
+class TaskIndex:
+    """The indexes in Redis."""
+
+    def __init__(self, calls: RedisCalls) -> None:
+        self._calls = calls
+
+    def adding(self, task: Task) -> list[Command]:
+        """The commands that list *task*; repeating them changes nothing."""
+        member = member_of(task)
+        return [("ZADD", owner_index(owner_key(task.owner)), "0", member), ("ZADD", EVERY_OWNER, "0", member)]
+
+    async def page(self, owner: str | None, cursor: str | None, limit: int) -> list[Member]:
+        """Up to *limit* members after *cursor*, newest first; *owner* None means everybody's."""
+        index = EVERY_OWNER if owner is None else owner_index(owner_key(owner))
+        start = "+" if cursor is None else f"({cursor}"
+        texts: list[bytes] = await self._calls.command("ZREVRANGEBYLEX", index, start, "-", "LIMIT", 0, limit)
+        return [_member(text.decode()) for text in texts]
+
+    async def forget(self, members: Sequence[Member], now: float) -> None:
+        """Remove members whose task is gone, from their owner's index and everybody's."""
+        commands: list[Command] = []
+        for member in members:
+            if now - member.created_at > YOUNG_SECONDS:
+                owner = member.text.rpartition(":")[2]
+                commands += [("ZREM", owner_index(owner), member.text), ("ZREM", EVERY_OWNER, member.text)]
+        if commands:
+            await self._calls.together("forget", commands)
+
+    async def first_under(self, key: str, request_digest: str, task: Task) -> First:
+        """The first task created under the Idempotency-Key *key* by *task*'s owner: *task* itself if there was none.
+
+        Raises:
+            IdempotencyConflict: the key was used with another *request_digest*.
+        """
+        name = idempotency_key(task.owner, key)
+        note = f"{task.id} {task.created_at!r} {request_digest}"
+        _, noted = await self._calls.together(
+            "idempotency", [("SET", name, note, "NX", "EX", IDEMPOTENCY_SECONDS), ("GET", name)]
+        )
+        task_id, created_at, digest = (noted or note.encode()).decode().split(" ", 2)
+        if digest != request_digest:
+            raise IdempotencyConflict("The Idempotency-Key was used for another request within the last 24 hours.")
+        return First(TaskId(task_id), float(created_at))
+
+
+def _member(text: str) -> Member:
+    return Member(text, TaskId(text[14:].rpartition(":")[0]), int(text[:14], 16) / 1e6)

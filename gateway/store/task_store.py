@@ -1,0 +1,266 @@
+"""Tasks in Redis: each change is one script on one task's keys, repeatable by its op id, guarded by the version.
+
+The scripts publish what they change themselves: a separate publish would cost a second round trip and be lost when
+its process dies in between.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from redis.asyncio import Redis
+
+from gateway.domain.errors import StateStoreUnavailable, VersionMismatch
+from gateway.domain.objects import StoredPart
+from gateway.domain.task import (
+    TRANSITIONS,
+    BodyStarted,
+    PartStored,
+    Task,
+    TaskEvent,
+    TaskId,
+    TaskState,
+    states_that_take,
+)
+from gateway.store.redis_calls import Command, Observe, RedisCalls, Script
+from gateway.store.redis_keys import task_keys
+from gateway.store.script_answers import Answer, mapping, read_answer, refused
+from gateway.store.task_codec import decode_part, decode_task, difference, encode_new_task, encode_part
+from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor
+from gateway.transfer.ports import ContentClaim, Idempotency, PartClaim, TaskPage
+
+APPLY_ATTEMPTS: Final = 20
+"""How often a change is judged again because another came first: parts may commit at hundreds a second."""
+
+SCAN_FACTOR: Final = 10
+"""A filtered page looks at this many times its limit, then ends short with a cursor."""
+
+_CREATE: Final = Script("create")
+_CHANGE: Final = Script("change")
+_BEGIN_PART: Final = Script("begin_part")
+_END_PART: Final = Script("end_part")
+_STORE_PART: Final = Script("store_part")
+_BEGIN_CONTENT: Final = Script("begin_content")
+_STORE_CONTENT_PART: Final = Script("store_content_part")
+_KEEP_TAIL: Final = Script("keep_tail")
+_FORGET_PARTS: Final = Script("forget_parts")
+_READ_HASH: Final = Script("read_hash")
+
+
+def _moves(event: type[TaskEvent]) -> str:
+    """Where *event* leads from each state that takes it, as the scripts read it."""
+    return "".join(f" {state}>{TRANSITIONS[state][event]} " for state in sorted(states_that_take(event)))
+
+
+_PART_MOVES: Final = _moves(PartStored)
+_BODY_MOVES: Final = _moves(BodyStarted)
+_ENDS_BODIES: Final = frozenset({TaskState.PAUSED, TaskState.ERROR, TaskState.CANCELED})
+
+
+class RedisTaskStore:
+    """The ``TaskStore`` of ``transfer.ports``, in Redis 6.2 or newer.
+
+    Every key of a task lives *ttl_seconds* after its last change, also when the task is final: what was canceled
+    stays known as canceled. *redis* comes from ``redis_calls.connect``. *clock* gives Unix seconds.
+    """
+
+    def __init__(
+        self, redis: Redis, *, ttl_seconds: int, clock: Callable[[], float] = time.time, observe: Observe | None = None
+    ) -> None:
+        self._calls = RedisCalls(redis, observe)
+        self._index = TaskIndex(self._calls)
+        self._ttl_seconds = ttl_seconds
+        self._clock = clock
+
+    async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
+        """Store *task* and list it, or return the one that the same id or Idempotency-Key already stands for."""
+        if idempotency is not None:
+            # Under one key all creators store one id, so whichever comes first wins and nobody is left without a task.
+            first = await self._index.first_under(idempotency.key, idempotency.request_digest, task)
+            task = replace(task, id=first.task_id, created_at=first.created_at)
+        fields = [word for pair in encode_new_task(task).items() for word in pair]
+        keys, args = task_keys(task.id), (str(self._ttl_seconds), *fields)
+        return await self._created(task.id, self._index.adding(task), keys, args)
+
+    async def _created(self, task_id: TaskId, listing: list[Command], keys: Sequence[str], args: Sequence[str]) -> Task:
+        # Listed first: a member without a task is removed when found, a task without a member would stay hidden.
+        answers = await self._calls.together("create", [*listing, _CREATE.by_hash(keys, args)])
+        if isinstance(answers[-1], Exception):
+            answers = [await self._calls.run(_CREATE, keys, args)]
+        return self._decode(task_id, read_answer(answers[-1]).fields)
+
+    async def load(self, task_id: TaskId) -> Task | None:
+        """The task, or None."""
+        return self._decode_if_any(task_id, await self._calls.run(_READ_HASH, task_keys(task_id)[:1], ()))
+
+    async def load_many(self, task_ids: Sequence[TaskId]) -> list[Task | None]:
+        """The tasks in the order asked, in one round trip."""
+        if not task_ids:
+            return []
+        texts = await self._calls.run_each(_READ_HASH, [(task_keys(task_id)[:1], ()) for task_id in task_ids])
+        return [self._decode_if_any(task_id, text) for task_id, text in zip(task_ids, texts, strict=True)]
+
+    async def apply(self, task: Task, event: TaskEvent, *, expected_version: int | None = None) -> Task:
+        """Store the task after *event*; see ``transfer.ports.TaskStore``."""
+        if expected_version is not None and task.version != expected_version:
+            raise _version_mismatch(task, expected_version)
+        for _ in range(APPLY_ATTEMPTS):
+            after = task.after(event, self._clock())
+            answer = await self._change(task, after)
+            if answer.outcome == "ok":
+                expires_at = after.updated_at + self._ttl_seconds
+                return replace(after, version=int(answer.more[0]), expires_at=expires_at)
+            task = self._decode(task.id, answer.fields)
+            if expected_version is not None:
+                raise _version_mismatch(task, expected_version)
+        raise StateStoreUnavailable(f"The task changed {APPLY_ATTEMPTS} times while one change was stored.")
+
+    async def _change(self, task: Task, after: Task) -> Answer:
+        sets, deletes = difference(task, after)
+        words = [word for pair in sets.items() for word in pair]
+        args = (str(task.version), _dropped(task, after), _flag(_may_end_bodies(task, after)))
+        return await self._run(_CHANGE, task.id, _op(), *args, str(len(words)), *words, *deletes)
+
+    async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
+        """Note the body *attempt*; see ``transfer.ports.TaskStore``."""
+        answer = await self._run(_BEGIN_PART, task_id, str(number), _word(attempt))
+        record, contested = answer.more
+        stored = decode_part(number, record) if record else None
+        return PartClaim(self._decode(task_id, answer.fields), stored, contested)
+
+    async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
+        """Forget the body *attempt*, if it is known at all."""
+        await self._calls.run(_END_PART, task_keys(task_id), (str(number), attempt))
+
+    async def store_part(self, task: Task, part: StoredPart, *, attempt: str, decided: bool = False) -> Task:
+        """Record *part* in ``parts`` mode; see ``transfer.ports.TaskStore``."""
+        record = encode_part(part, _word(attempt))
+        args = (_PART_MOVES, task.upload_id or "", str(part.number), record, attempt, _flag(decided))
+        answer = await self._run(_STORE_PART, task.id, *args)
+        return self._taken(task.id, answer, PartStored)
+
+    async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:
+        """Become the newest writer of a sequential body; see ``transfer.ports.TaskStore``."""
+        told = "" if size is None else str(size)
+        args = (*self._when(), _op(), _BODY_MOVES, str(offset), told)
+        text, tail = await self._calls.run(_BEGIN_CONTENT, task_keys(task_id), args)
+        return ContentClaim(self._taken(task_id, read_answer(text), BodyStarted), tail)
+
+    async def store_content_part(self, task: Task, part: StoredPart) -> Task:
+        """Record a part of the body of ``task.writer``; see ``transfer.ports.TaskStore``."""
+        record = encode_part(part, f"writer-{task.writer}")
+        args = (_PART_MOVES, task.upload_id or "", str(task.writer), str(part.number), record)
+        answer = await self._run(_STORE_CONTENT_PART, task.id, *args)
+        return self._taken(task.id, answer, PartStored)
+
+    async def keep_tail(self, task: Task, tail: bytes) -> Task:
+        """Replace the tail, for ``task.writer``; see ``transfer.ports.TaskStore``."""
+        answer = await self._run(_KEEP_TAIL, task.id, _op(), _PART_MOVES, task.upload_id or "", str(task.writer), tail)
+        return self._taken(task.id, answer, PartStored)
+
+    async def parts(self, task_id: TaskId) -> list[StoredPart]:
+        """Every stored part in ascending order; empty for an unknown task."""
+        records = mapping(json.loads(await self._calls.run(_READ_HASH, (task_keys(task_id).parts,), ())))
+        return sorted((decode_part(int(n), text) for n, text in records.items()), key=lambda part: part.number)
+
+    async def forget_parts(self, task: Task, numbers: Sequence[int]) -> Task:
+        """Drop parts that COS turned out not to hold, and count again."""
+        answer = await self._run(
+            _FORGET_PARTS, task.id, _op(), task.upload_id or "", *(str(number) for number in sorted(set(numbers)))
+        )
+        return self._taken(task.id, answer, PartStored)
+
+    async def list_tasks(
+        self,
+        owner: str | None,
+        *,
+        states: frozenset[TaskState] | None = None,
+        batch_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        """Tasks newest first; see ``transfer.ports.TaskStore``. Looks at ``SCAN_FACTOR`` × *limit* tasks at most."""
+        if cursor is not None:
+            require_cursor(cursor)
+        found: list[Task] = []
+        for _ in range(SCAN_FACTOR):
+            members = await self._index.page(owner, cursor, limit + 1)
+            for task in await self._listed(members[:limit]):
+                if _fits(task, owner, states, batch_id):
+                    found.append(task)
+                    if len(found) == limit and task.id != members[-1].task_id:
+                        return TaskPage(tuple(found), member_of(task))
+            if len(members) <= limit:
+                return TaskPage(tuple(found), None)
+            cursor = members[limit - 1].text
+        return TaskPage(tuple(found), cursor)
+
+    async def _listed(self, members: Sequence[Member]) -> list[Task]:
+        tasks = await self.load_many([member.task_id for member in members])
+        gone = [member for member, task in zip(members, tasks, strict=True) if task is None]
+        await self._index.forget(gone, self._clock())
+        return [task for task in tasks if task is not None]
+
+    async def ping(self) -> None:
+        """Raise StateStoreUnavailable unless Redis answers."""
+        await self._calls.command("PING")
+
+    def _when(self) -> tuple[str, str]:
+        return repr(self._clock()), str(self._ttl_seconds)
+
+    async def _run(self, script: Script, task_id: TaskId, *args: str | bytes) -> Answer:
+        return read_answer(await self._calls.run(script, task_keys(task_id), (*self._when(), *args)))
+
+    def _decode(self, task_id: TaskId, fields: Mapping[str, str]) -> Task:
+        return decode_task(task_id, fields, self._clock(), self._ttl_seconds)
+
+    def _decode_if_any(self, task_id: TaskId, text: bytes) -> Task | None:
+        fields = mapping(json.loads(text))
+        return self._decode(task_id, fields) if fields else None
+
+    def _taken(self, task_id: TaskId, answer: Answer, event: type[TaskEvent]) -> Task:
+        """The task, or the error that the script's outcome stands for."""
+        task = self._decode(task_id, answer.fields)
+        if answer.outcome == "ok":
+            return task
+        raise refused(answer.outcome, task, event)
+
+
+def _dropped(task: Task, after: Task) -> str:
+    left_upload = task.upload_id is not None and after.upload_id is None
+    if left_upload or after.state is TaskState.CANCELED:
+        return "all"
+    return "tail" if task.tail_size and not after.tail_size else ""
+
+
+def _may_end_bodies(task: Task, after: Task) -> bool:
+    return after.writer != task.writer or (after.state is not task.state and after.state in _ENDS_BODIES)
+
+
+def _fits(task: Task, owner: str | None, states: frozenset[TaskState] | None, batch_id: str | None) -> bool:
+    return (
+        (owner is None or task.owner == owner)
+        and (states is None or task.state in states)
+        and (batch_id is None or task.batch_id == batch_id)
+    )
+
+
+def _version_mismatch(task: Task, expected: int) -> VersionMismatch:
+    return VersionMismatch(f"The task has version {task.version}, expected {expected}.", version=task.version)
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else "0"
+
+
+def _word(attempt: str) -> str:
+    if not attempt or not attempt.isascii() or any(character.isspace() for character in attempt):
+        raise ValueError("an attempt is named by ASCII letters and digits")
+    return attempt
+
+
+def _op() -> str:
+    return secrets.token_hex(6)
