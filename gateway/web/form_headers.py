@@ -1,0 +1,94 @@
+"""The header values of form data: parameters, boundaries and the name of a file as a person may see it."""
+
+import re
+import unicodedata
+from typing import Final
+
+from gateway.domain.errors import MalformedForm, UnsupportedMediaType
+
+MAX_FILENAME_BYTES: Final = 255
+FORM_TYPE: Final = "multipart/form-data"
+
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# The last alternative is a browser's own: a backslash before the closing quote, as in "C:\", escapes nothing.
+_PARAMETER: Final = re.compile(
+    rf"""[ \t]*;[ \t]*(?P<name>{_WORD})=(?:"(?P<quoted>(?:[^"\\]|\\.)*|[^"]*)"|(?P<plain>[^\s;"]*))(?=[ \t]*(?:;|$))"""
+)
+_VALUE: Final = re.compile(rf"[ \t]*(?P<value>{_WORD}(?:/{_WORD})?)")
+_BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
+_ESCAPE: Final = re.compile(r'\\(["\\])')
+_UNSEEN: Final = dict.fromkeys(
+    [
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x061C,
+        *range(0x200E, 0x2010),
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+        0xFEFF,
+        0xFFFD,
+        *range(0xD800, 0xE000),
+    ]
+)
+
+
+def parameters(text: str) -> tuple[str, dict[str, str]]:
+    """A header's value (in lower case) and its parameters (``RFC 9110`` 5.6.6), each of which may come once.
+
+    Raises:
+        MalformedForm: anything else.
+    """
+    begin = _VALUE.match(text)
+    if begin is None:
+        raise MalformedForm("A header of the form cannot be read.")
+    found: dict[str, str] = {}
+    at = begin.end()
+    while at < len(text) and (parameter := _PARAMETER.match(text, at)):
+        name = parameter["name"].lower()
+        if name in found:
+            raise MalformedForm("A header of the form has a parameter twice.")
+        quoted = parameter["quoted"]
+        found[name] = parameter["plain"] if quoted is None else _ESCAPE.sub(r"\1", quoted)
+        at = parameter.end()
+    if text[at:].strip(" \t;"):
+        raise MalformedForm("A header of the form cannot be read.")
+    return begin["value"].lower(), found
+
+
+def boundary_of(content_type: str | None) -> bytes:
+    """The boundary that a request's Content-Type names.
+
+    Raises:
+        UnsupportedMediaType: the body is no form data.
+        MalformedForm: there is no boundary of 1 to 70 of the characters that RFC 2046 allows.
+    """
+    if content_type is None or content_type.partition(";")[0].strip().lower() != FORM_TYPE:
+        raise UnsupportedMediaType("Expected multipart/form-data.")
+    boundary = parameters(content_type)[1].get("boundary", "")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise MalformedForm("The form's boundary is not 1 to 70 of the allowed characters.")
+    return boundary.encode()
+
+
+def clean_filename(raw: str) -> str:
+    """*raw* as a name to show: its last path segment in NFC without control or direction characters, 255 bytes at most.
+
+    Empty when nothing is left. Browsers write a double quote as %22.
+    """
+    seen = unicodedata.normalize("NFC", raw.replace("%22", '"').translate(_UNSEEN))
+    base = re.split(r"[/\\]", seen)[-1].strip()
+    if base in (".", ".."):
+        return ""
+    return _shortened(base)
+
+
+def _shortened(name: str) -> str:
+    """*name* cut to 255 bytes of UTF-8, its extension kept where it is short."""
+    if len(name.encode()) <= MAX_FILENAME_BYTES:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    suffix = (dot + extension).encode()
+    if not stem or len(suffix) > 32:
+        stem, suffix = name, b""
+    cut = stem.encode()[: MAX_FILENAME_BYTES - len(suffix)].decode(errors="ignore").rstrip()
+    return cut + suffix.decode()

@@ -1,0 +1,255 @@
+"""``multipart/form-data``, as it streams in: fields first, one file last (RFC 7578).
+
+``FormParser`` is the parser without I/O: python-multipart's callbacks record what came, and refuse what is over a
+limit. ``FormReader`` feeds it. python-multipart takes a form that was cut short for a whole one: nothing here is at its
+end before the closing boundary was read.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from gateway.domain.errors import FieldOrder, FieldTooLarge, FormTruncated, MalformedForm, TooManyFields
+from gateway.web.form_headers import boundary_of, clean_filename, parameters
+
+# It warns about every malformed byte, and quotes it.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+_MAX_EPILOGUE_BYTES: Final = 64 << 10
+_LINE_END: Final = b"\r\n"
+_HYPHEN: Final = ord("-")
+_REPLACED: Final = "\ufffd"
+_FILE_FIELD: Final = "file"
+"""COS's forms name the file's field so, and need not give a filename."""
+
+_IDENTITY_ENCODINGS: Final = frozenset({"binary", "8bit", "7bit"})
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimits:
+    """How much of a form may come before its file. ``bytes_by_field`` overrides ``field_bytes`` for single names."""
+
+    field_count: int = 64
+    field_bytes: int = 4096
+    bytes_by_field: Mapping[str, int] = field(default_factory=dict)
+
+
+_DEFAULT_LIMITS: Final = FormLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class FormFile:
+    """The file of a form: its field, its name as it may be shown (perhaps empty), and its declared content type."""
+
+    field: str
+    name: str
+    content_type: str | None
+
+
+class FormParser:
+    """Turn the bytes of a form, however they are split, into fields and the pieces of one file.
+
+    ``fields`` and ``file`` fill as bytes are fed; ``file`` is set once the file's own headers have been read.
+    ``ended`` is True once the closing boundary was.
+    """
+
+    def __init__(self, boundary: bytes, limits: FormLimits) -> None:
+        self.fields: dict[str, str] = {}
+        self.file: FormFile | None = None
+        self.ended = False
+        self._limits = limits
+        self._begun = False
+        self._line_end_allowed = _LINE_END
+        self._epilogue_bytes = 0
+        self._part_count = 0
+        self._headers: dict[str, str] = {}
+        self._header_name = self._header_value = b""
+        self._field_name = ""
+        self._field_value = bytearray()
+        self._field_limit = 0
+        self._file_ended = False
+        self._pieces: list[bytes] = []
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Read *chunk*; return the file's bytes in it, in order. After an error the parser is of no more use.
+
+        Raises:
+            MalformedForm, TooManyFields, FieldTooLarge, FieldOrder.
+        """
+        if self.ended:
+            self._skip_epilogue(len(chunk))
+            return []
+        if not self._begun:
+            chunk = self._without_leading_line_end(chunk)
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise MalformedForm("The form cannot be read.") from error
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _without_leading_line_end(self, chunk: bytes) -> bytes:
+        """Hand-written clients begin with a line end; the parser would skip more than that, as the chunks fall."""
+        while chunk and self._line_end_allowed and chunk[0] == self._line_end_allowed[0]:
+            chunk, self._line_end_allowed = chunk[1:], self._line_end_allowed[1:]
+        if chunk:
+            self._begun = True
+            if len(self._line_end_allowed) == 1 or chunk[0] != _HYPHEN:
+                raise MalformedForm("The form does not begin with its boundary.")
+        return chunk
+
+    def _skip_epilogue(self, size: int) -> None:
+        self._epilogue_bytes += size
+        if self._epilogue_bytes > _MAX_EPILOGUE_BYTES:
+            raise MalformedForm("Bytes follow the form's closing boundary.")
+
+    def _on_part_begin(self) -> None:
+        if self._file_ended:
+            raise FieldOrder("A field follows the file.")
+        self._part_count += 1
+        if self._part_count > self._limits.field_count + 1:
+            raise TooManyFields(f"The form has more than {self._limits.field_count} fields.")
+        self._headers = {}
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        name, value = self._header_name.decode("latin-1").lower(), self._header_value.decode(errors="replace")
+        self._header_name = self._header_value = b""
+        if name in self._headers or "\n" in value:
+            raise MalformedForm("A form field's headers cannot be read.")
+        self._headers[name] = value
+
+    def _on_headers_finished(self) -> None:
+        disposition, named = parameters(self._headers.get("content-disposition", ""))
+        name, content_type = named.get("name", ""), self._headers.get("content-type")
+        encoding = self._headers.get("content-transfer-encoding", "binary").strip().lower()
+        if disposition != "form-data" or not name.isprintable() or not name or _REPLACED in name:
+            raise MalformedForm("A form field has no readable name.")
+        if encoding not in _IDENTITY_ENCODINGS:
+            raise MalformedForm("A form field is not sent as it is: its transfer encoding is not supported.")
+        if content_type is not None and not _is_plain_type(content_type):
+            raise MalformedForm("A form field's content type cannot be read, or is itself a multipart type.")
+        if named.keys() & {"filename", "filename*"} or name == _FILE_FIELD:
+            self.file = FormFile(name, clean_filename(named.get("filename", "")), content_type)
+        else:
+            self._begin_field(name)
+
+    def _begin_field(self, name: str) -> None:
+        if name in self.fields:
+            raise MalformedForm("A form field came twice.")
+        if self._part_count > self._limits.field_count:
+            raise TooManyFields(f"The form has more than {self._limits.field_count} fields.")
+        self._field_name = name
+        self._field_value = bytearray()
+        self._field_limit = self._limits.bytes_by_field.get(name, self._limits.field_bytes)
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self.file is not None:
+            self._pieces.append(data[start:end])  # the same object, where it is the whole chunk
+            return
+        if len(self._field_value) + end - start > self._field_limit:
+            raise FieldTooLarge(f"A form field has more than {self._field_limit} bytes.", expected=self._field_limit)
+        self._field_value += data[start:end]
+
+    def _on_part_end(self) -> None:
+        if self.file is not None:
+            self._file_ended = True
+            return
+        try:
+            self.fields[self._field_name] = self._field_value.decode()
+        except UnicodeDecodeError as error:
+            raise MalformedForm("A form field is not UTF-8.") from error
+
+    def _on_end(self) -> None:
+        self.ended = True
+
+
+class FormReader:
+    """Read a form from a request's body: first ``fields``, then ``file`` and its ``file_chunks``.
+
+    Args:
+        content_type: the request's header.
+        chunks: its body; what it raises comes out unchanged.
+        limits: for the fields.
+
+    Raises:
+        UnsupportedMediaType: the body is no form data.
+        MalformedForm: it has no good boundary.
+    """
+
+    def __init__(
+        self, content_type: str | None, chunks: AsyncIterator[bytes], limits: FormLimits = _DEFAULT_LIMITS
+    ) -> None:
+        self._chunks = chunks
+        self._parser = FormParser(boundary_of(content_type), limits)
+        self._pieces: list[bytes] = []
+
+    async def fields(self) -> dict[str, str]:
+        """Every field, read up to where the file's bytes begin.
+
+        Raises:
+            FormTruncated: the body ended before.
+            MalformedForm: there is no file, or the form cannot be read.
+            TooManyFields, FieldTooLarge, FieldOrder.
+        """
+        while self._parser.file is None:
+            if self._parser.ended:
+                raise MalformedForm("The form holds no file.")
+            self._pieces += self._parser.feed(await self._next_chunk())
+        return dict(self._parser.fields)
+
+    @property
+    def file(self) -> FormFile:
+        """The file, once ``fields`` has returned."""
+        assert self._parser.file is not None, "fields() comes first"
+        return self._parser.file
+
+    async def file_chunks(self) -> AsyncIterator[bytes]:
+        """The file's bytes, once. It ends only after the closing boundary and the body's own end.
+
+        Raises:
+            FormTruncated: the body ended before the closing boundary.
+            FieldOrder: something follows the file.
+            MalformedForm: the form cannot be read.
+        """
+        while True:
+            pieces, self._pieces = self._pieces, []
+            for piece in pieces:
+                yield piece
+            if self._parser.ended:
+                break
+            self._pieces = self._parser.feed(await self._next_chunk())
+        async for chunk in self._chunks:
+            self._parser.feed(chunk)
+
+    async def _next_chunk(self) -> bytes:
+        chunk = await anext(self._chunks, None)
+        if chunk is None:
+            raise FormTruncated("The form ended before its closing boundary.")
+        return chunk
+
+
+def _is_plain_type(content_type: str) -> bool:
+    return content_type.isascii() and content_type.isprintable() and not content_type.lower().startswith("multipart/")
