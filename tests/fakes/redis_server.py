@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import pytest
-
 from gateway.dev.child import die_with_parent
 from gateway.dev.local_redis import RedisServerMissing, find_redis_server
+from tests.tools import report_missing
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def running_redis(folder: Path | None = None, *extra: str) -> Iterator[str]:
     try:
         program = find_redis_server()
     except RedisServerMissing:
-        pytest.skip("missing tool: redis-server")
+        report_missing("redis-server")
     short = Path(tempfile.mkdtemp(prefix="gw-test-redis-"))
     path = short / "redis.sock"
     process = subprocess.Popen(
