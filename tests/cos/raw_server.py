@@ -43,7 +43,10 @@ def answer(status: int = 200, body: bytes = b"", *headers: str) -> bytes:
 
 @asynccontextmanager
 async def raw_server(script: Callable[[RawServer], Script], *, receive_buffer: int = 0) -> AsyncIterator[RawServer]:
-    """Serve every connection with ``script(server)`` on a free port; ``arrived``: a head came; ``closed``: one ended."""
+    """Serve every connection with ``script(server)`` on a free port.
+
+    ``arrived`` is set when a head has come, ``closed`` when a connection has ended.
+    """
     server = RawServer()
     running: set[asyncio.Task[None]] = set()
 

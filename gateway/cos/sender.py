@@ -1,0 +1,168 @@
+"""Signs a request, sends it, and sends it again where that is safe: after a failure, a wrong clock, expired keys."""
+
+import asyncio
+import email.utils
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from gateway.cos.credentials import CredentialSource
+from gateway.cos.exchange import AttemptFailed, Exchange
+from gateway.cos.retrying import RetryBudget, delay_seconds
+from gateway.cos.signing import Credentials
+from gateway.cos.wire_answers import CosResponse
+from gateway.cos.wire_errors import CosRefusal
+from gateway.cos.wire_requests import CosRequest, signed_headers
+from gateway.domain import errors
+from gateway.domain.errors import GatewayError
+from gateway.domain.objects import PartBody
+
+log = logging.getLogger("gateway.cos")
+
+_T = TypeVar("_T")
+
+# What a repetition can cure. A digest that does not match may be a byte that was flipped on the way to COS.
+_CURABLE: Final = (
+    errors.StorageUnavailable,
+    errors.StorageSlowDown,
+    errors.StorageIntegrity,
+    errors.StorageBadAnswer,
+    errors.DigestMismatch,
+)
+# Below this a clock is right enough: COS allows more. The official SDKs use the same bound.
+_SKEW_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Signer:
+    """What one attempt is signed with."""
+
+    credentials: Credentials
+    offset_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Success(Generic[_T]):
+    value: _T
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an attempt failed. ``refusal`` and ``date``: COS's own answer, when that was a no."""
+
+    error: GatewayError
+    nothing_sent: bool = False
+    refusal: CosRefusal | None = None
+    date: str = ""
+
+
+class Sender:
+    """Carries out calls: each with up to three attempts, all within one retry budget.
+
+    Args:
+        clock: Unix seconds; corrected by COS's own Date once COS calls our signatures expired.
+    """
+
+    def __init__(self, exchange: Exchange, credentials: CredentialSource, clock: Callable[[], float]) -> None:
+        self._exchange = exchange
+        self._credentials = credentials
+        self._clock = clock
+        self._offset_seconds = 0.0
+        self._budget = RetryBudget()
+        self._dice = random.SystemRandom().random
+
+    async def call(self, request: CosRequest, read: Callable[[CosResponse], _T], body: PartBody | None = None) -> _T:
+        """What *read* makes of COS's success.
+
+        Raises:
+            GatewayError: COS's refusal, or the last failure; or what *read* raised.
+            Exception: whatever *body* raised, unchanged.
+        """
+        self._budget.earn()
+        replayable = body is None or body.replayable
+        repaired: set[str] = set()
+        attempts = 0
+        failing_since: float | None = None
+        while True:
+            signer = _Signer(await self._credentials.current(), self._offset_seconds)
+            outcome = await self._attempt(request, read, body, signer)
+            if isinstance(outcome, _Success):
+                return outcome.value
+            _log(request, outcome)
+            if await self._repair(outcome, signer, repaired):
+                if replayable:
+                    continue
+                raise errors.StorageUnavailable("the signature is corrected; send again", cos=outcome.error.cos)
+            attempts += 1
+            now = asyncio.get_running_loop().time()
+            failing_since = failing_since or now
+            may_repeat = outcome.nothing_sent or (
+                replayable and request.repeatable and isinstance(outcome.error, _CURABLE)
+            )
+            wait = delay_seconds(attempts, self._dice(), outcome.error.retry_after_seconds, now - failing_since)
+            if not may_repeat or wait is None or not self._budget.spend():
+                raise outcome.error
+            await asyncio.sleep(wait)
+
+    async def aclose(self) -> None:
+        await self._exchange.aclose()
+
+    async def _attempt(
+        self, request: CosRequest, read: Callable[[CosResponse], _T], body: PartBody | None, signer: _Signer
+    ) -> _Success[_T] | _Failure:
+        now = self._clock() + signer.offset_seconds
+        length = body.size if body is not None else len(request.content) if request.has_body else None
+        headers = signed_headers(request, signer.credentials, length, now)
+        try:
+            response = await self._exchange.once(request, headers, body)
+        except AttemptFailed as failed:
+            return _Failure(failed.error, nothing_sent=failed.nothing_sent)
+        refusal = response.refusal()
+        if refusal is not None:
+            return _Failure(refusal.error(), refusal=refusal, date=response.headers.get("date", ""))
+        try:
+            return _Success(read(response))
+        except GatewayError as error:
+            return _Failure(error)
+
+    async def _repair(self, failure: _Failure, signer: _Signer, repaired: set[str]) -> bool:
+        """Put right, once each, what made COS refuse the signature: our clock, or keys that have run out."""
+        refusal = failure.refusal
+        if refusal is None:
+            return False
+        if refusal.may_be_clock_skew and "clock" not in repaired:
+            repaired.add("clock")
+            return self._learn_offset(failure.date, signer)
+        if refusal.is_expired_token and "keys" not in repaired:
+            repaired.add("keys")
+            await self._credentials.refresh(signer.credentials)
+            return True
+        return False
+
+    def _learn_offset(self, date: str, signer: _Signer) -> bool:
+        try:
+            there = email.utils.parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return False
+        offset_seconds = there - self._clock()
+        if abs(offset_seconds - signer.offset_seconds) < _SKEW_SECONDS:
+            return False
+        log.warning("COS's clock is %.0f s from ours; signing by COS's", offset_seconds)
+        self._offset_seconds = offset_seconds
+        return True
+
+
+def _log(request: CosRequest, failure: _Failure) -> None:
+    error = failure.error
+    cos = error.cos
+    log.log(
+        logging.WARNING if isinstance(error, errors.Storage) else logging.DEBUG,
+        "%s failed: %s, status %s, code %s, request %s",
+        request.operation,
+        error.code,
+        cos.status if cos else 0,
+        (cos.code if cos else "") or "-",
+        (cos.request_id if cos else "") or "-",
+    )

@@ -1,0 +1,231 @@
+"""What COS's successes say, as values of the domain. Pure; whatever cannot be read is a StorageBadAnswer."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from gateway.cos.wire_errors import CosRefusal, read_refusal, showable
+from gateway.cos.xml_tree import Unreadable, XmlElement, read_xml
+from gateway.domain.errors import CosAnswer, StorageBadAnswer, StorageIntegrity
+from gateway.domain.objects import (
+    Appended,
+    ETag,
+    OpenUpload,
+    PartsPage,
+    Person,
+    StoredObject,
+    StoredPart,
+    UploadId,
+    UploadsPage,
+)
+
+_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,128}"')
+_DECIMAL: Final = re.compile(r"\d{1,20}", re.ASCII)
+_UPLOAD_ID: Final = re.compile(r"[\x21-\x7e]{1,1024}")
+_OBJECT_HEADERS: Final = re.compile(
+    r"x-cos-.*|etag|expires|last-modified|cache-control|content-(disposition|encoding|language|length|type)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CosResponse:
+    """An answer of COS, whole; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def request_id(self) -> str:
+        """COS's id of the request, empty when it gave none."""
+        return showable(self.headers.get("x-cos-request-id", ""))
+
+    def refusal(self) -> CosRefusal | None:
+        """COS's no, or None for a success."""
+        if 200 <= self.status < 300:
+            return None
+        return read_refusal(self.status, self.headers, self.body)
+
+
+def read_stored_object(response: CosResponse) -> StoredObject:
+    """PUT Object's answer. The CRC-64 is always there."""
+    return StoredObject(
+        _acknowledged_etag(response),
+        _crc64(response),
+        response.headers.get("x-cos-version-id"),
+        headers=_object_headers(response),
+    )
+
+
+def read_head(response: CosResponse) -> StoredObject:
+    """HEAD Object's answer; an appendable object may have no CRC-64."""
+    return StoredObject(
+        ETag(response.headers.get("etag", "")),
+        _crc64(response) if "x-cos-hash-crc64ecma" in response.headers else None,
+        response.headers.get("x-cos-version-id"),
+        size=_number(response, response.headers.get("content-length")),
+        headers=_object_headers(response),
+    )
+
+
+def read_appended(response: CosResponse) -> Appended:
+    """APPEND Object's answer; its ETag may lack quotes and its CRC-64 is not documented."""
+    etag = response.headers.get("etag")
+    return Appended(
+        _number(response, response.headers.get("x-cos-next-append-position")),
+        ETag(etag) if etag else None,
+        _crc64(response) if "x-cos-hash-crc64ecma" in response.headers else None,
+        headers=_object_headers(response),
+    )
+
+
+def read_stored_part(response: CosResponse, number: int, size: int) -> StoredPart:
+    """Upload Part's answer. The CRC-64 is always there."""
+    return StoredPart(number, size, _acknowledged_etag(response), _crc64(response))
+
+
+def read_upload_id(response: CosResponse) -> UploadId:
+    """Initiate's answer."""
+    upload_id = _tree(response, "InitiateMultipartUploadResult").text_of("UploadId") or ""
+    if not _UPLOAD_ID.fullmatch(upload_id):
+        raise _bad(response, "no upload id")
+    return UploadId(upload_id)
+
+
+def read_parts_page(response: CosResponse, *, after: int) -> PartsPage:
+    """List Parts' answer to a request for the parts after number *after*."""
+    tree = _tree(response, "ListPartsResult")
+    rows = list(tree.all("Part"))
+    parts = tuple(
+        StoredPart(
+            _number(response, row.text_of("PartNumber")),
+            _number(response, row.text_of("Size")),
+            _etag(response, row.text_of("ETag")),
+            None,
+        )
+        for row in rows
+    )
+    following = _number(response, tree.text_of("NextPartNumberMarker")) if _truncated(tree) else None
+    if following is not None and following <= after:
+        raise _bad(response, "the next page is not after this one")
+    return PartsPage(
+        parts,
+        following,
+        tree.text_of("StorageClass") or "",
+        _person(tree, "Initiator"),
+        _person(tree, "Owner"),
+        tuple(row.text_of("LastModified") or "" for row in rows),
+    )
+
+
+def read_uploads_page(response: CosResponse, *, after: tuple[str, str]) -> UploadsPage:
+    """List Multipart Uploads' answer to a request for what follows *after* (key marker, upload id marker)."""
+    tree = _tree(response, "ListMultipartUploadsResult")
+    encoded = tree.text_of("EncodingType", "Encoding-Type", "Encoding-type") == "url"
+    uploads = tuple(
+        OpenUpload(
+            _decoded(response, row.text_of("Key"), encoded),
+            UploadId(row.text_of("UploadId", "UploadID") or ""),
+            row.text_of("StorageClass") or "",
+            _person(row, "Initiator"),
+            _person(row, "Owner"),
+            row.text_of("Initiated") or "",
+        )
+        for row in tree.all("Upload")
+    )
+    prefixes = tuple(_decoded(response, row.text_of("Prefix"), encoded) for row in tree.all("CommonPrefixes"))
+    if not _truncated(tree):
+        return UploadsPage(uploads, prefixes, None, None)
+    key_marker = _decoded(response, tree.text_of("NextKeyMarker"), encoded)
+    upload_id_marker = tree.text_of("NextUploadIdMarker", "NextUploadIDMarker") or ""
+    if not key_marker or (key_marker, upload_id_marker) == after:
+        raise _bad(response, "the next page is not after this one")
+    return UploadsPage(uploads, prefixes, key_marker, upload_id_marker)
+
+
+def read_completed(response: CosResponse) -> StoredObject:
+    """Complete's answer: COS says 200 before it merges, so only the ETag in the body is a yes (doc 7742).
+
+    Raises:
+        GatewayError: what the ``<Error>`` in the body stands for.
+        StorageBadAnswer: neither.
+    """
+    tree = _tree(response, "CompleteMultipartUploadResult", "Error")
+    if tree.name == "Error":
+        raise read_refusal(response.status, response.headers, response.body).error()
+    return StoredObject(
+        _etag(response, tree.text_of("ETag")),
+        _crc64(response) if "x-cos-hash-crc64ecma" in response.headers else None,
+        response.headers.get("x-cos-version-id"),
+        headers=_object_headers(response),
+    )
+
+
+def _tree(response: CosResponse, *names: str) -> XmlElement:
+    try:
+        tree = read_xml(response.body)
+    except Unreadable as exc:
+        raise _bad(response, str(exc)) from exc
+    if tree.name not in names:
+        raise _bad(response, f"no {names[0]}")
+    return tree
+
+
+def _bad(response: CosResponse, what: str) -> StorageBadAnswer:
+    return StorageBadAnswer(f"COS's answer: {what}", cos=_cos(response))
+
+
+def _cos(response: CosResponse) -> CosAnswer:
+    return CosAnswer(response.status, "", response.request_id)
+
+
+def _etag(response: CosResponse, text: str | None) -> ETag:
+    if text is None or not _ETAG.fullmatch(text):
+        raise _bad(response, "no ETag in quotes")
+    return ETag(text)
+
+
+def _acknowledged_etag(response: CosResponse) -> ETag:
+    """The ETag of bytes just sent; without one COS has not said that it keeps them."""
+    etag = response.headers.get("etag", "")
+    if not _ETAG.fullmatch(etag):
+        raise StorageIntegrity("COS acknowledged the bytes without an ETag", cos=_cos(response))
+    return ETag(etag)
+
+
+def _crc64(response: CosResponse) -> int:
+    crc64 = _number(response, response.headers.get("x-cos-hash-crc64ecma"))
+    if crc64 >= 2**64:
+        raise _bad(response, "a CRC-64 beyond 64 bits")
+    return crc64
+
+
+def _number(response: CosResponse, text: str | None) -> int:
+    if text is None or not _DECIMAL.fullmatch(text):
+        raise _bad(response, "a number is missing")
+    return int(text)
+
+
+def _truncated(tree: XmlElement) -> bool:
+    return tree.text_of("IsTruncated") == "true"
+
+
+def _person(tree: XmlElement, name: str) -> Person:
+    found = next(tree.all(name), XmlElement(name))
+    return Person(found.text_of("ID") or "", found.text_of("DisplayName") or "")
+
+
+def _decoded(response: CosResponse, text: str | None, encoded: bool) -> str:
+    """*text* as it was before ``encoding-type=url``."""
+    if text is None:
+        raise _bad(response, "a key or prefix is missing")
+    try:
+        return unquote(text, errors="strict") if encoded else text
+    except UnicodeDecodeError as exc:
+        raise _bad(response, "a key is not UTF-8") from exc
+
+
+def _object_headers(response: CosResponse) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if _OBJECT_HEADERS.fullmatch(name)}
