@@ -144,7 +144,7 @@ class FaultBook:
             return Answer(200, _XML, _spaces(call, math.inf))
         if fault.action is Action.SKEWED_CLOCK:
             call.signoff.now += fault.seconds or 0
-        call.body = self._body(fault, call)
+        call.body = self._body(fault, call, call.body)
         answer = await honest(call)
         if fault.action is Action.DELAY:
             await self._hold(fault.seconds)
@@ -161,14 +161,14 @@ class FaultBook:
         if fault.action in {Action.ERROR, Action.EARLY_ERROR}:
             raise fault.refusal()
 
-    async def _body(self, fault: Fault, call: Call) -> AsyncIterator[bytes]:
-        """The body as *fault* lets it in; what is to happen at a byte happens before the chunk that holds it."""
+    async def _body(self, fault: Fault, call: Call, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """*body* as *fault* lets it in; what is to happen at a byte happens before the chunk that holds it."""
         received = 0
         pending = fault.action in {Action.RESET, Action.STALL, Action.FLIP}
         if pending and fault.action is Action.STALL and fault.after_bytes == 0:
             pending = False
             await self._hold(fault.seconds)
-        async for came in call.body:
+        async for came in body:
             chunk = came
             received += len(chunk)
             if pending and received > fault.after_bytes:

@@ -25,8 +25,17 @@ def server_config(app: ASGIApp, **options: Any) -> uvicorn.Config:
 
     Server and Date are the app's own, and uvicorn would write them in lower case.
     """
-    defaults = {"server_header": False, "date_header": False, "access_log": False, "log_level": "warning", "ws": "none"}
-    return uvicorn.Config(app, http=CuttableProtocol, timeout_graceful_shutdown=1, **{**defaults, **options})
+    defaults = {
+        "http": CuttableProtocol,
+        "ws": "none",
+        "server_header": False,
+        "date_header": False,
+        "proxy_headers": False,
+        "access_log": False,
+        "log_level": "warning",
+        "timeout_graceful_shutdown": 1,
+    }
+    return uvicorn.Config(app, **{**defaults, **options})
 
 
 class Connection:
