@@ -46,7 +46,7 @@ class FormFile:
     """The file of a form: its field, its name as it may be shown (perhaps empty), and its declared content type."""
 
     field: str
-    name: str
+    filename: str
     content_type: str | None
 
 

@@ -77,10 +77,14 @@ def parse(model: type[ModelT], data: dict[str, Any]) -> ModelT:
         raise InvalidField(f"{path or 'The body'}: {first['msg']}.") from None
 
 
+def require_identity_encoding(request: Request) -> None:
+    """Raise ContentEncodingUnsupported for a body that is compressed: JSON and forms are never inflated."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ContentEncodingUnsupported("The body must come as it is, without a Content-Encoding.")
+
+
 def _check_headers(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        raise ContentEncodingUnsupported("A JSON body must come as it is.")
+    require_identity_encoding(request)
     media_type, _, charset = request.headers.get("content-type", "application/json").lower().partition(";")
     if media_type.strip() != "application/json" or charset.replace('"', "").strip() not in ("", "charset=utf-8"):
         raise UnsupportedMediaType("Expected application/json.")

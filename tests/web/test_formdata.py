@@ -165,7 +165,7 @@ async def test_it_agrees_with_the_standard_librarys_email_parser(fields: dict[st
     assert ours.fields == fields
     assert [part.get_param("name", header="content-disposition") for part in parts[:-1]] == list(ours.fields)
     assert ours.content == content
-    assert parts[-1].get_filename() == ours.file.name
+    assert parts[-1].get_filename() == ours.file.filename
 
 
 @pytest.mark.parametrize("length", range(0, len(field("a", b"1") + file(b"0123456789") + END) - 2, 3))
