@@ -84,7 +84,8 @@ class Completion:
 
     async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
-        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
+        if task.state is not TaskState.COMPLETING:
+            task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
         headers = {**task.object_headers, **task.part_headers}
         if content_md5 is not None:
             headers["content-md5"] = content_md5

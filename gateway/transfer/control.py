@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import FileTooLarge, GatewayError, ObjectExists, ObjectNotFound, UploadLost, VersionMismatch
@@ -76,7 +77,7 @@ class Control:
         *,
         task_ttl_seconds: int,
         max_file_bytes: int,
-        clock: Clock,
+        clock: Clock = time.time,
     ) -> None:
         self._engine = engine
         self._completion = completion
@@ -100,16 +101,32 @@ class Control:
             task = await open_upload(self._engine.tasks, self._engine.objects, task)
         return task
 
-    async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
-        """A new task whose bytes follow at once, whole: COS hears of it when the bytes have shown how many they are."""
+    async def create_for_body(self, caller: Caller, new: NewTask, *, whole_size: int | None = None) -> Task:
+        """A new task whose bytes follow at once: COS hears of it when they have shown how many they are.
+
+        With *whole_size* all of them are here already, and the task is born ``completing``.
+        """
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
-        draft = self._draft(caller, new, with_body=True)
+        if whole_size is not None:
+            new = replace(new, size=whole_size)
+        draft = replace(
+            self._draft(caller, new),
+            state=TaskState.UPLOADING if whole_size is None else TaskState.COMPLETING,
+            intent=Intent.NONE if whole_size is None else Intent.PUT,
+            mode=BodyMode.CONTENT,
+            writer=1,
+        )
         if new.forbid_overwrite:
             await self._require_free(draft.at)
         return await self._engine.tasks.create(draft)
 
-    def _draft(self, caller: Caller, new: NewTask, *, with_body: bool = False) -> Task:
+    def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:
+        """The key of a file called *name* whose caller gave none: below the narrowest prefix that holds for them."""
+        place = self._destinations.find(caller.policy, bucket, region)
+        return max(caller.policy.prefix, place.prefix, key=len) + name
+
+    def _draft(self, caller: Caller, new: NewTask) -> Task:
         place = self._destinations.find(caller.policy, new.bucket, new.region)
         caller.check_key(place, new.key)
         caller.check_type(new.content_type)
@@ -120,7 +137,6 @@ class Control:
         headers = dict(new.object_headers)
         if new.forbid_overwrite:
             headers["x-cos-forbid-overwrite"] = "true"
-        opens_upload = not with_body and (new.size is None or new.size > slice_size)
         return Task(
             id=TaskId(secrets.token_urlsafe(16)),
             owner=caller.owner,
@@ -129,10 +145,7 @@ class Control:
             part_size=plan_part_size(new.size, new.part_size),
             slice_size=slice_size,
             async_limit=new.async_limit,
-            state=TaskState.UPLOADING if with_body else TaskState.WAITING,
-            mode=BodyMode.CONTENT if with_body else BodyMode.UNDECIDED,
-            writer=1 if with_body else 0,
-            intent=Intent.INITIATE if opens_upload else Intent.NONE,
+            intent=Intent.INITIATE if new.size is None or new.size > slice_size else Intent.NONE,
             client_ref=new.client_ref,
             object_headers=headers,
             part_headers=dict(new.part_headers),

@@ -7,7 +7,7 @@ the client goes on at the very byte. Without budget a part of known size streams
 import asyncio
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -78,6 +78,15 @@ class SequentialRelay:
         span = ContentRange(length=task.size, total=task.size)
         flow = _Flow(self._engine, self._completion, caller, task, span, digests, b"", at_most)
         return await flow.run(source)
+
+    async def receive_whole(self, task: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
+        """Store a file whose bytes are all here for a task that was born ``completing``."""
+        body = BufferedBody(chunks)
+        if digests.crc64 not in (None, body.crc64):
+            error = DigestMismatch("The CRC-64 of the bytes that came is not the one that was announced.")
+            await self._engine.tasks.apply(task, Failed(TaskError.of(error)))
+            raise error
+        return await self._completion.put_whole(task, body, digests.md5_base64)
 
     async def flush_tail(self, task: Task) -> Task:
         """Make the tail, if there is one, the last part, so that the task can be completed."""

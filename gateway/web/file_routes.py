@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.domain.errors import InvalidKey, UnsupportedMediaType
+from gateway.domain.errors import BodyIncomplete, InvalidKey, UnsupportedMediaType
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
 from gateway.transfer.control import Control, NewTask
@@ -21,6 +21,7 @@ from gateway.web.task_document import TaskDocuments
 from gateway.web.task_requests import FORM_FIELDS, CreateTask, typed_fields
 from gateway.web.task_routes import TaskDefaults
 
+SMALL_FILE_BYTES: Final = 64 * 1024
 _NO_FILE_TYPE: Final = "application/x-www-form-urlencoded"
 
 
@@ -63,7 +64,8 @@ class FileRoutes:
         file = form.file
         options = typed_fields(fields)
         if "key" not in options:
-            options["key"] = caller.policy.prefix + file.filename
+            bucket, region = fields.get("bucket"), fields.get("region")
+            options["key"] = self._control.key_for(caller, bucket, region, file.filename)
         if file.content_type:
             options.setdefault("content_type", file.content_type)
         new = self._new_task(options)
@@ -92,8 +94,40 @@ class FileRoutes:
     async def _receive(
         self, caller: Caller, new: NewTask, source: AsyncIterator[bytes], said: Digests, at_most: int | None
     ) -> Task:
+        """A small file is awaited first: it then costs one change of its task less."""
+        head, ended = await _read_head(source)
+        if ended:
+            task = await self._control.create_for_body(caller, new, whole_size=_whole_size(new, head))
+            return await self._sequential.receive_whole(task, head, said)
         task = await self._control.create_for_body(caller, new)
-        return await self._sequential.receive_file(caller, task, source, said, at_most)
+        return await self._sequential.receive_file(caller, task, _chained(head, source), said, at_most)
+
+
+async def _read_head(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first chunks, and whether they are all there is, which more than ``SMALL_FILE_BYTES`` never are."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in source:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > SMALL_FILE_BYTES:
+            return chunks, False
+    return chunks, True
+
+
+async def _chained(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in head:
+        yield chunk
+    head.clear()
+    async for chunk in rest:
+        yield chunk
+
+
+def _whole_size(new: NewTask, chunks: list[bytes]) -> int:
+    size = sum(map(len, chunks))
+    if new.size not in (None, size):
+        raise BodyIncomplete(f"The file has {size} bytes, expected {new.size}.", expected=new.size)
+    return size
 
 
 def _meta_names(names: Mapping[str, str]) -> frozenset[str]:

@@ -27,7 +27,7 @@ from gateway.web.request_reading import (
     query_parameters,
     required_length,
 )
-from gateway.web.sealing import Sealer, SealBroken
+from gateway.web.sealing import SealBroken, Sealer
 from gateway.web.task_document import TaskDocuments, part_document
 from gateway.web.task_requests import CompleteTask, CreateTask
 
