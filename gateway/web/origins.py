@@ -1,0 +1,77 @@
+"""Which web pages may call: our own, and those of the configured origins (the Fetch standard's CORS protocol)."""
+
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import Final
+
+REQUEST_HEADERS: Final = (
+    "Authorization",
+    "Content-Digest",
+    "Content-MD5",
+    "Content-Range",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Upload-Ticket",
+    "X-Cos-Hash-Crc64ecma",
+    "X-Request-Id",
+)
+ANSWER_HEADERS: Final = ("ETag", "Location", "Retry-After", "X-Request-Id")
+_METHODS: Final = "GET, HEAD, POST, PUT, DELETE, PATCH"
+_PREFLIGHT_SECONDS: Final = 7200
+_VARY: Final = (b"vary", b"origin")
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Verdict(Enum):
+    """Where a request comes from: no page or our own, a listed origin, or any other."""
+
+    OWN = 1
+    LISTED = 2
+    FOREIGN = 3
+
+
+class Origins:
+    """Judges the ``Origin`` of requests; *allowed* are ``scheme://host[:port]``."""
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        self._allowed = frozenset(origin.lower().encode() for origin in allowed)
+
+    def judge(self, values: Mapping[bytes, bytes]) -> Verdict:
+        """The verdict on a request with these headers. Without Origin no page sent it, or one that need not tell."""
+        origin = values.get(b"origin")
+        if origin is None:
+            return Verdict.OWN
+        origin = origin.lower()
+        if origin in self._allowed:
+            return Verdict.LISTED
+        # A proxy that ends TLS hides the scheme from us: the host decides.
+        scheme, _, place = origin.partition(b"://")
+        own = scheme in (b"https", b"http") and place and place == values.get(b"host", b"").lower()
+        return Verdict.OWN if own else Verdict.FOREIGN
+
+    def answer_headers(self, verdict: Verdict, values: Mapping[bytes, bytes]) -> RawHeaders:
+        """What lets the page read the answer."""
+        if verdict is Verdict.LISTED:
+            return [
+                (b"access-control-allow-origin", values[b"origin"]),
+                (b"access-control-expose-headers", ", ".join(ANSWER_HEADERS).encode()),
+                _VARY,
+            ]
+        return [_VARY] if self._allowed and b"origin" in values else []
+
+
+def is_preflight(method: str, values: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser asks what it may send."""
+    return method == "OPTIONS" and b"origin" in values and b"access-control-request-method" in values
+
+
+def preflight_headers() -> dict[str, str]:
+    """The answer to a preflight from a page that may call."""
+    return {
+        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Headers": ", ".join(REQUEST_HEADERS),
+        "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
+    }

@@ -1,0 +1,55 @@
+import pytest
+
+from gateway.web.origins import Origins, Verdict, is_preflight
+
+LISTED = "https://app.example"
+ORIGINS = Origins([LISTED])
+
+
+@pytest.mark.parametrize(
+    ("origin", "verdict"),
+    [
+        (None, Verdict.OWN),
+        (b"https://app.example", Verdict.LISTED),
+        (b"https://APP.example", Verdict.LISTED),
+        (b"http://app.example", Verdict.FOREIGN),
+        (b"https://app.example:444", Verdict.FOREIGN),
+        (b"https://app.example.evil.example", Verdict.FOREIGN),
+        (b"https://gateway.example:8080", Verdict.OWN),
+        (b"http://gateway.example:8080", Verdict.OWN),
+        (b"http://gateway.example", Verdict.FOREIGN),
+        (b"ftp://gateway.example:8080", Verdict.FOREIGN),
+        (b"null", Verdict.FOREIGN),
+        (b"", Verdict.FOREIGN),
+        (b"https://", Verdict.FOREIGN),
+    ],
+)
+def test_an_origin_is_own_listed_or_foreign(origin: bytes | None, verdict: Verdict) -> None:
+    values = {b"host": b"gateway.example:8080"}
+    if origin is not None:
+        values[b"origin"] = origin
+
+    assert ORIGINS.judge(values) is verdict
+
+
+def test_without_a_host_no_origin_is_our_own() -> None:
+    assert ORIGINS.judge({b"origin": b"https://"}) is Verdict.FOREIGN
+
+
+def test_only_a_listed_page_may_read_the_answer() -> None:
+    values = {b"origin": LISTED.encode()}
+
+    allowed = dict(ORIGINS.answer_headers(Verdict.LISTED, values))
+
+    assert allowed[b"access-control-allow-origin"] == LISTED.encode()
+    assert b"ETag" in allowed[b"access-control-expose-headers"]
+    assert ORIGINS.answer_headers(Verdict.FOREIGN, values) == [(b"vary", b"origin")]
+    assert Origins([]).answer_headers(Verdict.OWN, values) == []
+
+
+def test_a_preflight_is_an_options_request_that_says_so() -> None:
+    values = {b"origin": b"x", b"access-control-request-method": b"PUT"}
+
+    assert is_preflight("OPTIONS", values)
+    assert not is_preflight("PUT", values)
+    assert not is_preflight("OPTIONS", {b"origin": b"x"})
