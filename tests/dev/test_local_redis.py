@@ -14,6 +14,12 @@ from gateway.dev.local_redis import (
     running_redis,
     socket_path,
 )
+from tests.fakes.redis_server import require_redis_server
+
+
+@pytest.fixture
+def program() -> Path:
+    return require_redis_server()
 
 
 def _an_executable(path: Path, script: str) -> Path:
@@ -30,25 +36,25 @@ async def _reply(url: str, *words: str) -> object:
         await client.aclose()
 
 
-async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
-    async with running_redis(tmp_path / "redis") as server:
+async def test_what_was_written_is_there_after_a_restart(tmp_path: Path, program: Path) -> None:
+    async with running_redis(tmp_path / "redis", program=program) as server:
         await _reply(server.url, "SET", "a", "1")
 
-    async with running_redis(tmp_path / "redis") as server:
+    async with running_redis(tmp_path / "redis", program=program) as server:
         assert await _reply(server.url, "GET", "a") == b"1"
 
 
-async def test_it_never_evicts_and_listens_on_no_port(tmp_path: Path) -> None:
-    async with running_redis(tmp_path) as server:
+async def test_it_never_evicts_and_listens_on_no_port(tmp_path: Path, program: Path) -> None:
+    async with running_redis(tmp_path, program=program) as server:
         assert await _reply(server.url, "CONFIG", "GET", "maxmemory-policy") == {b"maxmemory-policy": b"noeviction"}
         assert await _reply(server.url, "CONFIG", "GET", "port") == {b"port": b"0"}
         assert await _reply(server.url, "CONFIG", "GET", "save") == {b"save": b""}
 
 
-async def test_a_folder_too_deep_for_a_socket_still_works(tmp_path: Path) -> None:
+async def test_a_folder_too_deep_for_a_socket_still_works(tmp_path: Path, program: Path) -> None:
     deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 6)
 
-    async with running_redis(deep) as server:
+    async with running_redis(deep, program=program) as server:
         assert await _reply(server.url, "PING")
 
     assert (deep / "appendonlydir").is_dir() or (deep / "appendonly.aof").is_file()

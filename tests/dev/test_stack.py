@@ -17,6 +17,7 @@ import pytest
 
 from gateway.dev.plan import free_port
 from gateway.dev.stack import StackFailed, data_folder
+from tests.fakes.redis_server import require_redis_server
 
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 30
@@ -47,6 +48,7 @@ class Dev:
 
 
 async def _start(data: Path, **settings: str) -> asyncio.subprocess.Process:
+    require_redis_server()
     bare = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     doors = {f"GATEWAY_{name}": "127.0.0.1:0" for name in ("LISTEN", "COS_LISTEN", "ADMIN_LISTEN")}
     return await asyncio.create_subprocess_exec(
