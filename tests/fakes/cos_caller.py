@@ -92,7 +92,7 @@ class CosCaller:
         """Send a request just as given."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.request(method, target, body, dict(headers))
+            connection.request(method, target, body, {name: value.encode() for name, value in headers.items()})
             answer = connection.getresponse()
             return CallerAnswer(answer.status, tuple(answer.getheaders()), answer.read())
         finally:
