@@ -166,12 +166,11 @@ async def test_nothing_is_left_behind_when_it_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-    errors = await _failure(await _start(tmp_path, GATEWAY_LISTEN=address))
+        errors = await _failure(await _start(tmp_path, GATEWAY_LISTEN=address))
 
-    server.close()
     assert errors.startswith(f"cannot listen on {address}")
     assert errors.endswith("set GATEWAY_LISTEN\n")
 
