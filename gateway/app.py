@@ -1,0 +1,275 @@
+"""The composition root: builds every object, wires the doors, and serves them. Imports all, imported by none."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
+
+from gateway.config import Settings, load_settings
+from gateway.config_values import ListenAddress
+from gateway.cos.client import CosClient
+from gateway.cos.credentials import CredentialSource, FileCredentials, FixedCredentials
+from gateway.cos.exchange import CosLimits
+from gateway.cos.signing import Credentials
+from gateway.cos.transport import AiohttpTransport
+from gateway.domain.objects import Bucket
+from gateway.domain.policy import Destination, Destinations
+from gateway.malloc import keep_large_buffers
+from gateway.store.progress_bus import RedisProgressBus
+from gateway.store.redis_calls import connect
+from gateway.store.task_store import RedisTaskStore
+from gateway.telemetry import Metrics, configure_logging, metrics_folder, watch_loop_lag
+from gateway.transfer.bodies_in_flight import BodiesInFlight
+from gateway.transfer.completion import Completion
+from gateway.transfer.control import Control
+from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.relay import Engine, PartRelay
+from gateway.transfer.replay import ReplayBudget
+from gateway.transfer.sequential import SequentialRelay
+from gateway.web.auth import Authenticator
+from gateway.web.console_routes import console_routes
+from gateway.web.file_routes import FileRoutes
+from gateway.web.gate import Gate
+from gateway.web.health_routes import HealthRoutes
+from gateway.web.problems import exception_handlers
+from gateway.web.sealing import Sealer
+from gateway.web.task_document import TaskDocuments
+from gateway.web.task_routes import TaskRoutes
+
+KEEP_ALIVE_SECONDS: Final = 75
+HEAD_BYTES: Final = 16 * 1024
+SOCKET_MESSAGE_BYTES: Final = 4096
+BACKLOG: Final = 2048
+OWNED_DRAIN_SECONDS: Final = 30.0
+
+
+class Gateway:
+    """One process of the gateway: its objects, built from *settings*, and its doors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics(settings.metrics_dir)
+        self._redis = connect(settings.redis_url.get_secret_value())
+        self._tasks = RedisTaskStore(
+            self._redis,
+            ttl_seconds=settings.task_ttl_seconds,
+            observe=lambda call, seconds: self.metrics.observe("gateway_redis_call_seconds", seconds, call),
+        )
+        self._bus = RedisProgressBus(self._redis)
+        self._objects = CosClient(
+            _credentials(settings),
+            endpoint=settings.cos_endpoint or None,
+            transport=AiohttpTransport(connection_limit=settings.cos_connections_count),
+            observe=self._observe_cos,
+            limits=CosLimits(settings.cos_connect_seconds, settings.cos_stall_seconds, settings.cos_answer_seconds),
+        )
+        self._cos_state = "unknown"
+        self._owned = OwnedTasks()
+        bodies = BodiesInFlight(self._tasks, self._bus)
+        self._engine = Engine(
+            self._tasks, self._objects, bodies, ReplayBudget(settings.replay_budget_bytes), self._owned
+        )
+        self.public, self.admin = self._doors()
+
+    def _observe_cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
+        metrics = self.metrics
+        self._cos_state = "ok" if 0 < status < 500 else "failing"
+        metrics.count("gateway_cos_calls_total", operation, str(status))
+        if sent_bytes:
+            metrics.count("gateway_cos_bytes_total", by=sent_bytes)
+            metrics.observe("gateway_part_seconds", seconds)
+
+    def _doors(self) -> tuple[ASGIApp, ASGIApp]:
+        settings, engine = self.settings, self._engine
+        completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
+        sequential = SequentialRelay(engine, completion)
+        control = Control(
+            engine,
+            completion,
+            sequential,
+            _destinations(settings),
+            task_ttl_seconds=settings.task_ttl_seconds,
+            max_file_bytes=settings.max_file_size_bytes,
+        )
+        auth, sealer = _authenticator(settings), _sealer(settings)
+        documents = TaskDocuments(sealer)
+        health = HealthRoutes(self._tasks, self.metrics, cos_state=lambda: self._cos_state)
+        tasks = TaskRoutes(auth, control, PartRelay(engine), sequential, documents, sealer, settings)
+        files = FileRoutes(auth, control, sequential, documents, settings)
+        routes = [
+            *tasks.routes(),
+            *files.routes(),
+            *health.public_routes(),
+            *console_routes(),
+        ]
+        public = Starlette(routes=routes, exception_handlers=exception_handlers())
+        admin = Starlette(routes=health.admin_routes(), exception_handlers=exception_handlers())
+        gate = Gate(
+            public,
+            allowed_hosts=_allowed_hosts(settings),
+            allowed_origins=settings.allowed_origins,
+            metrics=self.metrics,
+        )
+        return gate, admin
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything that runs beside requests; at the end, what COS and Redis calls still run are waited for."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._redis.aclose)
+            stack.push_async_callback(self._objects.aclose)
+            await self._bus.start()
+            stack.push_async_callback(self._bus.aclose)
+            stack.push_async_callback(self._owned.drain, OWNED_DRAIN_SECONDS)
+            for work in (self._engine.bodies.run(), watch_loop_lag(self.metrics)):
+                beside = asyncio.create_task(work)
+                stack.push_async_callback(_cancelled, beside)
+            yield
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatcher:
+    """Picks the door by the port on which a request came in, and runs the gateway for as long as the server lives."""
+
+    gateway: Gateway
+    doors: Mapping[int, ASGIApp]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self.doors[scope["server"][1]](scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with self.gateway.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create() -> ASGIApp:
+    """The ASGI application of one process, from the environment."""
+    keep_large_buffers()
+    settings = load_settings()
+    _configure_logging(settings)
+    gateway = Gateway(settings)
+    doors = {settings.listen.port: gateway.public}
+    if settings.admin_listen is not None:
+        doors[settings.admin_listen.port] = gateway.admin
+    return Dispatcher(gateway, doors)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    _raise_file_limit()
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(bound) for bound in _bind(settings)]
+        if settings.workers > 1:
+            os.environ["GATEWAY_METRICS_DIR"] = str(stack.enter_context(metrics_folder(settings.metrics_dir)))
+        config = uvicorn.Config(
+            "gateway.app:create",
+            factory=True,
+            workers=settings.workers,
+            loop="uvloop",
+            http="h11",
+            ws="websockets-sansio",
+            ws_max_size=SOCKET_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+            backlog=BACKLOG,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+        )
+        if settings.workers > 1:
+            Multiprocess(config, sockets=sockets).run()
+            return 0
+        server = uvicorn.Server(config)
+        server.run(sockets=sockets)
+        return 0 if server.started else 1
+
+
+def _bind(settings: Settings) -> Iterator[socket.socket]:
+    """Listening sockets, and port 0 replaced in the environment by the port that came of it."""
+    for name, address in (("GATEWAY_LISTEN", settings.listen), ("GATEWAY_ADMIN_LISTEN", settings.admin_listen)):
+        if address is None:
+            continue
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        bound = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        bound.set_inheritable(True)
+        os.environ[name] = str(ListenAddress(address.host, bound.getsockname()[1]))
+        yield bound
+
+
+def _raise_file_limit() -> None:
+    """500 clients with their connections to COS need more descriptors than the usual soft limit of 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _configure_logging(settings: Settings) -> None:
+    secrets = [settings.token_secret, settings.cos_secret_key, settings.cos_session_token]
+    secrets += [key.secret for key in settings.seal_keys]
+    configure_logging(settings.log_level, secrets=[secret.get_secret_value() for secret in secrets], stream=sys.stderr)
+
+
+def _credentials(settings: Settings) -> CredentialSource:
+    if settings.cos_credentials_file is not None:
+        return FileCredentials(settings.cos_credentials_file)
+    return FixedCredentials(
+        Credentials(
+            settings.cos_secret_id.get_secret_value(),
+            settings.cos_secret_key.get_secret_value(),
+            settings.cos_session_token.get_secret_value() or None,
+            None,
+        )
+    )
+
+
+def _destinations(settings: Settings) -> Destinations:
+    return Destinations(
+        tuple(Destination(place.alias, Bucket(place.name, place.region), place.prefix) for place in settings.buckets)
+    )
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    issuer = settings.token_issuer or None
+    if settings.token_jwks_file is not None:
+        return Authenticator.with_jwks_file(settings.token_jwks_file, settings.token_audience, issuer)
+    return Authenticator.with_secret(settings.token_secret.get_secret_value(), settings.token_audience, issuer)
+
+
+def _sealer(settings: Settings) -> Sealer:
+    keys = {key.id: key.secret.get_secret_value() for key in settings.seal_keys}
+    if keys:
+        return Sealer(keys, settings.seal_keys[0].id)
+    return Sealer.derive_from_secret(settings.token_secret.get_secret_value())
+
+
+def _allowed_hosts(settings: Settings) -> frozenset[str]:
+    """Lower-case host names without ports."""
+    if settings.allowed_hosts:
+        return frozenset(host.lower() for host in settings.allowed_hosts)
+    return frozenset({"localhost", "127.0.0.1", "[::1]", settings.listen.host.lower()})
