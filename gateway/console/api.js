@@ -44,17 +44,13 @@ export class Api {
 
   /** Send `json`, get the parsed answer. Throws Problem, or `signal`'s reason. */
   async call(method, path, { json, headers = {}, signal } = {}) {
-    const own = new AbortController();
-    const deadline = setTimeout(() => own.abort(), CALL_SECONDS * 1000);
-    const stop = () => own.abort();
-    signal?.addEventListener("abort", stop);
+    const deadline = AbortSignal.timeout(CALL_SECONDS * 1000);
     try {
-      signal?.throwIfAborted();
       const response = await fetch(this.base + path, {
         method,
         headers: { ...this.#headers(json === undefined ? undefined : "application/json"), ...headers },
         body: json === undefined ? undefined : JSON.stringify(json),
-        signal: own.signal,
+        signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
         cache: "no-store",
         credentials: "omit",
         redirect: "error",
@@ -63,9 +59,6 @@ export class Api {
     } catch (error) {
       signal?.throwIfAborted();
       throw error instanceof Problem ? error : unreachable();
-    } finally {
-      clearTimeout(deadline);
-      signal?.removeEventListener("abort", stop);
     }
   }
 
@@ -128,7 +121,6 @@ function parsed(text) {
 }
 
 function seconds(retryAfter) {
-  if (!retryAfter) return 0;
-  const count = Number(retryAfter);
-  return Number.isFinite(count) ? count : Math.max(0, (Date.parse(retryAfter) - Date.now()) / 1000 || 0);
+  const left = Number(retryAfter) || (Date.parse(retryAfter) - Date.now()) / 1000;
+  return left > 0 ? left : 0;
 }

@@ -42,15 +42,13 @@ export function forget(taskId) {
   guarded((storage) => storage.removeItem(PREFIX + taskId));
 }
 
-/** The ids of the tasks remembered; those past their time are forgotten on the way. */
-export function remembered() {
-  const ids = guarded((storage) => Object.keys(storage).filter((name) => name.startsWith(PREFIX))) ?? [];
-  return ids.map((name) => name.slice(PREFIX.length)).filter((id) => {
-    const details = recall(id);
-    const fresh = details && (!details.expiresAt || details.expiresAt > Date.now() / 1000);
-    if (!fresh) forget(id);
-    return fresh;
-  });
+/** Forget what is past its time: nobody will tell us of those tasks again. */
+export function tidy() {
+  const names = guarded((storage) => Object.keys(storage).filter((name) => name.startsWith(PREFIX)));
+  for (const name of names ?? []) {
+    const id = name.slice(PREFIX.length);
+    if (!(recall(id)?.expiresAt > Date.now() / 1000)) forget(id);
+  }
 }
 
 /** The name of this tab, which a reload keeps and another tab does not have. */

@@ -17,7 +17,7 @@ const CONNECTIONS = {
 
 const $ = (id) => document.getElementById(id);
 const rows = new Map();
-const refusals = new Map(); // entry id -> why its last button press came to nothing
+const refusals = new Map(); // entry id -> why its last button press came to nothing, and its state then
 const summary = new Summary();
 let client = null;
 let list = [];
@@ -86,7 +86,7 @@ async function attempt(id, action) {
     await action();
   } catch (problem) {
     if (!problem.code) throw problem;
-    refusals.set(id, problem);
+    refusals.set(id, { problem, state: list.find((entry) => entry.id === id)?.state });
     say(troubleOf(problem));
   }
   show(client.getTaskList());
@@ -105,12 +105,14 @@ function show(entries) {
     rows.delete(id);
   }
   list.forEach((entry, place) => {
+    if (refusals.get(entry.id)?.state !== entry.state) refusals.delete(entry.id);
     const row = rows.get(entry.id) ?? newRow(entry.id);
-    row.show(entry, refusals.get(entry.id));
-    if ($("list").children[place] !== row.element) $("list").insertBefore(row.element, $("list").children[place] ?? null);
+    row.show(entry, refusals.get(entry.id)?.problem);
+    const stands = $("list").children[place];
+    if (stands !== row.element) $("list").insertBefore(row.element, stands ?? null);
   });
   $("empty").hidden = list.length > 0;
-  $("hide").hidden = !list.some((entry) => entry.state === "success" || entry.state === "canceled");
+  $("hide").hidden = !list.some((entry) => entry.finished);
   showSummary();
 }
 
@@ -120,15 +122,13 @@ function newRow(id) {
   return row;
 }
 
-const pausable = (entry) => ["waiting", "checking", "uploading"].includes(entry.state) && !entry.needsFile;
-
 function showSummary() {
   const { part, text, active, spoken } = summary.of(list);
   $("all").hidden = list.length === 0;
   $("all-bar").value = part;
   $("all-bar").setAttribute("aria-valuetext", text);
   $("all-facts").textContent = text;
-  $("pause-all").hidden = !list.some(pausable);
+  $("pause-all").hidden = !list.some((entry) => entry.canPause);
   $("restart-all").hidden = !list.some((entry) => entry.canRestart);
   document.title = active && part > 0 ? `${Math.floor(part * 100)} % – Upload gateway` : "Upload gateway";
   if (spoken) say(spoken);
@@ -141,7 +141,7 @@ function say(text) {
 function showConnection(how) {
   $("connection").textContent = CONNECTIONS[how];
   $("connection").dataset.how = how;
-  if (how === "signed_out") askForToken("The token has expired or is not valid. Sign in again, and everything goes on.");
+  if (how === "signed_out") askForToken("The token has expired or is not valid. Sign in, and everything goes on.");
   else $("sign-in").hidden = true;
 }
 
@@ -160,7 +160,7 @@ function listen() {
       picker.value = "";
     });
   }
-  $("pause-all").addEventListener("click", () => forAll("pause", pausable));
+  $("pause-all").addEventListener("click", () => forAll("pause", (entry) => entry.canPause));
   $("restart-all").addEventListener("click", () => forAll("restart", (entry) => entry.canRestart));
   $("hide").addEventListener("click", () => client.hideFinished());
   addEventListener("hashchange", () => {

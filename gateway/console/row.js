@@ -2,9 +2,6 @@
 
 import { factsOf, percent, stateOf, troubleOf } from "./words.js";
 
-const PAUSABLE = new Set(["waiting", "checking", "uploading"]);
-const CANCELABLE = new Set([...PAUSABLE, "paused", "error"]);
-
 export class Row {
   #shown = {};
 
@@ -19,8 +16,11 @@ export class Row {
     this.trouble = part("trouble");
     this.name.id = `name-${id}`;
     this.bar.setAttribute("aria-labelledby", this.name.id);
-    this.buttons = { pause: part("pause"), restart: part("restart"), choose: part("choose"), cancel: part("cancel") };
-    for (const [move, button] of Object.entries(this.buttons)) button.addEventListener("click", () => act(move, id));
+    this.buttons = {};
+    for (const move of ["pause", "restart", "choose", "cancel"]) {
+      this.buttons[move] = part(move);
+      this.buttons[move].addEventListener("click", () => act(move, id));
+    }
   }
 
   /** `refusal`: why the last press of a button came to nothing, if it did. */
@@ -29,7 +29,8 @@ export class Row {
     const state = stateOf(entry);
     const facts = factsOf(entry);
     this.#set("key", entry.Key, (key) => this.#nameIt(key));
-    this.#set("look", entry.waiting ? "stalled" : entry.state, (look) => (this.element.dataset.state = look));
+    const look = entry.waiting || entry.needsFile ? "stalled" : entry.state;
+    this.#set("look", look, () => (this.element.dataset.state = look));
     this.#set("state", state, (text) => (this.state.textContent = text));
     this.#set("facts", facts, (text) => (this.facts.textContent = text));
     this.#set("value", entry.percent, (value) => (this.bar.value = value));
@@ -52,18 +53,14 @@ export class Row {
 
   /** A button that goes away must not take the focus with it. */
   #offer(entry) {
-    const { state } = entry;
-    const offered = {
-      pause: PAUSABLE.has(state) && !entry.needsFile,
-      restart: entry.canRestart,
-      choose: entry.needsFile,
-      cancel: CANCELABLE.has(state),
-    };
-    const focused = Object.values(this.buttons).includes(document.activeElement) ? document.activeElement : null;
+    const { canPause, canRestart, needsFile, canCancel, state } = entry;
+    const offered = { pause: canPause, restart: canRestart, choose: needsFile, cancel: canCancel };
+    const buttons = Object.values(this.buttons);
+    const focused = buttons.find((button) => button === document.activeElement);
     this.#set("restart", state === "error" ? "Retry" : "Restart", (text) => (this.buttons.restart.textContent = text));
     for (const [move, button] of Object.entries(this.buttons)) button.hidden = !offered[move];
     if (!focused?.hidden) return;
-    (Object.values(this.buttons).find((button) => !button.hidden) ?? this.name).focus();
+    (buttons.find((button) => !button.hidden) ?? this.name).focus();
   }
 
   #set(what, value, put) {

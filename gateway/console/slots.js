@@ -9,30 +9,19 @@ export class Slots {
 
   /** Resolves to the function that gives the slot back. Throws `signal`'s reason when that comes first. */
   async take(signal) {
-    signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
-    else await this.#turn(signal);
+    else {
+      await new Promise((resolve, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+        this.#queue.push({ resolve, signal });
+      });
+    }
     return () => this.#pass();
   }
 
-  #turn(signal) {
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        this.#queue = this.#queue.filter((entry) => entry !== enter);
-        reject(signal.reason);
-      };
-      const enter = () => {
-        signal.removeEventListener("abort", leave);
-        resolve();
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      this.#queue.push(enter);
-    });
-  }
-
   #pass() {
-    const next = this.#queue.shift();
-    if (next) next();
+    while (this.#queue[0]?.signal.aborted) this.#queue.shift();
+    if (this.#queue.length > 0) this.#queue.shift().resolve();
     else this.#free += 1;
   }
 }

@@ -4,7 +4,6 @@ import { secondsLeft } from "./speed.js";
 import { bytes, duration, percent, plural } from "./words.js";
 
 const MOVING = new Set(["waiting", "checking", "uploading", "completing"]);
-const SETTLED = new Set(["success", "canceled"]);
 
 /** A run of work: it begins when something is to be done while nothing was, and holds all that joined since. */
 export class Summary {
@@ -13,10 +12,8 @@ export class Summary {
 
   /** {part, text, active, spoken}: 0–1, a line, whether anything is left to do, and news for a screen reader. */
   of(list) {
-    const open = list.filter((entry) => !SETTLED.has(entry.state));
-    if (open.length > 0 && !list.some((entry) => this.#members.has(entry.id) && !SETTLED.has(entry.state))) {
-      this.#members.clear();
-    }
+    const open = list.filter((entry) => !entry.finished);
+    if (open.length > 0 && !open.some((entry) => this.#members.has(entry.id))) this.#members.clear();
     open.forEach((entry) => this.#members.add(entry.id));
     const members = list.filter((entry) => this.#members.has(entry.id) && entry.state !== "canceled");
     return { ...this.#told(members), active: open.length > 0, spoken: this.#news(list) };
@@ -32,7 +29,8 @@ export class Summary {
     const speed = sum(moving, "speed");
     const left = secondsLeft(sum(moving, "size") - sum(moving, "loaded"), speed);
     const part = total ? loaded / total : done / members.length;
-    const words = [`${done} of ${plural(members.length, "file")}`, `${bytes(loaded)} of ${bytes(total)}`, percent(part)];
+    const count = `${done} of ${plural(members.length, "file")}`;
+    const words = [count, `${bytes(loaded)} of ${bytes(total)}`, percent(part)];
     if (speed > 0) words.push(`${bytes(Math.round(speed))}/s`, `${duration(left)} left`);
     return { part, text: words.join(" · ") };
   }
@@ -45,9 +43,13 @@ export class Summary {
       this.#states.set(entry.id, entry.state);
       if (before && before !== entry.state) changed[entry.state]?.push(entry.Key);
     }
-    const said = (keys, what) => (keys.length > 2 ? [`${keys.length} files ${what}.`] : keys.map((key) => `${key} ${what}.`));
-    return [...said(changed.success, "uploaded"), ...said(changed.error, "failed"), ...said(changed.paused, "paused")].join(" ");
+    const { success, error, paused } = changed;
+    return [said(success, "uploaded"), said(error, "failed"), said(paused, "paused")].join(" ").trim();
   }
+}
+
+function said(keys, what) {
+  return keys.length > 2 ? `${keys.length} files ${what}.` : keys.map((key) => `${key} ${what}.`).join(" ");
 }
 
 function sum(entries, member) {

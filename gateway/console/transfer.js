@@ -6,7 +6,6 @@ import { delay, persist } from "./retry.js";
 
 export const FINAL = new Set(["success", "canceled"]);
 export const HALTED = new Set(["paused", "error"]); // until somebody restarts the task
-const ONE_BODY_BYTES = 1 << 20; // up to here one PUT is the whole file
 const POLL_SECONDS = 3; // the websocket is faster; this is for when it is down
 const MOST_COMPLETES = 4;
 
@@ -41,7 +40,7 @@ export class Transfer {
   async run() {
     if (FINAL.has(this.task.state)) return this.task;
     if (this.task.state === "completing") return this.#settled();
-    if (this.file.size <= ONE_BODY_BYTES) return this.#sendContent();
+    if (this.task.upload_id === null) return this.#sendContent(); // small: one PUT is the whole file
     try {
       return await this.#sendAndComplete();
     } catch (error) {
@@ -88,19 +87,16 @@ export class Transfer {
     this.#stored = new Map((await this.parts()).map((part) => [part.number, part.size]));
     this.hooks.onProgress();
     const group = new AbortController();
-    const stop = () => group.abort(this.signal.reason);
-    this.signal.addEventListener("abort", stop);
+    const signal = AbortSignal.any([this.signal, group.signal]);
     const missing = this.#missing();
     const worker = async () => {
-      for (const number of missing) await this.#sendPart(number, group.signal);
+      for (const number of missing) await this.#sendPart(number, signal);
     };
     try {
       await Promise.all(Array.from({ length: this.parallel }, worker));
     } catch (error) {
       group.abort(error); // one part is lost: the others need not go on
       throw error;
-    } finally {
-      this.signal.removeEventListener("abort", stop);
     }
   }
 
@@ -118,7 +114,7 @@ export class Transfer {
 
   async #sendPart(number, signal) {
     const body = this.#slice(number);
-    await this.#persist(() => this.#put(number, `/parts/${number}`, body, { signal }), signal);
+    await this.#persist(() => this.#put(number, `/parts/${number}`, body, signal), signal);
     this.#stored.set(number, body.size);
     this.hooks.onProgress();
   }
@@ -126,32 +122,18 @@ export class Transfer {
   /** Send the file as one body, from where the gateway stands. */
   async #sendContent() {
     const { size } = this.file;
-    for (let offset = this.task.next_offset ?? 0; ; ) {
-      this.#offset = offset;
+    const put = async () => {
+      const offset = (this.#offset = this.task.next_offset);
+      if (offset > 0 && offset === size) return this.#call("POST", "/complete");
       const headers = offset > 0 ? { "Content-Range": `bytes ${offset}-${size - 1}/${size}` } : {};
-      const body = offset > 0 ? this.file.slice(offset) : this.file;
       try {
-        if (offset > 0 && offset === size) return await this.#complete();
-        const put = () => this.#put(0, "/content", body, { headers, signal: this.signal });
-        return await this.#settled(await this.#persistOnce(put));
+        return await this.#put(0, "/content", this.file.slice(offset), this.signal, headers);
       } catch (error) {
-        const told = error.facts?.next_offset;
-        if (error.code !== "offset_mismatch" || told === offset || !Number.isInteger(told)) throw error;
-        offset = told;
-      }
-    }
-  }
-
-  /** As `#persist`, but a wrong offset is no matter of trying again. */
-  #persistOnce(put) {
-    return this.#persist(async () => {
-      try {
-        return await put();
-      } catch (error) {
-        if (error.code === "offset_mismatch") error.retryable = false;
+        this.task.next_offset = error.facts?.next_offset ?? offset;
         throw error;
       }
-    });
+    };
+    return this.#settled(await this.#persist(put));
   }
 
   async #complete() {
@@ -176,22 +158,20 @@ export class Transfer {
     throw new Problem(this.task.error ?? { code: `task_${this.task.state}`, title: "The task did not succeed" });
   }
 
-  async #put(number, suffix, body, { headers = {}, signal }) {
+  async #put(number, suffix, body, signal, headers = {}) {
     const onSent = (bytes) => {
       this.#sending.set(number, bytes);
       this.hooks.onProgress();
     };
     try {
-      headers = { ...this.#ticket(), ...headers };
-      return await this.api.put(this.path + suffix, body, { headers, signal, onSent });
+      return await this.api.put(this.path + suffix, body, { ...this.#options(signal, headers), onSent });
     } finally {
       this.#sending.delete(number);
     }
   }
 
   #call(method, suffix) {
-    const once = () => this.api.call(method, this.path + suffix, { headers: this.#ticket(), signal: this.signal });
-    return this.#persist(once);
+    return this.#persist(() => this.api.call(method, this.path + suffix, this.#options(this.signal)));
   }
 
   #persist(action, signal = this.signal) {
@@ -201,7 +181,7 @@ export class Transfer {
   /** After a lost connection: is the file still readable, and does the gateway answer? */
   async #probe() {
     await requireReadable(this.file);
-    this.#adopt(await this.api.call("GET", this.path, { headers: this.#ticket(), signal: this.signal }));
+    this.#adopt(await this.api.call("GET", this.path, this.#options(this.signal)));
   }
 
   async #read() {
@@ -216,8 +196,8 @@ export class Transfer {
     this.hooks.onTask(task);
   }
 
-  #ticket() {
-    return this.ticket ? { "Upload-Ticket": this.ticket } : {};
+  #options(signal, headers = {}) {
+    return { signal, headers: this.ticket ? { "Upload-Ticket": this.ticket, ...headers } : headers };
   }
 }
 

@@ -1,13 +1,13 @@
 /**
  * Uploads through the gateway, without any page: what to send, how it stands, pause, restart, cancel.
  *
- * A task is known by its place in the list (`id`) from the moment a file is handed over; the gateway's own id comes with
+ * A task is known by its place in the list (`id`) from the moment a file is handed over; the gateway's own id comes as
  * `taskId`. The names are those of Tencent's COS SDKs where those have one.
  */
 
 import { Api, NETWORK, Problem } from "./api.js";
 import { describe, needsFile, newItem, now } from "./item.js";
-import { difference, fingerprint, forget, recall, remember, remembered } from "./memory.js";
+import { difference, fingerprint, forget, recall, remember, tidy } from "./memory.js";
 import { persist } from "./retry.js";
 import { Slots } from "./slots.js";
 import { FINAL, HALTED, Transfer } from "./transfer.js";
@@ -38,7 +38,7 @@ export class UploadClient {
       onTask: (task) => this.#see(task),
       onConnection: (how) => this.#connected(how),
     });
-    remembered(); // drops what is out of date
+    tidy();
   }
 
   /** Begin to follow the caller's tasks. */
@@ -123,7 +123,7 @@ export class UploadClient {
 
   /** Drop finished tasks from this list; the gateway keeps them. */
   hideFinished() {
-    for (const item of this.#items.values()) item.hidden ||= FINAL.has(describe(item).state);
+    for (const item of this.#items.values()) item.hidden ||= describe(item).finished;
     this.#changed();
   }
 
@@ -210,7 +210,7 @@ export class UploadClient {
     const headers = item.ticket ? { "Upload-Ticket": item.ticket } : {};
     const before = item.task;
     const task = await this.#api.call("POST", path, { headers, signal });
-    if (move === "restart" && task.loaded < before.loaded) item.shown = 0; // a new upload: nothing of the old one counts
+    if (move === "restart" && task.loaded < before.loaded) item.shown = 0; // a new upload
     this.#see(task);
   }
 

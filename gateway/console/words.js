@@ -50,29 +50,30 @@ export function stateOf(entry) {
 }
 
 /** The numbers of an entry: how much, how fast, how long. */
-export function factsOf({ state, size, loaded, percent: part, speed, secondsLeft, waiting }) {
+export function factsOf({ state, size, loaded, percent: part, speed, secondsLeft }) {
   if (state === "success" || state === "canceled" || loaded === 0) return bytes(size);
   const facts = [`${bytes(loaded)} of ${bytes(size)}`];
   if (size) facts.push(percent(part));
-  if (!waiting && speed > 0) facts.push(`${bytes(Math.round(speed))}/s`);
-  if (!waiting && secondsLeft !== null) facts.push(`${duration(secondsLeft)} left`);
+  if (speed > 0) facts.push(`${bytes(Math.round(speed))}/s`);
+  if (secondsLeft !== null) facts.push(`${duration(secondsLeft)} left`);
   return facts.join(" · ");
 }
 
+const ANEW = "Retry sends the whole file again.";
+const ASK = "Ask for a token that allows it.";
 const ADVICE = {
   network: "Check the connection, then try again.",
   file_unreadable: "Choose the file again.",
   file_differs: "Choose the file that was being sent, or cancel this task and send the new file.",
-  upload_lost: "Retry sends the whole file again.",
-  integrity_failed: "Retry sends the whole file again.",
-  task_not_found: "Retry begins a new task.",
-  task_expired: "Retry begins a new task.",
-  illegal_transition: "The list shows how the task stands now.",
-  key_not_allowed: "Ask for a token that covers this folder, or change the folder.",
+  upload_lost: ANEW,
+  integrity_failed: ANEW,
+  task_not_found: ANEW,
+  task_expired: ANEW,
+  key_not_allowed: "Change the folder, or ask for a token that covers it.",
   invalid_key: "Change the folder or rename the file.",
-  forbidden: "Ask for a token that allows it.",
-  type_not_allowed: "Ask for a token that allows this kind of file.",
-  file_too_large: "Ask for a token that allows larger files.",
+  forbidden: ASK,
+  type_not_allowed: ASK,
+  file_too_large: ASK,
   storage_denied: "Tell whoever runs the gateway: its COS keys lack a right.",
 };
 
