@@ -30,8 +30,8 @@ class RequestBody(aiohttp.Payload):
     Args:
         stall_seconds: how long the peer may take no byte before the connection is broken off; None: for ever.
 
-    ``sent`` tells that every byte was handed over, ``failure`` what the request failed of: what the stream raised, or
-    an httpx error of ours. ``on_sent`` is called once, after the last byte.
+    ``sent`` tells that every byte was handed to the connection, ``failure`` what the request failed of: what the stream
+    raised, or an httpx error of ours. ``on_sent`` is called once, after the last byte.
     """
 
     def __init__(self, stream: httpx.AsyncByteStream, length: int, stall_seconds: float | None) -> None:
@@ -87,6 +87,8 @@ class RequestBody(aiohttp.Payload):
             if len(chunk) > _COALESCE_BYTES:
                 writer.send_headers()
             await writer.write(chunk, drain=False)
+            # Before the drain: the answer may come, and end this task, while its waiter has yet to run.
+            self.sent = left == 0
             if writer.protocol.writing_paused:
                 await self._drain(writer)
         self.sent = True

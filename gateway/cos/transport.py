@@ -57,6 +57,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             if isinstance(exc, TimeoutError) and deadline.expired():
                 raise httpx.ReadTimeout("no answer in time", request=request) from exc
             raise
+        finally:
+            if body is not None:
+                body.on_sent = None
         stream = _Answer(answer, body)
         if answer.status < 300 and body is not None and not body.sent:
             await stream.aclose()

@@ -92,3 +92,22 @@ def always(data: bytes) -> Callable[[RawServer], Script]:
         return serve
 
     return script
+
+
+def in_turn(*said: bytes) -> Callable[[RawServer], Script]:
+    """Answer the first request with the first of *said*, and so on, over all connections; an empty one resets."""
+    left = list(said)
+
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                await server.read_body(reader)
+                data = left.pop(0)
+                if not data:
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        return serve
+
+    return script

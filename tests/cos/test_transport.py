@@ -2,79 +2,14 @@
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import httpx
 import pytest
 
 from gateway.cos.transport import AiohttpTransport
 from tests.cos.raw_server import RawServer, Script, always, answer, raw_server
-
-LIMITS = {"connect": 2.0, "write": 2.0, "read": 2.0}
-MIB = 1024 * 1024
-
-
-class Chunks(httpx.AsyncByteStream):
-    """A body that tells what became of it."""
-
-    def __init__(self, *chunks: bytes, then: BaseException | None = None, hold: asyncio.Event | None = None) -> None:
-        self.chunks = chunks
-        self.then = then
-        self.hold = hold
-        self.taken = 0
-        self.reads = 0
-        self.closed = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.reads += 1
-        try:
-            for chunk in self.chunks:
-                self.taken += 1
-                yield chunk
-            if self.hold is not None:
-                await self.hold.wait()
-            if self.then is not None:
-                raise self.then
-        finally:
-            self.closed = True
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[AiohttpTransport]:
-    transport = AiohttpTransport()
-    yield transport
-    await transport.aclose()
-
-
-def put(
-    server: RawServer,
-    body: httpx.AsyncByteStream | bytes = b"",
-    length: int | None = None,
-    *,
-    method: str = "PUT",
-    target: str = "/k",
-    limits: dict[str, float] = LIMITS,
-) -> httpx.Request:
-    if isinstance(body, bytes):
-        length = len(body) if length is None else length
-        body = httpx.ByteStream(body)
-    headers = [("host", "b-1.cos.r.myqcloud.com"), ("content-length", str(length))]
-    return httpx.Request(
-        method,
-        f"http://127.0.0.1:{server.port}/",
-        headers=headers,
-        stream=body,
-        extensions={"target": target.encode(), "timeout": limits},
-    )
-
-
-async def send(transport: AiohttpTransport, request: httpx.Request) -> tuple[int, bytes]:
-    response = await transport.handle_async_request(request)
-    try:
-        return response.status_code, await response.aread()
-    finally:
-        await response.aclose()
+from tests.cos.sending import LIMITS, MIB, Chunks, put, send
 
 
 @pytest.mark.parametrize(
@@ -99,18 +34,6 @@ async def test_no_header_is_added_changed_or_left_out(transport: AiohttpTranspor
             b"PUT /k HTTP/1.1\r\nhost: b-1.cos.r.myqcloud.com\r\ncontent-length: 5\r\nx-cos-meta-Name: a  b\r\n\r\n"
         )
         assert server.heads[1] == b"POST /k HTTP/1.1\r\nhost: b-1.cos.r.myqcloud.com\r\ncontent-length: 0\r\n\r\n"
-
-
-@pytest.mark.parametrize("sizes", [[1], [3 * MIB], [65536] * 40, [1, 0, 70_000, 5, 0, 2 * MIB, 0]])
-async def test_bodies_arrive_as_they_are_over_one_connection(transport: AiohttpTransport, sizes: list[int]) -> None:
-    rng = random.Random(7)
-    chunks = [rng.randbytes(size) for size in sizes]
-    async with raw_server(always(answer(200, b"", "ETag: x"))) as server:
-        for _ in range(3):
-            assert await send(transport, put(server, Chunks(*chunks), sum(sizes))) == (200, b"")
-
-        assert server.bodies == [b"".join(chunks)] * 3
-        assert server.connections == 1
 
 
 def refusing(server: RawServer) -> Script:
@@ -159,44 +82,6 @@ async def test_a_success_before_the_whole_body_is_no_success(transport: AiohttpT
         assert body.closed
 
 
-async def test_a_peer_that_stops_reading_is_given_up(transport: AiohttpTransport) -> None:
-    def script(server: RawServer) -> Script:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await asyncio.Event().wait()
-
-        return serve
-
-    body = Chunks(*[bytes(MIB)] * 64)
-    async with raw_server(script, receive_buffer=4096) as server, asyncio.timeout(5):
-        with pytest.raises(httpx.WriteTimeout):
-            await send(transport, put(server, body, 64 * MIB, limits={**LIMITS, "write": 0.2}))
-
-        assert body.closed
-
-
-async def test_a_slow_peer_is_not_given_up_while_it_takes_bytes(transport: AiohttpTransport) -> None:
-    size = 32 * MIB
-
-    def script(server: RawServer) -> Script:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await server.read_head(reader)
-            left = size
-            while left:
-                left -= len(await reader.read(MIB))
-                await asyncio.sleep(0.02)
-            writer.write(answer())
-            await reader.read()
-
-        return serve
-
-    async with raw_server(script, receive_buffer=65536) as server:
-        started = time.monotonic()
-        status, _ = await send(transport, put(server, bytes(size), limits={**LIMITS, "write": 0.3}))
-
-        assert status == 200
-        assert time.monotonic() - started > 0.3
-
-
 @pytest.mark.parametrize("method", ["PUT", "GET", "DELETE", "HEAD"])
 async def test_nothing_is_sent_twice_when_a_kept_connection_breaks(transport: AiohttpTransport, method: str) -> None:
     def script(server: RawServer) -> Script:
@@ -231,52 +116,6 @@ async def test_a_reset_in_the_middle_of_a_body_is_an_error_and_the_body_is_read_
             await send(transport, put(server, body, 500 * 65536))
 
         assert (body.reads, body.closed, server.connections) == (1, True, 1)
-
-
-async def test_a_body_that_ends_early_is_broken_off(transport: AiohttpTransport) -> None:
-    async with raw_server(always(answer())) as server, asyncio.timeout(1):
-        with pytest.raises(httpx.LocalProtocolError, match="ended at byte 9 of 10"):
-            await send(transport, put(server, Chunks(b"12345", b"6789"), 10))
-
-        await server.closed.wait()
-        assert server.bodies == [b"123456789"]
-
-
-@pytest.mark.parametrize("chunks", [[b"12345", b"67890", b"x"], [b"12345", b"67890x"], [b"12345", b"67890", b"", b"x"]])
-async def test_a_body_that_goes_on_is_broken_off_before_its_last_piece(
-    transport: AiohttpTransport, chunks: list[bytes]
-) -> None:
-    async with raw_server(always(answer())) as server, asyncio.timeout(1):
-        with pytest.raises(httpx.LocalProtocolError, match="goes on after byte 10"):
-            await send(transport, put(server, Chunks(*chunks), 10))
-
-        await server.closed.wait()
-        assert server.bodies == [b"12345"]
-
-
-@pytest.mark.parametrize("error", [KeyError("mine"), OSError("mine"), TimeoutError("mine"), httpx.ReadError("mine")])
-async def test_what_a_body_raises_comes_out_unchanged_and_its_last_piece_stays_here(
-    transport: AiohttpTransport, error: Exception
-) -> None:
-    body = Chunks(b"12345", b"67890", then=error)
-    async with raw_server(always(answer())) as server, asyncio.timeout(1):
-        with pytest.raises(type(error)) as raised:
-            await send(transport, put(server, body, 10))
-
-        assert raised.value is error
-        await server.closed.wait()
-        assert server.bodies == [b"12345"]
-        assert await send(transport, put(server, b"after")) == (200, b"")
-        assert server.connections == 2
-
-
-async def test_an_empty_body_may_refuse_too(transport: AiohttpTransport) -> None:
-    async with raw_server(always(answer())) as server:
-        with pytest.raises(KeyError):
-            await send(transport, put(server, Chunks(then=KeyError()), 0))
-        assert await send(transport, put(server, Chunks(), 0)) == (200, b"")
-
-        assert [head for head in server.heads if b"PUT" in head] == server.heads[-1:]
 
 
 def dripping(data: bytes) -> Callable[[RawServer], Script]:

@@ -1,0 +1,270 @@
+"""What is sent again, what is not, and what is put right before."""
+
+import email.utils
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.cos import signing, wire_requests
+from gateway.cos.exchange import CosLimits, Exchange
+from gateway.cos.retrying import MAX_ATTEMPTS
+from gateway.cos.sender import Sender
+from gateway.cos.signing import Credentials
+from gateway.cos.transport import AiohttpTransport
+from gateway.cos.wire_answers import CosResponse
+from gateway.domain import errors
+from gateway.domain.objects import Bucket, ObjectAddress
+from tests.cos.bodies import Once, Replayable
+from tests.cos.raw_server import RawServer, Script, always, answer, in_turn, raw_server
+
+AT = ObjectAddress(Bucket("b-125", "r"), "secret-key-name")
+PUT = wire_requests.put_object(AT, {})
+KEYS = Credentials("AKIDexample", "the-secret-key", "the-token")
+OK = answer(200)
+LIMITS = CosLimits(connect_seconds=0.5, stall_seconds=0.5, answer_seconds=0.5)
+
+
+def error(status: int, code: str, *headers: str, message: str = "") -> bytes:
+    return answer(status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode(), *headers)
+
+
+def date(offset_seconds: float) -> str:
+    return "Date: " + email.utils.formatdate(time.time() + offset_seconds, usegmt=True)
+
+
+class Keys:
+    """A source whose refresh gives other keys."""
+
+    def __init__(self) -> None:
+        self.refreshed: list[Credentials] = []
+
+    async def current(self) -> Credentials:
+        return Credentials("AKIDnew", "new", "new") if self.refreshed else KEYS
+
+    async def refresh(self, stale: Credentials) -> Credentials:
+        self.refreshed.append(stale)
+        return await self.current()
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys()
+
+
+@asynccontextmanager
+async def sending(
+    transport: AiohttpTransport, keys: Keys, script: Callable[[RawServer], Script]
+) -> AsyncIterator[tuple[RawServer, Sender]]:
+    async with raw_server(script) as server:
+        exchange = Exchange(
+            transport, endpoint=f"http://127.0.0.1:{server.port}", scheme="https", limits=LIMITS, observe=None
+        )
+        yield server, Sender(exchange, keys, time.time)
+
+
+def status_of(response: CosResponse) -> int:
+    return response.status
+
+
+@pytest.mark.parametrize(
+    "said", [b"", answer(500), error(503, "SlowDown"), error(400, "RequestTimeout"), b"junk\r\n\r\n"]
+)
+async def test_a_failure_that_may_pass_is_tried_twice_again(
+    transport: AiohttpTransport, keys: Keys, said: bytes
+) -> None:
+    body = Replayable(b"12345")
+    async with sending(transport, keys, in_turn(said, said, OK)) as (server, sender):
+        assert await sender.call(PUT, status_of, body) == 200
+
+        assert server.bodies == [b"12345"] * 3
+
+
+async def test_after_the_third_failure_the_call_fails_with_coss_answer(transport: AiohttpTransport, keys: Keys) -> None:
+    said = error(503, "SlowDown", "x-cos-request-id: NjA=")
+    async with sending(transport, keys, always(said)) as (server, sender):
+        with pytest.raises(errors.StorageSlowDown) as failed:
+            await sender.call(PUT, status_of, Replayable(b"1"))
+
+        assert len(server.heads) == MAX_ATTEMPTS
+    assert failed.value.cos == errors.CosAnswer(503, "SlowDown", "NjA=")
+
+
+@pytest.mark.parametrize(
+    "said", [error(403, "AccessDenied"), error(404, "NoSuchUpload"), error(400, "InvalidArgument")]
+)
+async def test_a_refusal_is_not_tried_again(transport: AiohttpTransport, keys: Keys, said: bytes) -> None:
+    async with sending(transport, keys, always(said)) as (server, sender):
+        with pytest.raises(errors.GatewayError):
+            await sender.call(PUT, status_of, Replayable(b"1"))
+
+        assert len(server.heads) == 1
+
+
+async def test_a_body_that_comes_once_is_sent_once(transport: AiohttpTransport, keys: Keys) -> None:
+    async with sending(transport, keys, always(answer(500))) as (server, sender):
+        with pytest.raises(errors.StorageUnavailable):
+            await sender.call(PUT, status_of, Once(b"1"))
+
+        assert len(server.heads) == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [wire_requests.append_object(AT, 0, {}), wire_requests.complete(AT, "u", [], {})],  # type: ignore[arg-type]
+)
+async def test_what_may_not_be_repeated_is_sent_once(
+    transport: AiohttpTransport, keys: Keys, request_: wire_requests.CosRequest
+) -> None:
+    async with sending(transport, keys, in_turn(b"")) as (server, sender):
+        body = Replayable(b"1") if request_.operation == "append_object" else None
+        with pytest.raises(errors.StorageUnavailable):
+            await sender.call(request_, status_of, body)
+
+        assert len(server.heads) == 1
+
+
+async def test_without_a_connection_everything_may_be_tried_again(transport: AiohttpTransport, keys: Keys) -> None:
+    async with sending(transport, keys, always(OK)) as (_, sender):
+        pass
+    body = Once(b"1")
+    started = time.monotonic()
+
+    with pytest.raises(errors.StorageUnavailable):
+        await sender.call(wire_requests.append_object(AT, 0, {}), status_of, body)
+
+    assert time.monotonic() - started >= 0.2
+    assert body.reads == 0
+
+
+async def test_what_the_body_raises_is_never_tried_again(transport: AiohttpTransport, keys: Keys) -> None:
+    class Broken(Once):
+        replayable = True
+
+    body = Broken(b"12345", then=errors.StorageUnavailable("the body's own"))
+    async with sending(transport, keys, always(OK)) as (server, sender):
+        with pytest.raises(errors.StorageUnavailable, match="the body's own"):
+            await sender.call(PUT, status_of, body)
+
+        assert body.reads == 1
+        assert len(server.heads) <= 1
+
+
+async def test_an_answer_that_cannot_be_read_is_a_failure_like_any_other(
+    transport: AiohttpTransport, keys: Keys
+) -> None:
+    answers = iter([errors.StorageBadAnswer("odd"), errors.StorageIntegrity("wrong"), None])
+
+    def read(response: CosResponse) -> str:
+        problem = next(answers)
+        if problem is not None:
+            raise problem
+        return "read"
+
+    async with sending(transport, keys, always(OK)) as (server, sender):
+        assert await sender.call(PUT, read, Replayable(b"1")) == "read"
+
+        assert len(server.heads) == 3
+
+
+async def test_a_brown_out_is_not_multiplied(transport: AiohttpTransport, keys: Keys) -> None:
+    head = wire_requests.head_object(AT)
+    async with sending(transport, keys, always(answer(503))) as (server, sender):
+        while sender._budget.spend():
+            pass
+        for _ in range(10):
+            with pytest.raises(errors.StorageSlowDown):
+                await sender.call(head, status_of)
+
+        assert len(server.heads) <= 12
+
+
+@pytest.mark.parametrize("seconds", [-7200.0, 7200.0])
+@pytest.mark.parametrize(
+    "refused",
+    [error(403, "RequestTimeTooSkewed"), error(403, "AccessDenied", message="Request has expired"), answer(403)],
+    ids=["skewed", "expired", "head"],
+)
+async def test_a_wrong_clock_is_corrected_by_coss_date_and_stays_so(
+    transport: AiohttpTransport, keys: Keys, refused: bytes, seconds: float
+) -> None:
+    refused = refused.replace(b"Said\r\n", f"Said\r\n{date(seconds)}\r\n".encode(), 1)
+    async with sending(transport, keys, in_turn(refused, OK, OK)) as (server, sender):
+        for _ in range(2):
+            assert await sender.call(PUT, status_of, Replayable(b"1")) == 200
+
+        starts = [start_of(head) - time.time() for head in server.heads]
+    assert -125 <= starts[0] <= -55
+    assert all(seconds - 130 <= start <= seconds - 50 for start in starts[1:])
+    assert len(starts) == 3
+
+
+def start_of(head: bytes) -> int:
+    text = head.decode().partition("authorization: ")[2].partition("\r\n")[0]
+    return int(signing.parse_authorization(text).sign_time.partition(";")[0])
+
+
+async def test_a_clock_that_is_right_is_not_blamed(transport: AiohttpTransport, keys: Keys) -> None:
+    for when in (date(5), "Date: nonsense", "Server: tencent-cos"):
+        async with sending(transport, keys, always(error(403, "RequestTimeTooSkewed", when))) as (server, sender):
+            with pytest.raises(errors.StorageDenied):
+                await sender.call(PUT, status_of, Replayable(b"1"))
+
+            assert len(server.heads) == 1
+
+
+async def test_a_clock_is_corrected_once_for_each_call(transport: AiohttpTransport, keys: Keys) -> None:
+    said = [error(403, "RequestTimeTooSkewed", date(seconds)) for seconds in (7200, -7200, 7200)]
+    async with sending(transport, keys, in_turn(*said)) as (server, sender):
+        with pytest.raises(errors.StorageDenied):
+            await sender.call(PUT, status_of, Replayable(b"1"))
+
+        assert len(server.heads) == 2
+
+
+async def test_a_body_that_comes_once_is_asked_for_again_after_the_clock_is_corrected(
+    transport: AiohttpTransport, keys: Keys
+) -> None:
+    said = error(403, "RequestTimeTooSkewed", date(7200))
+    async with sending(transport, keys, in_turn(said, OK)) as (_, sender):
+        with pytest.raises(errors.StorageUnavailable) as refused:
+            await sender.call(PUT, status_of, Once(b"1"))
+
+        assert refused.value.retryable
+        assert await sender.call(PUT, status_of, Once(b"1")) == 200
+
+
+async def test_keys_that_ran_out_are_refreshed_once(transport: AiohttpTransport, keys: Keys) -> None:
+    expired = error(400, "ExpiredToken")
+    async with sending(transport, keys, in_turn(expired, OK, expired, expired)) as (server, sender):
+        assert await sender.call(PUT, status_of, Replayable(b"1")) == 200
+        assert keys.refreshed == [KEYS]
+        assert b"q-ak=AKIDexample&" in server.heads[0]
+        assert b"q-ak=AKIDnew&" in server.heads[1]
+        assert b"x-cos-security-token: new\r\n" in server.heads[1]
+
+        with pytest.raises(errors.CredentialsUnavailable):
+            await sender.call(PUT, status_of, Replayable(b"1"))
+        assert len(server.heads) == 4
+
+
+async def test_each_failed_attempt_leaves_one_line_without_secrets_or_queries(
+    transport: AiohttpTransport, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    request = wire_requests.upload_part(AT, "upload-id", 3, {"x-cos-meta-a": "metadata"})  # type: ignore[arg-type]
+    said = error(503, "SlowDown", "x-cos-request-id: NjA=")
+    async with sending(transport, keys, in_turn(said, b"", error(404, "NoSuchUpload"))) as (_, sender):
+        with pytest.raises(errors.UploadLost):
+            await sender.call(request, status_of, Replayable(b"1"))
+
+    lines = [record.getMessage() for record in caplog.records if record.name == "gateway.cos"]
+    assert lines == [
+        "upload_part failed: storage_slow_down, status 503, code SlowDown, request NjA=",
+        "upload_part failed: storage_unavailable, status 0, code -, request -",
+        "upload_part failed: upload_lost, status 404, code NoSuchUpload, request -",
+    ]
+    for canary in ("the-secret-key", "the-token", "q-signature", "upload-id", "secret-key-name", "metadata"):
+        assert canary not in caplog.text
