@@ -78,5 +78,7 @@ class Control:
         return JSONResponse({"added": len(faults)}, status_code=201)
 
 
-def _fault(rule: dict[str, Any]) -> Fault:
+def _fault(rule: Any) -> Fault:
+    if not isinstance(rule, dict):
+        raise TypeError("a rule is an object")
     return Fault(**{**rule, "action": Action(str(rule.get("action"))), "attempts": tuple(rule.get("attempts", ()))})

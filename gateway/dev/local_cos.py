@@ -5,6 +5,7 @@
 """
 
 import argparse
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -159,10 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--key", type=_key, action="append", required=True, metavar="ID:SECRET")
     parser.add_argument("--faults", action="store_true", help="let tests make it fail, over /.local-cos/")
     given = parser.parse_args(arguments)
-    host, _, port = given.listen.rpartition(":")
     buckets = tuple(given.bucket)
     config = LocalCosConfig(given.data, buckets, tuple(given.key), default_bucket=buckets[0], faults=given.faults)
-    uvicorn.Server(server_config(create_local_cos(config), host=host.strip("[]"), port=int(port))).run()
+    host, _, port = given.listen.rpartition(":")
+    listener = socket.create_server((host, int(port)), backlog=2048)
+    print(f"local COS at http://{host}:{listener.getsockname()[1]}", flush=True)
+    uvicorn.Server(server_config(create_local_cos(config), loop="uvloop")).run(sockets=[listener])
 
 
 def _bucket(value: str) -> Bucket:

@@ -80,17 +80,17 @@ class RunningCos:
         self._control("DELETE", "journal")
 
     async def until(self, came: Callable[[list[dict[str, Any]]], bool], seconds: float = 10.0) -> list[dict[str, Any]]:
-        """Wait until *came* is true of the journal, and return it.
+        """Wait until *came* is true of the journal, which has an entry by then, and return it.
 
         Raises:
             TimeoutError: it was not, for *seconds*.
         """
         version, deadline = -1, time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            path = f"journal?version={version}&seconds=1"
+        while (left := deadline - time.monotonic()) > 0:
+            path = f"journal?version={version}&seconds={min(left, 1.0)}"
             read = await asyncio.to_thread(self._control, "GET", path)
             version, entries = read["version"], read["entries"]
-            if came(entries):
+            if entries and came(entries):
                 return list(entries)
         raise TimeoutError(f"not seen in the local COS's journal within {seconds} s")
 
@@ -119,9 +119,10 @@ def running_local_cos(
     default_bucket: Bucket | None = BUCKET,
     clock: Callable[[], float] = time.time,
     port: int = 0,
+    faults: bool = True,
 ) -> Iterator[RunningCos]:
     """Start a local COS on 127.0.0.1, its files under *data*; stop it at the end. Port 0 is any free one."""
-    app = create_local_cos(LocalCosConfig(data, buckets, keys, default_bucket, clock, faults=True))
+    app = create_local_cos(LocalCosConfig(data, buckets, keys, default_bucket, clock, faults))
     listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     server = uvicorn.Server(server_config(app, loop="uvloop", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],), name="local-cos", daemon=True)
@@ -131,7 +132,8 @@ def running_local_cos(
     try:
         yield running
     finally:
-        running.clear_faults()
+        if faults:
+            running.clear_faults()
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()
