@@ -35,7 +35,7 @@ COS_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("cos_request_id", def
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _CONTEXT: Final = (("request_id", REQUEST_ID), ("task_id", TASK_ID), ("cos_request_id", COS_REQUEST_ID))
-_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _QUIET: Final = {"httpx": logging.WARNING, "python_multipart": logging.CRITICAL, "uvicorn.access": logging.CRITICAL}
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr).encode
 
