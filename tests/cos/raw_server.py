@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,7 +43,9 @@ def answer(status: int = 200, body: bytes = b"", *headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def raw_server(script: Callable[[RawServer], Script], *, receive_buffer: int = 0) -> AsyncIterator[RawServer]:
+async def raw_server(
+    script: Callable[[RawServer], Script], *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     """Serve every connection with ``script(server)`` on a free port.
 
     ``arrived`` is set when a head has come, ``closed`` when a connection has ended.
@@ -68,7 +71,7 @@ async def raw_server(script: Callable[[RawServer], Script], *, receive_buffer: i
     if receive_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     server.port = listener.getsockname()[1]
-    running_server = await asyncio.start_server(serve, sock=listener, limit=2**20)
+    running_server = await asyncio.start_server(serve, sock=listener, limit=2**20, ssl=tls)
     try:
         yield server
     finally:

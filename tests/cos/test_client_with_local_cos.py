@@ -13,7 +13,7 @@ from gateway.cos.signing import Credentials
 from gateway.domain import errors
 from gateway.domain.checksums import combine_all, crc64
 from gateway.domain.objects import ETag, ObjectAddress, UploadId
-from tests.cos.bodies import Replayable
+from tests.cos.bodies import Once, Replayable
 from tests.fakes.local_cos import BUCKET, KEY, RunningCos, running_local_cos
 
 MIB = 1024 * 1024
@@ -177,3 +177,40 @@ async def test_temporary_keys_and_a_clock_two_hours_off_work(tmp_path: Path) -> 
 
         assert cos.read(BUCKET, "k") == b"data"
         await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("action", "rule"),
+    [
+        ("reset", {"after_bytes": 1_000_000}),
+        ("error", {}),
+        ("early_error", {}),
+        ("lost_answer", {}),
+        ("flip", {"after_bytes": 1_000_000}),
+        ("wrong_crc", {}),
+        ("no_etag", {}),
+        ("skewed_clock", {"seconds": 7200, "times": None}),
+    ],
+)
+async def test_a_part_survives_what_goes_wrong_once(
+    cos: RunningCos, client: CosClient, action: str, rule: dict[str, int | None]
+) -> None:
+    data = random.Random(action).randbytes(2 * MIB)
+    at = ObjectAddress(BUCKET, f"faults/{action}")
+    upload_id = await client.initiate(at, {})
+    cos.fault(action, operation="UploadPart", key=at.key, **rule)
+
+    part = await client.upload_part(at, upload_id, 1, Replayable(data), {})
+    await client.complete(at, upload_id, [(1, part.etag)], {})
+    cos.clear_faults()
+
+    assert cos.read(BUCKET, at.key) == data
+    assert len(cos.journal("UploadPart", key=at.key)) == 2
+
+
+async def test_a_flipped_byte_of_a_body_that_comes_once_is_not_acknowledged(cos: RunningCos, client: CosClient) -> None:
+    at = ObjectAddress(BUCKET, "faults/once")
+    cos.fault("flip", operation="PutObject", key=at.key, after_bytes=5)
+
+    with pytest.raises(errors.StorageIntegrity):
+        await client.put_object(at, Once(bytes(1000)), {})

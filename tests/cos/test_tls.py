@@ -1,0 +1,94 @@
+"""TLS: the certificate must be the bucket's, wherever the connection goes."""
+
+import datetime
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway.cos.client import CosClient
+from gateway.cos.credentials import FixedCredentials
+from gateway.cos.signing import Credentials
+from gateway.cos.transport import AiohttpTransport
+from gateway.domain import errors
+from gateway.domain.checksums import crc64
+from gateway.domain.objects import Bucket, ObjectAddress
+from tests.cos.bodies import Once
+from tests.cos.raw_server import RawServer, always, answer, raw_server
+
+AT = ObjectAddress(Bucket("b-125", "r"), "k")
+DATA = bytes(range(256)) * 4096
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate of the bucket's host, with its key."""
+    path = tmp_path_factory.mktemp("tls") / "bucket.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AT.bucket.host)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(AT.bucket.host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()) + made.public_bytes(pem)
+    )
+    return path
+
+
+@asynccontextmanager
+async def tls_cos(certificate: Path, *, trusted: bool) -> AsyncIterator[tuple[RawServer, CosClient]]:
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    theirs.load_cert_chain(certificate)
+    ours = ssl.create_default_context(cafile=certificate) if trusted else None
+    said = answer(200, b"", 'ETag: "e"', f"x-cos-hash-crc64ecma: {crc64(DATA)}")
+    async with raw_server(always(said), tls=theirs) as server:
+        client = CosClient(
+            FixedCredentials(Credentials("id", "key")),
+            endpoint=f"https://127.0.0.1:{server.port}",
+            transport=AiohttpTransport(tls=ours),
+        )
+        try:
+            yield server, client
+        finally:
+            await client.aclose()
+
+
+async def test_bytes_pass_through_tls_to_another_address_under_the_buckets_name(certificate: Path) -> None:
+    async with tls_cos(certificate, trusted=True) as (server, client):
+        for _ in range(2):
+            await client.put_object(AT, Once(DATA), {})
+
+        assert server.bodies == [DATA, DATA]
+        assert server.connections == 1
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
+    async with tls_cos(certificate, trusted=False) as (server, client):
+        with pytest.raises(errors.StorageUnavailable):
+            await client.put_object(AT, Once(DATA), {})
+
+        assert server.heads == []
+
+
+async def test_a_certificate_of_another_name_is_refused(certificate: Path) -> None:
+    async with tls_cos(certificate, trusted=True) as (server, client):
+        with pytest.raises(errors.StorageUnavailable):
+            await client.put_object(ObjectAddress(Bucket("other-125", "r"), "k"), Once(DATA), {})
+
+        assert server.heads == []
