@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from gateway.domain.task import TaskId
+from gateway.store.redis_calls import CALL_SECONDS
 from gateway.store.redis_keys import CONTROL_CHANNEL, progress_channel
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,6 @@ log = logging.getLogger(__name__)
 PING_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 15.0
 """A connection that said nothing for so long, not even an answer to PING, is dead."""
-
-CONFIRM_SECONDS: Final = 1.0
-"""How long a new watcher waits for Redis to confirm the subscription; after that it is told when it stands."""
 
 RECONNECT_SECONDS: Final = (0.0, 0.1, 0.2, 0.5, 1.0)
 
@@ -176,8 +174,7 @@ class RedisProgressBus:
         """Disconnect."""
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait([self._keeper])
             self._keeper = None
 
     def watch_owner(self, owner: str) -> AbstractAsyncContextManager[OwnerFeed]:
@@ -202,8 +199,9 @@ class RedisProgressBus:
             self._wanted.set()
 
     async def _until_nothing_is_missed(self, channel: _Channel, feed: Feed) -> None:
+        """Wait until the subscription stands; when that takes too long, the feed is told once it does."""
         try:
-            async with asyncio.timeout(CONFIRM_SECONDS):
+            async with asyncio.timeout(CALL_SECONDS):
                 await channel.confirmed.wait()
         except TimeoutError:
             channel.unaware.add(feed)
@@ -215,7 +213,8 @@ class RedisProgressBus:
             connection = self._pool.make_connection()
             began_at = time.monotonic()
             try:
-                await connection.connect()
+                async with asyncio.timeout(CALL_SECONDS):
+                    await connection.connect()
                 await self._serve(connection)
             except (RedisError, OSError) as error:
                 log.warning("the subscription to changes was lost: %s", type(error).__name__)
@@ -255,12 +254,12 @@ class RedisProgressBus:
         while True:
             self._wanted.clear()
             for words in self._due():
-                await connection.send_command(*words, check_health=False)
+                await _send(connection, *words)
             try:
                 async with asyncio.timeout_at(ping_at):
                     await self._wanted.wait()
             except TimeoutError:
-                await connection.send_command("PING", check_health=False)
+                await _send(connection, "PING")
                 ping_at = loop.time() + self._ping_seconds
             if time.monotonic() - self._heard_at > self._silence_seconds:
                 raise RedisConnectionError("Redis fell silent")
@@ -297,3 +296,8 @@ class RedisProgressBus:
         message = content.decode(errors="replace")
         for feed in channel.feeds:
             feed.push(message)
+
+
+async def _send(connection: Any, *words: str) -> None:
+    async with asyncio.timeout(CALL_SECONDS):
+        await connection.send_command(*words, check_health=False)

@@ -13,7 +13,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from gateway.domain.errors import StateStoreUnavailable, VersionMismatch
+from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
 from gateway.domain.objects import StoredPart
 from gateway.domain.task import (
     TRANSITIONS,
@@ -108,15 +108,28 @@ class RedisTaskStore:
         if expected_version is not None and task.version != expected_version:
             raise _version_mismatch(task, expected_version)
         for _ in range(APPLY_ATTEMPTS):
-            after = task.after(event, self._clock())
-            answer = await self._change(task, after)
-            if answer.outcome == "ok":
-                expires_at = after.updated_at + self._ttl_seconds
-                return replace(after, version=int(answer.more[0]), expires_at=expires_at)
-            task = self._decode(task.id, answer.fields)
+            try:
+                after = task.after(event, self._clock())
+            except Conflict:
+                now = await self._current(task.id)
+                if now.version == task.version:
+                    raise
+            else:
+                answer = await self._change(task, after)
+                if answer.outcome == "ok":
+                    expires_at = after.updated_at + self._ttl_seconds
+                    return replace(after, version=int(answer.more[0]), expires_at=expires_at)
+                now = self._decode(task.id, answer.fields)
             if expected_version is not None:
-                raise _version_mismatch(task, expected_version)
+                raise _version_mismatch(now, expected_version)
+            task = now
         raise StateStoreUnavailable(f"The task changed {APPLY_ATTEMPTS} times while one change was stored.")
+
+    async def _current(self, task_id: TaskId) -> Task:
+        task = await self.load(task_id)
+        if task is None:
+            raise TaskNotFound("Redis does not know this task.")
+        return task
 
     async def _change(self, task: Task, after: Task) -> Answer:
         sets, deletes = difference(task, after)
@@ -231,7 +244,7 @@ class RedisTaskStore:
 
 def _dropped(task: Task, after: Task) -> str:
     left_upload = task.upload_id is not None and after.upload_id is None
-    if left_upload or after.state is TaskState.CANCELED:
+    if left_upload or after.stored_count < task.stored_count or after.state is TaskState.CANCELED:
         return "all"
     return "tail" if task.tail_size and not after.tail_size else ""
 

@@ -155,11 +155,12 @@ class MemoryTaskStore:
                 raise VersionMismatch(version=kept.task.version)
             task = self._seen(kept)
         before, after = kept.task, task.after(event, self._clock())
-        if (before.upload_id and not after.upload_id) or after.state is TaskState.CANCELED:
+        left_upload = before.upload_id is not None and after.upload_id is None
+        if left_upload or after.stored_count < before.stored_count or after.state is TaskState.CANCELED:
             kept.parts, kept.bodies, kept.tail = {}, {}, b""
         elif not after.tail_size:
             kept.tail = b""
-        changed = self._commit(kept, after)
+        changed = self._commit(kept, replace(after, speed=before.speed))
         if after.writer != before.writer or (after.state is not before.state and after.state in ENDS_BODIES):
             self.bus.tell_control(changed)
         return changed
