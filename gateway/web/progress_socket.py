@@ -1,0 +1,231 @@
+"""``/v1/progress`` and ``/v1/tasks/{id}/progress``: read-only websockets that tell of tasks.
+
+Whoever may not watch is told so by HTTP, before the websocket opens. One message is on its way at a time.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway.domain.errors import Overloaded, RateLimited, StateStoreUnavailable
+from gateway.domain.policy import Action, Caller
+from gateway.domain.task import TaskId
+from gateway.transfer.access import require_visible
+from gateway.transfer.ports import ChangeFeed, Clock, ProgressBus, TaskStore
+from gateway.web.auth import Authenticator
+from gateway.web.progress_watch import Pace, Render, Watch
+
+TOKEN_EXPIRED: Final = 4401
+TOO_SLOW: Final = 4408
+TOO_CHATTY: Final = 1008
+TOO_BIG: Final = 1009
+
+MAX_MESSAGE_BYTES: Final = 4096
+MAX_MESSAGES_PER_SECOND: Final = 5
+MAX_SOCKETS: Final = 10_000
+_TASKS_AT_ONCE: Final = 20
+_CLOSE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When things happen on a socket, in seconds.
+
+    ``retry`` is how long a socket waits before it asks a store again that did not answer; ``unsent`` how long a message
+    may wait for a slow reader.
+    """
+
+    snapshot: float = 15.0
+    gap: float = 0.25
+    retry: float = 2.0
+    unsent: float = 30.0
+
+
+class _Ended(Exception):
+    """The socket is done; *code* is what it is closed with, None when the client has left."""
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__()
+        self.code = code
+
+
+class ProgressSockets:
+    """Serves the two routes.
+
+    Args:
+        auth: names the caller by the subprotocol ``bearer.<token>``.
+        tasks: where tasks are read.
+        bus: tells of changes.
+        render: a task as a document.
+        per_subject_count: how many sockets one subject may hold in this process.
+        clock: Unix time in seconds, for the tokens' ends.
+    """
+
+    def __init__(
+        self,
+        auth: Authenticator,
+        tasks: TaskStore,
+        bus: ProgressBus,
+        render: Render,
+        per_subject_count: int = 20,
+        *,
+        timing: Timing = Timing(),
+        clock: Clock = time.time,
+    ) -> None:
+        self._auth = auth
+        self._tasks = tasks
+        self._bus = bus
+        self._render = render
+        self._per_subject_count = per_subject_count
+        self._timing = timing
+        self._clock = clock
+        self._open: Counter[str] = Counter()
+
+    def routes(self) -> list[WebSocketRoute]:
+        """Both routes."""
+        return [
+            WebSocketRoute("/v1/progress", self.watch_all),
+            WebSocketRoute("/v1/tasks/{task_id}/progress", self.watch_one),
+        ]
+
+    async def watch_all(self, websocket: WebSocket) -> None:
+        """Every task of the caller. Raises, before it opens, what ``Authenticator`` does, Forbidden or Busy."""
+        caller, protocol = self._auth.caller_from_subprotocols(websocket.scope["subprotocols"])
+        caller.require(Action.LIST)
+        with self._slot(caller.owner):
+            await self._serve(websocket, caller, protocol, caller.owner, None)
+
+    async def watch_one(self, websocket: WebSocket) -> None:
+        """One task. Raises as above, and TaskNotFound."""
+        caller, protocol = self._auth.caller_from_subprotocols(websocket.scope["subprotocols"])
+        with self._slot(caller.owner):
+            found = await self._tasks.load(TaskId(websocket.path_params["task_id"]))
+            task = require_visible(caller, found, Action.READ)
+            await self._serve(websocket, caller, protocol, task.owner, task.id)
+
+    @contextmanager
+    def _slot(self, owner: str) -> Iterator[None]:
+        if self._open[owner] >= self._per_subject_count:
+            raise RateLimited(f"The subject holds {self._per_subject_count} websockets, the most there may be.")
+        if self._open.total() >= MAX_SOCKETS:
+            raise Overloaded("This server holds as many websockets as it may.")
+        self._open[owner] += 1
+        try:
+            yield
+        finally:
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
+
+    async def _serve(
+        self, websocket: WebSocket, caller: Caller, protocol: str | None, owner: str, only: TaskId | None
+    ) -> None:
+        ends_at = time.monotonic() + caller.expires_at - self._clock()
+        watch = Watch(self._tasks, self._render, owner, only)
+        async with self._bus.watch_owner(owner) as feed:
+            first = await watch.snapshot()
+            await websocket.accept(protocol)
+            code: int | None = None
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(_listen(websocket))
+                    both.create_task(_Teller(websocket, watch, self._timing, ends_at).run(feed, first))
+            except* _Ended as ended:
+                code = _code(ended)
+            except* WebSocketDisconnect:
+                pass
+        if code is not None:
+            with suppress(TimeoutError, WebSocketDisconnect):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await websocket.close(code)
+
+
+def _code(ended: BaseExceptionGroup[_Ended]) -> int | None:
+    """What to close with: nothing, if the client has left meanwhile."""
+    codes = [error.code for error in ended.exceptions if isinstance(error, _Ended)]
+    return None if None in codes else codes[0]
+
+
+async def _listen(websocket: WebSocket) -> None:
+    """Ignore what the client says, within reason, until it leaves. Ends by raising ``_Ended``."""
+    second, count = time.monotonic(), 0
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _Ended(None)
+        if _size(message) > MAX_MESSAGE_BYTES:
+            raise _Ended(TOO_BIG)
+        now = time.monotonic()
+        if now - second >= 1:
+            second, count = now, 0
+        count += 1
+        if count > MAX_MESSAGES_PER_SECOND:
+            raise _Ended(TOO_CHATTY)
+
+
+def _size(message: Mapping[str, Any]) -> int:
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else len(text.encode())
+
+
+class _Teller:
+    """Sends one socket its messages, until its token ends or its reader is too slow: then raises ``_Ended``."""
+
+    def __init__(self, websocket: WebSocket, watch: Watch, timing: Timing, ends_at: float) -> None:
+        self._websocket = websocket
+        self._watch = watch
+        self._timing = timing
+        self._ends_at = ends_at
+        self._pace = Pace(timing.gap)
+        self._snapshot_at = 0.0
+
+    async def run(self, feed: ChangeFeed, first: list[dict[str, Any]]) -> None:
+        await self._send(first)
+        self._snapshot_at = time.monotonic() + self._timing.snapshot
+        while True:
+            self._note(await feed.next(self._wait_seconds()))
+            if time.monotonic() >= self._ends_at:
+                raise _Ended(TOKEN_EXPIRED)
+            try:
+                await self._tell()
+            except StateStoreUnavailable:
+                self._pace.clear()
+                self._snapshot_at = time.monotonic() + self._timing.retry
+
+    def _wait_seconds(self) -> float:
+        now = time.monotonic()
+        turn = self._pace.next_turn(now)
+        until = min(self._snapshot_at, self._ends_at, self._ends_at if turn is None else turn)
+        return max(0.0, until - now)
+
+    def _note(self, changes: Mapping[TaskId, int] | None) -> None:
+        if changes:
+            self._pace.note(task_id for task_id in changes if self._watch.concerns(task_id))
+        elif changes is not None:  # changes may have been lost
+            self._snapshot_at = min(self._snapshot_at, time.monotonic() + self._timing.gap)
+
+    async def _tell(self) -> None:
+        now = time.monotonic()
+        if now >= self._snapshot_at:
+            messages = await self._watch.snapshot()
+            self._snapshot_at = now + self._timing.snapshot
+            await self._send(messages)
+        if task_ids := self._pace.take(now, _TASKS_AT_ONCE):
+            await self._send(await self._watch.changes(task_ids))
+
+    async def _send(self, messages: list[dict[str, Any]]) -> None:
+        for message in messages:
+            text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+            try:
+                async with asyncio.timeout(self._timing.unsent):
+                    await self._websocket.send_text(text)
+            except TimeoutError:
+                raise _Ended(TOO_SLOW) from None
