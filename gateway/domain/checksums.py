@@ -5,13 +5,14 @@ init and xorout all ones.
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 import fastcrc
 
 _POLY: Final = 0xC96C5795D7870F42
-_Matrix = tuple[int, ...]
+_ONE: Final = 1 << 63
+"""A CRC is a polynomial over GF(2) whose highest bit is the coefficient of x**0."""
 
 
 def crc64(data: bytes | bytearray | memoryview, before: int = 0) -> int:
@@ -19,46 +20,54 @@ def crc64(data: bytes | bytearray | memoryview, before: int = 0) -> int:
     return fastcrc.crc64.xz(bytes(data) if isinstance(data, memoryview) else data, before)
 
 
-def _times(matrix: _Matrix, vector: int) -> int:
-    total = 0
-    for row in matrix:
-        if not vector:
-            break
-        if vector & 1:
-            total ^= row
-        vector >>= 1
-    return total
+def _times(first: int, second: int) -> int:
+    """The product of two polynomials modulo that of CRC-64."""
+    product, bit = 0, _ONE
+    while first:
+        if first & bit:
+            product ^= second
+            first ^= bit
+        bit >>= 1
+        second = second >> 1 ^ _POLY if second & 1 else second >> 1
+    return product
 
 
-def _squared(matrix: _Matrix) -> _Matrix:
-    return tuple(_times(matrix, row) for row in matrix)
+@cache
+def _power(position: int, digit: int) -> int:
+    """x ** (8 * digit * 256**position): what as many zero bytes do to a CRC."""
+    if digit == 0:
+        return _ONE
+    if digit == 1:
+        return _times(_power(position - 1, 128), _power(position - 1, 128)) if position else _ONE >> 8
+    half = _power(position, digit // 2)
+    return _times(_times(half, half), _power(position, digit % 2))
 
 
 @lru_cache(maxsize=64)
-def _zero_bytes(power: int) -> _Matrix:
-    """The operator that feeds 2**power zero bytes to a CRC register."""
-    if power == 0:
-        one_bit: _Matrix = (_POLY, *(1 << n for n in range(63)))
-        return _squared(_squared(_squared(one_bit)))
-    return _squared(_zero_bytes(power - 1))
-
-
-@lru_cache(maxsize=256)
-def _shift(length: int) -> _Matrix:
-    """The operator that feeds *length* zero bytes: parts mostly share one length, so one product serves them all."""
-    columns: _Matrix = tuple(1 << n for n in range(64))
-    power = 0
-    while length:
-        if length & 1:
-            columns = tuple(_times(_zero_bytes(power), column) for column in columns)
-        length >>= 1
-        power += 1
-    return columns
+def _shift(length: int) -> tuple[tuple[int, ...], ...]:
+    """What *length* zero bytes make of each half-byte of a CRC, lowest first: parts mostly share one length."""
+    row = _ONE
+    for position, digit in enumerate(length.to_bytes(8, "little")):
+        if digit:
+            row = _times(_power(position, digit), row)
+    rows = [row]
+    for _ in range(63):
+        rows.append(rows[-1] >> 1 ^ _POLY if rows[-1] & 1 else rows[-1] >> 1)
+    tables = []
+    while rows:
+        one, two, four, eight = (rows.pop() for _ in range(4))
+        table = [0, one, two, two ^ one]
+        table += [four ^ entry for entry in table]
+        tables.append((*table, *(eight ^ entry for entry in table)))
+    return tuple(tables)
 
 
 def combine(first: int, second: int, second_length: int) -> int:
     """The CRC-64 of two runs of bytes end to end, from theirs and the second's length in bytes."""
-    return _times(_shift(second_length), first) ^ second if second_length else first
+    for table in _shift(second_length):
+        second ^= table[first & 15]
+        first >>= 4
+    return second
 
 
 def combine_all(pieces: Iterable[tuple[int, int]]) -> int:
