@@ -427,11 +427,11 @@ class StateStoreUnavailable(Storage):
 
 @cache
 def all_codes() -> dict[str, type[GatewayError]]:
-    """Every registered code and the class that stands for it."""
+    """Every registered code and the class that stands for it; of a group and its member, the member."""
     found: dict[str, type[GatewayError]] = {}
     classes = [GatewayError]
     while classes:
-        cls = classes.pop()
-        found.setdefault(cls.code, cls)
+        cls = classes.pop(0)
+        found[cls.code] = cls
         classes.extend(cls.__subclasses__())
     return found
