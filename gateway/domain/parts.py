@@ -73,9 +73,9 @@ def missing_ranges(present: Sequence[int], count: int) -> list[list[int]]:
     """The part numbers from 1 to *count* that ascending *present* lacks, as ``[first, last]`` pairs."""
     ranges: list[list[int]] = []
     expected = 1
-    for number in [*present, count + 1]:
+    for number in [*(number for number in present if number <= count), count + 1]:
         if number > expected:
-            ranges.append([expected, min(number - 1, count)])
+            ranges.append([expected, number - 1])
         expected = number + 1
     return ranges
 
