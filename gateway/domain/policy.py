@@ -1,6 +1,6 @@
 """What one caller may do: actions, buckets, key prefix, size and types. And which keys COS accepts at all."""
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -17,6 +17,8 @@ from gateway.domain.errors import (
 from gateway.domain.objects import Bucket
 
 MAX_KEY_BYTES: Final = 850
+_MEDIA_TYPE: Final = re.compile(r"\s*([\w!#$&^.+-]+/[\w!#$&^.+-]+)\s*(;[^,]*)?", re.ASCII)
+"""One media type: browsers that meet several, between commas, go by the last."""
 
 
 class Action(StrEnum):
@@ -98,8 +100,8 @@ class Caller:
         types = self.policy.types
         if types is None:
             return
-        bare = (content_type or "application/octet-stream").partition(";")[0].strip().lower()
-        if not any(fnmatchcase(bare, pattern.lower()) for pattern in types):
+        match = _MEDIA_TYPE.fullmatch(content_type or "application/octet-stream")
+        if match is None or not any(fnmatchcase(match[1].lower(), pattern.lower()) for pattern in types):
             raise TypeNotAllowed("The content type is not on the token's list.")
 
 
@@ -132,9 +134,6 @@ class Destinations:
 
     def __init__(self, destinations: tuple[Destination, ...]) -> None:
         self.all = destinations
-        self._by_name: Mapping[str, Destination] = {
-            name: place for place in reversed(destinations) for name in (place.bucket.name, place.alias)
-        }
 
     def find(self, policy: Policy, bucket: str | None, region: str | None = None) -> Destination:
         """The destination that *bucket* (alias, exact name, or None for the first that is allowed) names.
@@ -143,8 +142,9 @@ class Destinations:
             UnknownDestination: there is none, *region* is not its own, or the token does not allow it.
         """
         allowed = [place for place in self.all if _bucket_allowed(policy, place)]
-        place = self._by_name.get(bucket) if bucket is not None else (allowed[0] if allowed else None)
-        if place is None or place not in allowed or region not in (None, place.bucket.region):
+        named = (place for place in allowed if bucket in (None, place.alias, place.bucket.name))
+        place = next(named, None)
+        if place is None or region not in (None, place.bucket.region):
             raise UnknownDestination("The bucket and region are not among those that the token and the gateway allow.")
         return place
 
