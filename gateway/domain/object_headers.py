@@ -87,7 +87,7 @@ def part_headers(traffic_limit: int | None) -> dict[str, str]:
 
 
 def _clean(option: str, value: str) -> str:
-    """Header values are visible Latin-1 text: nothing that could end the header, nothing httptools would refuse."""
+    """Header values are printable ASCII: nothing that could end the header."""
     if len(value) > 1024 or any(not (" " <= c <= "~") for c in value):
         raise InvalidField(f"{option} is not printable ASCII of at most 1024 characters.")
     return value.strip()
@@ -101,7 +101,7 @@ def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
             raise InvalidMetadata("A metadata name is outside a-z, 0-9 and the hyphen.")
         if any(not (" " <= c <= "~") for c in value):
             raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
-        headers[f"x-cos-meta-{lowered}"] = value
+        headers[f"x-cos-meta-{lowered}"] = value.strip()
     total = sum(len(name) + len(value) for name, value in headers.items())
     if total > MAX_META_BYTES:
         raise InvalidMetadata(f"The metadata has {total} bytes, expected at most {MAX_META_BYTES}.")
