@@ -245,7 +245,7 @@ _REFUSALS: Final[Mapping[TaskState, type[Conflict]]] = {
     _S.SUCCESS: TaskSucceeded,
     _S.COMPLETING: TaskCompleting,
 }
-_BODY_EVENTS: Final = (BodyStarted, PartStored, CompleteRequested)
+_BODY_EVENTS: Final = (BodyStarted, PartStored, CompleteRequested, UploadOpened)
 
 
 def states_that_take(event: type[TaskEvent]) -> frozenset[TaskState]:
