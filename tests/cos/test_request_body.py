@@ -39,6 +39,25 @@ async def test_a_peer_that_stops_reading_is_given_up(transport: AiohttpTransport
         assert body.closed
 
 
+async def test_a_peer_that_stops_reading_later_is_given_up_too(transport: AiohttpTransport) -> None:
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_head(reader)
+            for _ in range(20):
+                await reader.readexactly(MIB)
+                await asyncio.sleep(0.02)
+            await asyncio.Event().wait()
+
+        return serve
+
+    async with raw_server(script, receive_buffer=4096) as server, asyncio.timeout(5):
+        started = time.monotonic()
+        with pytest.raises(httpx.WriteTimeout):
+            await send(transport, put(server, bytes(64 * MIB), limits={**LIMITS, "write": 0.2}))
+
+        assert time.monotonic() - started > 0.4
+
+
 async def test_a_slow_peer_is_not_given_up_while_it_takes_bytes(transport: AiohttpTransport) -> None:
     size = 32 * MIB
 

@@ -173,6 +173,23 @@ def test_the_host_may_be_signed_with_its_port_or_without(sent: str) -> None:
     signing.verify(parsed, KEYS.secret_key, "GET", "/k", {}, {"Host": "h.example:9000"}, now=START)
 
 
+def test_the_lists_names_may_be_written_in_any_case_and_order() -> None:
+    text = signing.authorization(
+        KEYS, "PUT", "/k", {"partNumber": "1", "uploadId": "u"}, {"host": "h", "x-cos-acl": "a"}, start=START, end=END
+    )
+    text = text.replace("partnumber;uploadid", "uploadId;partNumber").replace("host;x-cos-acl", "X-Cos-Acl;Host")
+
+    signing.verify(
+        signing.parse_authorization(text),
+        KEYS.secret_key,
+        "PUT",
+        "/k",
+        {"uploadid": "u", "PARTNUMBER": "1"},
+        {"HOST": "h", "x-cos-acl": "a"},
+        now=START,
+    )
+
+
 def test_what_is_not_listed_may_change_and_what_is_listed_may_not() -> None:
     parsed = sign("PUT", "/k", {"partNumber": "1"}, {"host": "h", "x-cos-acl": "private"})
     good: dict[str, Any] = {"query": {"partNumber": "1"}, "headers": {"host": "h", "X-COS-ACL": "private"}}
