@@ -42,6 +42,7 @@ from gateway.web.console_routes import console_routes
 from gateway.web.file_routes import FileRoutes
 from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
+from gateway.web.http_edge import HttpEdge
 from gateway.web.problems import exception_handlers
 from gateway.web.sealing import Sealer
 from gateway.web.task_document import TaskDocuments
@@ -189,7 +190,7 @@ def run(settings: Settings) -> int:
             factory=True,
             workers=settings.workers,
             loop="uvloop",
-            http="h11",
+            http=HttpEdge,
             ws="websockets-sansio",
             ws_max_size=SOCKET_MESSAGE_BYTES,
             ws_per_message_deflate=False,
