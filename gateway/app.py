@@ -13,6 +13,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
@@ -44,6 +45,7 @@ from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.http_edge import HttpEdge
 from gateway.web.problems import exception_handlers
+from gateway.web.progress_socket import ProgressSockets
 from gateway.web.sealing import Sealer
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_routes import TaskRoutes
@@ -53,6 +55,8 @@ HEAD_BYTES: Final = 16 * 1024
 SOCKET_MESSAGE_BYTES: Final = 4096
 BACKLOG: Final = 2048
 OWNED_DRAIN_SECONDS: Final = 30.0
+GAUGE_SECONDS: Final = 1.0
+_STORING: Final = frozenset({"put_object", "upload_part", "append_object"})
 
 
 class Gateway:
@@ -66,6 +70,7 @@ class Gateway:
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
             observe=lambda call, seconds: self.metrics.observe("gateway_redis_call_seconds", seconds, call),
+            observe_move=lambda event, state: self.metrics.count("gateway_task_transitions_total", event, state),
         )
         self._bus = RedisProgressBus(self._redis)
         self._objects = CosClient(
@@ -73,6 +78,7 @@ class Gateway:
             endpoint=settings.cos_endpoint or None,
             transport=AiohttpTransport(connection_limit=settings.cos_connections_count),
             observe=self._observe_cos,
+            observe_retry=lambda operation: self.metrics.count("gateway_cos_retries_total", operation),
             limits=CosLimits(settings.cos_connect_seconds, settings.cos_stall_seconds, settings.cos_answer_seconds),
         )
         self._cos_state = "unknown"
@@ -89,6 +95,8 @@ class Gateway:
         metrics.count("gateway_cos_calls_total", operation, str(status))
         if sent_bytes:
             metrics.count("gateway_cos_bytes_total", by=sent_bytes)
+        if status == 200 and operation in _STORING:
+            metrics.count("gateway_parts_stored_total")
             metrics.observe("gateway_part_seconds", seconds)
 
     def _doors(self) -> tuple[ASGIApp, ASGIApp]:
@@ -108,9 +116,11 @@ class Gateway:
         health = HealthRoutes(self._tasks, self.metrics, cos_state=lambda: self._cos_state)
         tasks = TaskRoutes(auth, control, PartRelay(engine), sequential, documents, sealer, settings)
         files = FileRoutes(auth, control, sequential, documents, settings)
-        routes = [
+        sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, settings.sockets_per_subject_count)
+        routes: list[BaseRoute] = [
             *tasks.routes(),
             *files.routes(),
+            *sockets.routes(),
             *health.public_routes(),
             *console_routes(),
         ]
@@ -133,10 +143,19 @@ class Gateway:
             await self._bus.start()
             stack.push_async_callback(self._bus.aclose)
             stack.push_async_callback(self._owned.drain, OWNED_DRAIN_SECONDS)
-            for work in (self._engine.bodies.run(), watch_loop_lag(self.metrics)):
+            for work in (self._engine.bodies.run(), watch_loop_lag(self.metrics), self._watch_gauges()):
                 beside = asyncio.create_task(work)
                 stack.push_async_callback(_cancelled, beside)
             yield
+
+    async def _watch_gauges(self) -> None:
+        """Enter, each second, what is only known by looking."""
+        budget = bodies = 0
+        while True:
+            self.metrics.add("gateway_replay_budget_bytes", self._engine.budget.used_bytes - budget)
+            self.metrics.add("gateway_bodies_in_flight", len(self._engine.bodies) - bodies)
+            budget, bodies = self._engine.budget.used_bytes, len(self._engine.bodies)
+            await asyncio.sleep(GAUGE_SECONDS)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
@@ -231,7 +250,7 @@ def _raise_file_limit() -> None:
 
 
 def _configure_logging(settings: Settings) -> None:
-    secrets = [settings.token_secret, settings.cos_secret_key, settings.cos_session_token]
+    secrets = [settings.token_secret, settings.cos_secret_id, settings.cos_secret_key, settings.cos_session_token]
     secrets += [key.secret for key in settings.seal_keys]
     configure_logging(settings.log_level, secrets=[secret.get_secret_value() for secret in secrets], stream=sys.stderr)
 

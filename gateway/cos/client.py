@@ -40,6 +40,7 @@ class CosClient:
         transport: how requests travel; an :class:`AiohttpTransport` when None. Closed with the client.
         scheme: of the bucket's own host.
         observe: told of every attempt.
+        observe_retry: told of every repetition.
         clock: Unix seconds.
     """
 
@@ -51,6 +52,7 @@ class CosClient:
         transport: httpx.AsyncBaseTransport | None = None,
         scheme: str = "https",
         observe: Observe | None = None,
+        observe_retry: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.time,
         limits: CosLimits | None = None,
     ) -> None:
@@ -61,7 +63,7 @@ class CosClient:
             limits=limits or CosLimits(),
             observe=observe,
         )
-        self._sender = Sender(exchange, credentials, clock)
+        self._sender = Sender(exchange, credentials, clock, observe_retry)
 
     async def aclose(self) -> None:
         """Close every connection."""

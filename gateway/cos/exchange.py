@@ -15,6 +15,7 @@ from gateway.cos.xml_tree import MAX_BYTES
 from gateway.domain import errors
 from gateway.domain.errors import GatewayError
 from gateway.domain.objects import Bucket, PartBody
+from gateway.telemetry import COS_REQUEST_ID
 
 _MAX_COMPLETE_BYTES: Final = 64 * 1024
 
@@ -80,6 +81,7 @@ class Exchange:
         try:
             response = await self._exchange(request, headers, reading)
             status = response.status
+            COS_REQUEST_ID.set(response.headers.get("x-cos-request-id"))
             return response
         except httpx.TransportError as exc:
             if reading is not None and reading.failure is exc:

@@ -63,9 +63,17 @@ class Sender:
 
     Args:
         clock: Unix seconds; corrected by COS's own Date once COS calls our signatures expired.
+        observe_retry: told of every repetition, by the operation's name.
     """
 
-    def __init__(self, exchange: Exchange, credentials: CredentialSource, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        credentials: CredentialSource,
+        clock: Callable[[], float],
+        observe_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        self._observe_retry = observe_retry
         self._exchange = exchange
         self._credentials = credentials
         self._clock = clock
@@ -104,6 +112,8 @@ class Sender:
             wait = delay_seconds(attempts, self._dice(), outcome.error.retry_after_seconds, now - failing_since)
             if not may_repeat or wait is None or not self._budget.spend():
                 raise outcome.error
+            if self._observe_retry is not None:
+                self._observe_retry(request.operation)
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:

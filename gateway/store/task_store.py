@@ -64,13 +64,21 @@ class RedisTaskStore:
     """The ``TaskStore`` of ``transfer.ports``, in Redis 6.2 or newer.
 
     Every key of a task lives *ttl_seconds* after its last change, also when the task is final: what was canceled
-    stays known as canceled. *redis* comes from ``redis_calls.connect``. *clock* gives Unix seconds.
+    stays known as canceled. *redis* comes from ``redis_calls.connect``. *clock* gives Unix seconds. *observe_move* is
+    told of every event that was applied, by its name, and the state it led to.
     """
 
     def __init__(
-        self, redis: Redis, *, ttl_seconds: int, clock: Callable[[], float] = time.time, observe: Observe | None = None
+        self,
+        redis: Redis,
+        *,
+        ttl_seconds: int,
+        clock: Callable[[], float] = time.time,
+        observe: Observe | None = None,
+        observe_move: Callable[[str, str], None] = lambda event, state: None,
     ) -> None:
         self._calls = RedisCalls(redis, observe)
+        self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
         self._ttl_seconds = ttl_seconds
         self._clock = clock
@@ -117,6 +125,7 @@ class RedisTaskStore:
             else:
                 answer = await self._change(task, after)
                 if answer.outcome == "ok":
+                    self._observe_move(type(event).__name__, after.state)
                     expires_at = after.updated_at + self._ttl_seconds
                     return replace(after, version=int(answer.more[0]), expires_at=expires_at)
                 now = self._decode(task.id, answer.fields)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from gateway.domain.errors import BodyIncomplete, InvalidKey, UnsupportedMediaType
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
+from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control, NewTask
 from gateway.transfer.relay import Digests
 from gateway.transfer.sequential import SequentialRelay
@@ -98,8 +99,10 @@ class FileRoutes:
         head, ended = await _read_head(source)
         if ended:
             task = await self._control.create_for_body(caller, new, whole_size=_whole_size(new, head))
+            TASK_ID.set(task.id)
             return await self._sequential.receive_whole(task, head, said)
         task = await self._control.create_for_body(caller, new)
+        TASK_ID.set(task.id)
         return await self._sequential.receive_file(caller, task, _chained(head, source), said, at_most)
 
 

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.domain.errors import BadQuery, InvalidField
 from gateway.domain.task import Task, TaskId, TaskState
+from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.ports import Idempotency
 from gateway.transfer.relay import PartRelay
@@ -91,6 +92,7 @@ class TaskRoutes:
         wanted = parse(CreateTask, data)
         new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
         task = await self._control.create(caller, new, _idempotency(request, wanted))
+        TASK_ID.set(task.id)
         return self._answer(task, 201, {"Location": f"/v1/tasks/{task.id}"})
 
     async def list(self, request: Request) -> Response:
@@ -179,7 +181,9 @@ def _status_of(task: Task) -> int:
 
 
 def _task_id(request: Request) -> TaskId:
-    return TaskId(request.path_params["task_id"])
+    task_id = TaskId(request.path_params["task_id"])
+    TASK_ID.set(task_id)
+    return task_id
 
 
 def _states(text: str | None) -> frozenset[TaskState] | None:
