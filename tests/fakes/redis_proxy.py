@@ -35,6 +35,8 @@ class RedisProxy:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # asyncio's streams report a handler that was cancelled as an error
         finally:
             for way in ways:
                 way.cancel()
