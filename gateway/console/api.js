@@ -79,6 +79,7 @@ export class Api {
       xhr.onloadend = () => {
         clearTimeout(stall);
         signal?.removeEventListener("abort", stop);
+        globalThis.removeEventListener?.("offline", stop);
         if (signal?.aborted) return reject(signal.reason);
         if (xhr.status === 0) return reject(unreachable());
         try {
@@ -92,6 +93,7 @@ export class Api {
       const all = { ...this.#headers("application/octet-stream"), ...headers };
       for (const [name, value] of Object.entries(all)) xhr.setRequestHeader(name, value);
       signal?.addEventListener("abort", stop);
+      globalThis.addEventListener?.("offline", stop); // it would hang until TCP gives up
       moved();
       xhr.send(body);
     });

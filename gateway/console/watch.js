@@ -48,20 +48,21 @@ export class Watch {
       address.protocol = address.protocol.replace("http", "ws");
       const socket = new WebSocket(address, ["gateway.v1", `bearer.${this.api.token}`]);
       let lived = false;
-      const stop = () => {
+      const end = (code) => {
         socket.close();
-        reject(signal.reason);
+        signal.removeEventListener("abort", end);
+        globalThis.removeEventListener?.("offline", end);
+        if (signal.aborted) reject(signal.reason);
+        else resolve({ lived, code });
       };
       socket.onmessage = ({ data }) => {
         if (!lived) this.hooks.onConnection("live");
         lived = true;
         this.#hear(JSON.parse(data));
       };
-      socket.onclose = ({ code }) => {
-        signal.removeEventListener("abort", stop);
-        resolve({ lived, code });
-      };
-      signal.addEventListener("abort", stop, { once: true });
+      socket.onclose = ({ code }) => end(code);
+      signal.addEventListener("abort", end);
+      globalThis.addEventListener?.("offline", end); // nobody else tells a socket that its network is gone
     });
   }
 
