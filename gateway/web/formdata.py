@@ -124,8 +124,6 @@ class FormParser:
         if self._file_ended:
             raise FieldOrder("A field follows the file.")
         self._part_count += 1
-        if self._part_count > self._limits.field_count + 1:
-            raise TooManyFields(f"The form has more than {self._limits.field_count} fields.")
         self._headers = {}
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:

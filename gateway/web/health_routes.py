@@ -19,14 +19,6 @@ from gateway.transfer.ports import TaskStore
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def _never() -> bool:
-    return False
-
-
-def _unknown() -> str:
-    return "unknown"
-
-
 class HealthRoutes:
     """The probes for the public listener, version and metrics for the admin listener.
 
@@ -42,8 +34,8 @@ class HealthRoutes:
         tasks: TaskStore,
         metrics: Metrics,
         *,
-        is_draining: Callable[[], bool] = _never,
-        cos_state: Callable[[], str] = _unknown,
+        is_draining: Callable[[], bool] = lambda: False,
+        cos_state: Callable[[], str] = lambda: "unknown",
     ) -> None:
         self._tasks = tasks
         self._metrics = metrics

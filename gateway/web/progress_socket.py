@@ -30,7 +30,6 @@ TOO_BIG: Final = 1009
 
 MAX_MESSAGE_BYTES: Final = 4096
 MAX_MESSAGES_PER_SECOND: Final = 5
-MAX_SOCKETS: Final = 10_000
 _TASKS_AT_ONCE: Final = 20
 _CLOSE_SECONDS: Final = 5.0
 
@@ -66,6 +65,7 @@ class ProgressSockets:
         bus: tells of changes.
         render: a task as a document.
         per_subject_count: how many sockets one subject may hold in this process.
+        total_count: how many there may be in this process.
         clock: Unix time in seconds, for the tokens' ends.
     """
 
@@ -77,6 +77,7 @@ class ProgressSockets:
         render: Render,
         per_subject_count: int = 20,
         *,
+        total_count: int = 10_000,
         timing: Timing = Timing(),
         clock: Clock = time.time,
     ) -> None:
@@ -85,6 +86,7 @@ class ProgressSockets:
         self._bus = bus
         self._render = render
         self._per_subject_count = per_subject_count
+        self._total_count = total_count
         self._timing = timing
         self._clock = clock
         self._open: Counter[str] = Counter()
@@ -115,7 +117,7 @@ class ProgressSockets:
     def _slot(self, owner: str) -> Iterator[None]:
         if self._open[owner] >= self._per_subject_count:
             raise RateLimited(f"The subject holds {self._per_subject_count} websockets, the most there may be.")
-        if self._open.total() >= MAX_SOCKETS:
+        if self._open.total() >= self._total_count:
             raise Overloaded("This server holds as many websockets as it may.")
         self._open[owner] += 1
         try:

@@ -202,6 +202,16 @@ def test_a_remembered_token_costs_a_few_microseconds() -> None:
     assert min(took() for _ in range(5)) < 10e-6
 
 
+def test_no_more_tokens_are_remembered_than_there_is_room_for() -> None:
+    gate, first = authenticator(), f"Bearer {signed(claims(sub='first'))}"
+    gate.caller(first)
+    for n in range(4096):
+        gate.caller(f"Bearer {signed(claims(sub=f'subject {n}'))}")
+
+    assert len(gate._known) == 4096
+    assert gate.caller(first).owner == "first"
+
+
 def test_a_websocket_names_its_caller_by_a_subprotocol_that_is_never_selected() -> None:
     token = signed(claims())
     gate = authenticator()

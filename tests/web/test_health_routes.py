@@ -48,6 +48,13 @@ async def test_ready_while_redis_answers_whatever_cos_does() -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_nothing_is_known_of_cos_unless_somebody_tells() -> None:
+    health = HealthRoutes(cast(TaskStore, Redis()), Metrics())
+    app = Starlette(routes=health.public_routes())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        assert (await client.get("/readyz")).json()["cos_state"] == "unknown"
+
+
 async def test_not_ready_without_redis_but_alive() -> None:
     scene = Scene()
     scene.redis.answers = False

@@ -4,7 +4,8 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -90,8 +91,19 @@ async def ask(path: str, method: str = "GET") -> httpx.Response:
     async def broken(request: Request) -> Response:
         raise RuntimeError("the secret is 42")
 
+    async def unreadable(request: Request) -> Response:
+        raise HTTPException(400)
+
+    async def gone(request: Request) -> Response:
+        raise ClientDisconnect
+
     app = Starlette(
-        routes=[Route("/refused", refused, methods=["GET"]), Route("/broken", broken)],
+        routes=[
+            Route("/refused", refused, methods=["GET"]),
+            Route("/broken", broken),
+            Route("/unreadable", unreadable),
+            Route("/gone", gone),
+        ],
         exception_handlers=exception_handlers(),
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -106,6 +118,7 @@ async def ask(path: str, method: str = "GET") -> httpx.Response:
         ("/nowhere", "GET", 404, "not_found"),
         ("/refused", "DELETE", 405, "method_not_allowed"),
         ("/broken", "GET", 500, "internal"),
+        ("/unreadable", "GET", 400, "bad_request"),
     ],
 )
 async def test_an_application_answers_each_failure_with_its_problem(
@@ -118,6 +131,12 @@ async def test_an_application_answers_each_failure_with_its_problem(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_client_that_has_left_gets_an_answer_that_only_the_log_sees() -> None:
+    answer = await ask("/gone")
+
+    assert (answer.status_code, answer.content) == (499, b"")
+
+
 async def test_a_wrong_method_is_told_the_right_ones() -> None:
     assert set((await ask("/refused", "DELETE")).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
@@ -125,5 +144,5 @@ async def test_a_wrong_method_is_told_the_right_ones() -> None:
 async def test_an_unexpected_failure_tells_nothing_of_itself() -> None:
     answer = await ask("/broken")
 
-    assert "42" not in answer.text
+    assert "secret" not in answer.text
     assert "detail" not in answer.json()

@@ -202,6 +202,13 @@ async def test_a_subject_may_hold_so_many_websockets_and_a_closed_one_makes_room
                     await asyncio.sleep(0)
 
 
+async def test_a_process_holds_so_many_websockets() -> None:
+    async with Scene(total_count=1).running() as scene, scene.connect() as first:
+        await hear(first)
+
+        assert await scene.refused(bearer=token("bob")) == (503, "overloaded")
+
+
 async def test_a_snapshot_comes_again_and_again() -> None:
     async with Scene(Timing(snapshot=0.05)).running() as scene, scene.connect() as socket:
         assert [(await hear(socket))["type"] for _ in range(3)] == ["snapshot"] * 3
@@ -253,6 +260,12 @@ async def test_a_few_messages_from_the_client_are_ignored_and_a_flood_closes_wit
         task = await scene.store.create(new_task("t1"))
         assert (await hear(socket))["task"]["id"] == task.id
 
+        await asyncio.sleep(1.1)  # the allowance is per second
+        for _ in range(5):
+            await socket.send("hello")
+        grown = await grow(scene.store, task, 1)
+        await hear_until(socket, grown.version)
+
         for _ in range(6):
             await socket.send("hello")
 
@@ -284,6 +297,10 @@ class SlowReader:
             "headers": [(b"host", b"127.0.0.1")],
             "subprotocols": [f"bearer.{token()}"],
         }
+
+    def say(self, message: Message) -> None:
+        """The client sends this."""
+        self._incoming.put_nowait(message)
 
     async def receive(self) -> Message:
         return await self._incoming.get()
@@ -318,6 +335,32 @@ async def test_a_slow_reader_gets_the_latest_and_never_a_backlog() -> None:
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
+
+
+async def test_a_message_over_four_kib_is_too_big_also_where_the_server_let_it_in() -> None:
+    for message in ({"text": "é" * 2049}, {"bytes": b"x" * 4097}):
+        scene, reader = Scene(), SlowReader()
+        reader.say({"type": "websocket.receive", **message})
+
+        await scene.gate(reader.scope, reader.receive, reader.send)
+
+        assert (await reader.arrived.get())["type"] == "websocket.accept"
+        assert (await reader.arrived.get())["code"] == 1009
+
+
+async def test_a_client_that_vanishes_ends_its_websocket() -> None:
+    class Vanished(SlowReader):
+        async def send(self, message: Message) -> None:
+            if message["type"] == "websocket.send":
+                raise OSError("the connection is gone")
+            await super().send(message)
+
+    scene, reader = Scene(), Vanished()
+
+    await scene.gate(reader.scope, reader.receive, reader.send)
+
+    assert [(await reader.arrived.get())["type"]] == ["websocket.accept"]
+    assert reader.arrived.empty()
 
 
 async def test_a_reader_that_takes_nothing_is_closed_with_4408() -> None:

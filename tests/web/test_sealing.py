@@ -26,6 +26,16 @@ def test_any_flipped_bit_breaks_the_seal(data: st.DataObject) -> None:
         SEALER.open("ticket", flipped)
 
 
+@pytest.mark.parametrize("size", range(3))
+def test_the_spare_bits_of_the_last_character_cannot_be_changed_either(size: int) -> None:
+    text = SEALER.seal("ticket", {"n": "x" * size})
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = text[:-1] + alphabet[alphabet.index(text[-1]) ^ 1]
+
+    with pytest.raises(SealBroken):
+        SEALER.open("ticket", other)
+
+
 def test_a_cursor_is_no_ticket() -> None:
     with pytest.raises(SealBroken):
         SEALER.open("ticket", SEALER.seal("cursor", {"task": "t1"}))

@@ -110,6 +110,14 @@ def test_a_rotated_key_is_found_within_sixty_seconds_and_the_file_is_not_read_so
         scene.owner(RSA_KEY, "RS256", "old")  # it was remembered: a removed key ends that too
 
 
+def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, rsa_jwk("r"))
+    assert scene.owner(RSA_KEY, "RS256", "r") == "alice"
+
+    scene.seconds += 60
+    assert not scene.gate._keys.changed()
+
+
 def test_a_file_that_became_unreadable_keeps_the_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(tmp_path, rsa_jwk("r"))
     scene.write(["nothing"])
