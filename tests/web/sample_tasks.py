@@ -2,7 +2,7 @@
 
 from gateway.domain.objects import Bucket, ETag, ObjectAddress, StoredPart, UploadId
 from gateway.domain.task import Task, TaskId
-from tests.fakes.store import MemoryTaskStore
+from gateway.transfer.ports import TaskStore
 
 MIB = 1 << 20
 
@@ -27,7 +27,7 @@ def told(task: Task) -> dict[str, object]:
     return {"id": task.id, "version": task.version, "loaded": task.loaded, "state": task.state.value}
 
 
-async def grow(store: MemoryTaskStore, task: Task, number: int) -> Task:
+async def grow(store: TaskStore, task: Task, number: int) -> Task:
     """Store one more part of *task*."""
     claim = await store.begin_part(task.id, number, f"a{number}")
     return await store.store_part(claim.task, StoredPart(number, MIB, ETag('"e"'), 1), attempt=f"a{number}")

@@ -14,7 +14,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.domain.task import PauseRequested, Task
+from gateway.store.progress_bus import RedisProgressBus
+from gateway.store.redis_calls import connect as connect_redis
+from gateway.store.task_store import RedisTaskStore
 from gateway.telemetry import Metrics
+from gateway.transfer.ports import ProgressBus, TaskStore
 from gateway.web.auth import Authenticator
 from gateway.web.gate import Gate
 from gateway.web.problems import exception_handlers
@@ -31,15 +35,18 @@ def token(subject: str = "alice", **claims: Any) -> str:
     return jwt.encode({"sub": subject, "exp": time.time() + 600, "aud": AUDIENCE, **claims}, SECRET)
 
 
+def gate(store: TaskStore, bus: ProgressBus, **options: Any) -> Gate:
+    sockets = ProgressSockets(Authenticator.with_secret(SECRET, AUDIENCE), store, bus, told, **options)
+    app = Starlette(routes=sockets.routes(), exception_handlers=exception_handlers())
+    return Gate(app, allowed_hosts={"127.0.0.1"}, metrics=Metrics())
+
+
 class Scene:
     """The two routes behind a gate, a store in memory, and clients."""
 
     def __init__(self, timing: Timing | None = None, **options: Any) -> None:
         self.store = MemoryTaskStore()
-        auth = Authenticator.with_secret(SECRET, AUDIENCE)
-        sockets = ProgressSockets(auth, self.store, self.store.bus, told, timing=timing or Timing(), **options)
-        app = Starlette(routes=sockets.routes(), exception_handlers=exception_handlers())
-        self.gate = Gate(app, allowed_hosts={"127.0.0.1"}, metrics=Metrics())
+        self.gate = gate(self.store, self.store.bus, timing=timing or Timing(), **options)
         self.address = ""
 
     @asynccontextmanager
@@ -128,6 +135,25 @@ async def test_a_task_sends_at_most_four_messages_a_second() -> None:
 
         assert min(b - a for a, b in pairwise(arrivals)) > 0.15
         assert len(arrivals) <= 6
+
+
+async def test_bytes_that_flow_through_another_process_are_told_within_a_second(redis_url: str) -> None:
+    here, there = connect_redis(redis_url), connect_redis(redis_url)
+    bus, scene = RedisProgressBus(here), Scene()
+    scene.gate = gate(RedisTaskStore(here, ttl_seconds=3600), bus)
+    elsewhere = RedisTaskStore(there, ttl_seconds=3600)
+    await bus.start()
+    async with scene.running(), scene.connect() as socket:
+        assert (await hear(socket))["type"] == "snapshot"
+        task = await elsewhere.create(new_task("t1", created_at=time.time()))
+        began = time.monotonic()
+        grown = await grow(elsewhere, task, 1)
+
+        assert (await hear_until(socket, grown.version))[-1] == told(grown)
+        assert time.monotonic() - began < 1
+    await bus.aclose()
+    await here.aclose()
+    await there.aclose()
 
 
 async def test_only_the_callers_own_tasks_are_told() -> None:
