@@ -39,10 +39,15 @@ def read_answer(text: bytes) -> Answer:
     return Answer(outcome, {}, tuple(rest))
 
 
-def mapping(flat: Any) -> dict[str, str]:
+def flat(fields: Mapping[str, str]) -> list[str]:
+    """Fields and values in turn, as HSET takes them."""
+    return [word for pair in fields.items() for word in pair]
+
+
+def mapping(words: Any) -> dict[str, str]:
     """Fields and values in turn as a mapping; Lua writes an empty array as ``{}``."""
-    words = iter(flat)
-    return dict(zip(words, words, strict=True))
+    each = iter(words)
+    return dict(zip(each, each, strict=True))
 
 
 _REFUSALS: Final[Mapping[str, Callable[[Task], GatewayError]]] = {

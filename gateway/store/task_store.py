@@ -27,7 +27,7 @@ from gateway.domain.task import (
 )
 from gateway.store.redis_calls import Command, Observe, RedisCalls, Script
 from gateway.store.redis_keys import task_keys
-from gateway.store.script_answers import Answer, mapping, read_answer, refused
+from gateway.store.script_answers import Answer, flat, mapping, read_answer, refused
 from gateway.store.task_codec import decode_part, decode_task, difference, encode_new_task, encode_part
 from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor
 from gateway.transfer.ports import ContentClaim, Idempotency, PartClaim, TaskPage
@@ -89,8 +89,7 @@ class RedisTaskStore:
             # Under one key all creators store one id, so whichever comes first wins and nobody is left without a task.
             first = await self._index.first_under(idempotency.key, idempotency.request_digest, task)
             task = replace(task, id=first.task_id, created_at=first.created_at)
-        fields = [word for pair in encode_new_task(task).items() for word in pair]
-        keys, args = task_keys(task.id), (str(self._ttl_seconds), *fields)
+        keys, args = task_keys(task.id), (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))))
         return await self._created(task.id, self._index.adding(task), keys, args)
 
     async def _created(self, task_id: TaskId, listing: list[Command], keys: Sequence[str], args: Sequence[str]) -> Task:
@@ -142,9 +141,8 @@ class RedisTaskStore:
 
     async def _change(self, task: Task, after: Task) -> Answer:
         sets, deletes = difference(task, after)
-        words = [word for pair in sets.items() for word in pair]
         args = (str(task.version), _dropped(task, after), _flag(_may_end_bodies(task, after)))
-        return await self._run(_CHANGE, task.id, _op(), *args, str(len(words)), *words, *deletes)
+        return await self._run(_CHANGE, task.id, _op(), *args, json.dumps(flat(sets)), json.dumps(deletes))
 
     async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
         """Note the body *attempt*; see ``transfer.ports.TaskStore``."""

@@ -1,9 +1,9 @@
 -- KEYS[1] gw:{id}, the task's hash: fields set and deleted if its version is the expected one
 -- KEYS[2] gw:{id}:parts, KEYS[3] gw:{id}:tail, KEYS[4] gw:{id}:bodies: deleted where ARGV says so
 -- ARGV: now, ttl, op, expected version, what to drop ("", "tail", "all"), whether bodies may have to end ("1"),
---       how many words of fields and values to set, those, then the fields to delete
+--       fields and values to set, fields to delete (JSON arrays)
 -- Answers "ok" with the version that this op made, also when it comes again; "gone"; "stale" with the task as it is.
-local now, ttl, op, expected, drop, ends, count = unpack(ARGV, 1, 7)
+local now, ttl, op, expected, drop, ends, sets, deletes = unpack(ARGV)
 local version = redis.call('HGET', TASK, 'version')
 if not version then
   return answer('gone')
@@ -15,9 +15,9 @@ end
 if version ~= expected then
   return answer('stale')
 end
-local fields = {'ops', ops_with(op), unpack(ARGV, 8, 7 + count)}
-if #ARGV > 7 + count then
-  redis.call('HDEL', TASK, unpack(ARGV, 8 + count))
+local fields = {'ops', ops_with(op), unpack(cjson.decode(sets))}
+if deletes ~= '[]' then
+  redis.call('HDEL', TASK, unpack(cjson.decode(deletes)))
 end
 if drop == 'all' then
   redis.call('DEL', PARTS, TAIL, BODIES)
