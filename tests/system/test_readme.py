@@ -1,0 +1,134 @@
+"""The README's examples, run as a newcomer runs them: against `dev`, which made everything up by itself."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.tools import require_tool
+
+_ROOT: Final = Path(__file__).parents[2]
+_README: Final = (_ROOT / "README.md").read_text()
+_ADDRESS: Final = re.compile(r"(http://[^/\s]+)/#token=")
+_FILE: Final = "import { openAsBlob } from 'node:fs'; const file = new File([await openAsBlob('cat.jpg')], 'cat.jpg');"
+_PRELUDE: Final = "const { GATEWAY: gateway, TOKEN: token } = process.env;"
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Someone in an empty folder, with a gateway at ``env["GATEWAY"]`` and a token."""
+
+    folder: Path
+    env: dict[str, str]
+    bucket: Path
+
+    def run(self, *command: str, script: str) -> str:
+        """What *command* prints, with *script* on its standard input; a failure shows all it said."""
+        ended = subprocess.run(command, cwd=self.folder, env=self.env, input=script, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+
+def _examples(language: str, heading: str) -> list[str]:
+    section = _README.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
+    return re.findall(rf"^```{language} tested\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+    folder = tmp_path_factory.mktemp("newcomer")
+    data = folder / "data"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
+    settings = {
+        "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_COS_LISTEN": "",
+        "GATEWAY_ADMIN_LISTEN": "",
+        "GATEWAY_DATA_DIR": str(data),
+    }
+    command = [sys.executable, "-m", "gateway"]
+    with subprocess.Popen(
+        [*command, "dev"], cwd=_ROOT, env={**env, **settings}, stdout=subprocess.PIPE, text=True
+    ) as dev:
+        try:
+            assert dev.stdout is not None
+            address = next(found[1] for line in dev.stdout if (found := _ADDRESS.search(line)))
+            token = subprocess.check_output(
+                [*command, "token", "--subject", "alice"], cwd=_ROOT, env={**env, **settings}, text=True
+            )
+            everything = {**env, "GATEWAY": address, "TOKEN": token.strip()}
+            yield Newcomer(folder, everything, next((data / "cos").glob("*-*")))
+        finally:
+            dev.terminate()
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
+
+
+def test_the_curl_examples_do_what_they_say(newcomer: Newcomer) -> None:
+    require_tool("curl")
+    said = _documents(newcomer.run("sh", "-eu", script="\n".join(_examples("sh", "curl"))))
+    holiday = (newcomer.folder / "holiday.mp4").read_bytes()
+
+    assert [document for document in said if "request_id" in document] == []
+    assert [document["state"] for document in said if "state" in document] == [
+        *("success", "success"),
+        "success",
+        *("uploading", "success"),
+        *("paused", "waiting", "canceled"),
+    ]
+    assert [part["number"] for document in said for part in document.get("parts", [])] == [1, 2, 3]
+    for name in ("form", "raw", "parts", "resumed"):
+        assert (newcomer.bucket / "films" / f"{name}.mp4").read_bytes() == holiday, name
+
+
+def test_the_python_example_hears_of_the_tasks(newcomer: Newcomer) -> None:
+    newcomer.run(
+        "sh",
+        "-eu",
+        script='echo hello | curl -sS -H "Authorization: Bearer $TOKEN" '
+        '-T - -X POST "$GATEWAY/v1/files?key=seen.txt" -H "Content-Type: application/octet-stream"',
+    )
+    (example,) = _examples("python", "Watch")
+    with subprocess.Popen([sys.executable, "-c", example], env=newcomer.env, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        heard = run.stdout.readline()
+        run.terminate()
+
+    assert heard == "seen.txt success 1.0\n"
+
+
+def test_the_browser_example_sends_its_file(newcomer: Newcomer) -> None:
+    node = require_tool("node")
+    (newcomer.folder / "cat.jpg").write_bytes(random.Random(1).randbytes(70_000))
+    (example,) = _examples("js", "Browser")
+    said = newcomer.run(node, "--input-type=module", script=_FILE + _PRELUDE + example)
+
+    assert said.startswith("success https://")
+    assert (newcomer.bucket / "photos" / "cat.jpg").read_bytes() == (newcomer.folder / "cat.jpg").read_bytes()
+
+
+def test_the_mini_program_examples_send_their_files(newcomer: Newcomer) -> None:
+    node = require_tool("node")
+    size = 9_000_000
+    (newcomer.folder / "mini").write_bytes(random.Random(2).randbytes(size))
+    prelude = f"{_PRELUDE} const filePath = 'mini', size = {size};"
+    for example, said in zip(_examples("js", "Mini-program"), ("201 success", "success"), strict=True):
+        shim = str(_ROOT / "tests" / "node" / "wx_shim.js")
+        assert newcomer.run(node, "--require", shim, "--input-type=module", script=prelude + example) == f"{said}\n"
+
+    for key in ("photos/mini.jpg", "films/mini.mp4"):
+        assert (newcomer.bucket / key).read_bytes() == (newcomer.folder / "mini").read_bytes(), key
