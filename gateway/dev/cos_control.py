@@ -4,7 +4,7 @@
 ``GET /.local-cos/journal?version=N&seconds=S`` reads the journal, once it is newer than N, and ``DELETE`` empties it.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,7 +15,7 @@ from gateway.dev.cos_calls import Call, is_plain_host
 from gateway.dev.cos_faults import Action, Fault, FaultBook, Honest
 from gateway.dev.cos_journal import Journal
 
-PATH = "/.local-cos/"
+PATH: Final = "/.local-cos/"
 
 
 class Control:

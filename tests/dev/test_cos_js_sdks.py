@@ -116,9 +116,10 @@ def test_slice_upload_file_resumes_with_the_parts_that_are_missing(
     cos.clear_faults()
     cos.clear_journal()
 
-    run_one(cos, tmp_path, sdk, "sliceUploadFile", **slices)
+    (resumed,) = run_calls(cos, tmp_path, sdk, ("sliceUploadFile", slices))
 
     assert "error" in failed
+    assert (resumed["data"]["statusCode"], resumed["progress"]["loaded"]) == (200, len(BODY))
     assert stored
     assert {entry["part_number"] for entry in cos.journal("UploadPart")} == set(range(1, 14)) - stored
     assert cos.journal("InitiateMultipartUpload") == []

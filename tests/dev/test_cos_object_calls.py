@@ -1,5 +1,6 @@
 """Whole objects at the local COS: what is stored, what is refused, and that nothing half is ever seen."""
 
+import asyncio
 import base64
 import random
 import socket
@@ -22,12 +23,14 @@ def test_what_was_put_can_be_got_whole_and_in_ranges(caller: CosCaller) -> None:
     middle = caller.call("GET", "k", headers={"Range": "bytes=1000-1999"})
     rest = caller.call("GET", "k", headers={"Range": "bytes=300000-"})
     last = caller.call("GET", "k", headers={"Range": "bytes=-7"})
+    over_the_end = caller.call("GET", "k", headers={"Range": "bytes=300000-999999"})
     beyond = caller.call("GET", "k", headers={"Range": "bytes=300001-"})
 
     assert (whole.status, whole.body, whole.headers["etag"]) == (200, BODY, etag_of(BODY))
     assert (middle.status, middle.body) == (206, BODY[1000:2000])
     assert middle.headers["content-range"] == "bytes 1000-1999/300001"
-    assert (rest.body, last.body) == (BODY[300_000:], BODY[-7:])
+    assert (rest.body, last.body, over_the_end.body) == (BODY[300_000:], BODY[-7:], BODY[300_000:])
+    assert over_the_end.headers["content-range"] == "bytes 300000-300000/300001"
     assert (beyond.status, beyond.code) == (416, "InvalidRange")
 
 
@@ -71,6 +74,20 @@ def test_a_forbidden_overwrite_is_a_conflict(caller: CosCaller, cos: RunningCos)
 
     assert (first.status, second.status, second.code) == (200, 409, "FileAlreadyExists")
     assert cos.read(BUCKET, "k") == b"first"
+
+
+async def test_a_forbidden_overwrite_is_checked_again_when_the_body_has_come(
+    caller: CosCaller, cos: RunningCos
+) -> None:
+    cos.fault("stall", operation="PutObject")
+    forbid = {"x-cos-forbid-overwrite": "true"}
+    sending = asyncio.create_task(asyncio.to_thread(caller.call, "PUT", "k", headers=forbid, body=b"late"))
+    await cos.until(lambda entries: entries[-1]["fault"] == "stall")
+    await asyncio.to_thread(caller.call, "PUT", "k", body=b"came first")
+    cos.clear_faults()
+
+    assert (await sending).code == "FileAlreadyExists"
+    assert cos.read(BUCKET, "k") == b"came first"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +155,25 @@ def test_a_put_needs_a_length_or_chunks(caller: CosCaller, cos: RunningCos) -> N
 
     assert answer.startswith(b"HTTP/1.1 411 ")
     assert b"MissingContentLength" in answer
+
+
+def test_a_body_is_asked_for_only_after_the_signature_holds(caller: CosCaller, cos: RunningCos) -> None:
+    """With ``Expect: 100-continue`` a refused request never sends its body."""
+    expecting = {"Content-Length": "4", "Expect": "100-continue", "Connection": "close"}
+    refused_head = f"PUT /k HTTP/1.1\r\nHost: {BUCKET.host}\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", cos.port)) as connection:
+        connection.sendall(refused_head.encode())
+        refused = connection.recv(12)
+    with socket.create_connection(("127.0.0.1", cos.port)) as connection:
+        connection.sendall(_head(caller, "PUT", "/k", expecting) + b"\r\n")
+        asked = connection.recv(65536)
+        connection.sendall(b"body")
+        answer = connection.makefile("rb").read()
+
+    assert refused == b"HTTP/1.1 403"
+    assert asked.startswith(b"HTTP/1.1 100 ")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert cos.read(BUCKET, "k") == b"body"
 
 
 async def test_a_body_that_breaks_off_stores_nothing(caller: CosCaller, cos: RunningCos) -> None:
@@ -228,6 +264,18 @@ def test_the_bucket_is_listed_in_pages(caller: CosCaller) -> None:
     assert folders.texts("Key") == ["b", "e"]
     assert [element.findtext("Prefix") for element in folders.xml.iter("CommonPrefixes")] == ["a/", "c d/"]
     assert encoded.texts("Key") == ["c%20d%2F%E4%B8%AD", "c%20d%2F%E6%96%87"]
+
+
+def test_a_plus_in_a_query_is_a_space_as_the_python_sdk_writes_it(caller: CosCaller) -> None:
+    for key in ("c d", "c+d"):
+        caller.call("PUT", key, body=b"x")
+    now = int(caller.clock())
+    headers = {"Host": BUCKET.host}
+    signature = authorization(KEY, "GET", "/", {"prefix": "c d"}, headers, start=now - 9, end=now + 9)
+
+    answer = caller.send("GET", "/?prefix=c+d", {**headers, "Authorization": signature})
+
+    assert answer.texts("Key") == ["c d"]
 
 
 @pytest.mark.parametrize("query", [{"max-keys": "0"}, {"max-keys": "1001"}, {"max-keys": "x"}, {"encoding-type": "x"}])

@@ -64,7 +64,11 @@ def test_a_part_again_replaces_the_earlier_one_whole(caller: CosCaller, cos: Run
     upload_id = initiate(caller)
     put_part(caller, upload_id, 1, b"a long first try")
     again = put_part(caller, upload_id, 1, b"second")
+    same = put_part(caller, upload_id, 1, b"second")
 
+    folder = cos.data / "cos" / ".uploads" / BUCKET.name / upload_id
+    assert sorted(path.stat().st_size for path in folder.glob("00001-*")) == [len(b"second")]
+    assert same.headers["etag"] == again.headers["etag"]
     assert complete(caller, upload_id, [(1, again.headers["etag"])]).status == 200
     assert cos.read(BUCKET, "k") == b"second"
 
@@ -188,11 +192,14 @@ def test_a_forbidden_overwrite_is_found_at_complete(caller: CosCaller, cos: Runn
     assert cos.read(BUCKET, "k") == b"came first"
 
 
-async def test_an_abort_fails_the_parts_in_flight(caller: CosCaller, cos: RunningCos) -> None:
+@pytest.mark.parametrize(("piece", "after_bytes"), [(PIECES[0], MIB // 2), (b"", 0)], ids=["midway", "empty"])
+async def test_an_abort_fails_the_parts_in_flight(
+    caller: CosCaller, cos: RunningCos, piece: bytes, after_bytes: int
+) -> None:
     upload_id = initiate(caller)
-    cos.fault("stall", operation="UploadPart", after_bytes=MIB // 2)
-    sending = asyncio.create_task(asyncio.to_thread(put_part, caller, upload_id, 1, PIECES[0]))
-    await cos.until(lambda entries: entries[-1]["received_bytes"] > MIB // 2)
+    cos.fault("stall", operation="UploadPart", after_bytes=after_bytes)
+    sending = asyncio.create_task(asyncio.to_thread(put_part, caller, upload_id, 1, piece))
+    await cos.until(lambda entries: entries[-1]["fault"] == "stall" and entries[-1]["received_bytes"] >= after_bytes)
 
     aborted = await asyncio.to_thread(caller.call, "DELETE", "k", {"uploadId": upload_id})
     cos.clear_faults()
