@@ -28,6 +28,7 @@ from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.json_bodies import parse
 from gateway.web.progress_watch import Watch
+from gateway.web.sealing import MAX_SEALED_BYTES
 from gateway.web.task_document import task_document
 from gateway.web.task_requests import FORM_FIELDS, CompleteTask, CreateTask, ListedPart
 from tests import contract_examples
@@ -197,6 +198,7 @@ def test_limits_are_those_of_the_code() -> None:
         parts.MAX_PART_BYTES,
     )
     assert options["slice_size"]["minimum"] == parts.MIB
+    assert OPENAPI["components"]["parameters"]["UploadTicket"]["schema"]["maxLength"] == MAX_SEALED_BYTES
     assert (options["traffic_limit"]["minimum"], options["traffic_limit"]["maximum"]) == (
         object_headers.MIN_TRAFFIC_LIMIT,
         object_headers.MAX_TRAFFIC_LIMIT,

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 Purpose = Literal["ticket", "cursor", "key"]
 PURPOSES: Final[tuple[Purpose, ...]] = ("ticket", "cursor", "key")
-MAX_SEALED_BYTES: Final = 2048
+MAX_SEALED_BYTES: Final = 5 * 1024
+"""Room for a ticket with a key of 850 quotes and an owner of 256 characters outside the Basic Multilingual Plane."""
 
 _NONCE_BYTES: Final = 12
 _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{38,})", re.ASCII)
@@ -58,7 +59,7 @@ class Sealer:
         return cls({_DERIVED_KEY_ID: token_secret}, _DERIVED_KEY_ID)
 
     def seal(self, purpose: Purpose, payload: Mapping[str, Any]) -> str:
-        """*payload* (JSON) as URL-safe text of at most 2 KiB that only a Sealer with the same key can read.
+        """*payload* (JSON) as URL-safe text of at most 5 KiB that only a Sealer with the same key can read.
 
         Raises:
             ValueError: the payload is too large.

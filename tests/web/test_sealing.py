@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.objects import Bucket, ObjectAddress, UploadId
 from gateway.web.sealing import PURPOSES, SealBroken, Sealer
+from gateway.web.task_document import TaskDocuments
+from tests.web.sample_tasks import new_task
 
 OLD, NEW = "o" * 32, "n" * 32
 SEALER = Sealer({"old": OLD, "new": NEW}, "new")
@@ -71,11 +76,11 @@ def test_the_text_is_url_safe_and_carries_nothing_readable() -> None:
     assert "secret" not in text
 
 
-def test_more_than_two_kib_is_not_sealed_and_not_opened() -> None:
-    with pytest.raises(ValueError, match="expected at most 2048"):
-        SEALER.seal("ticket", {"key": "k" * 2048})
+def test_more_than_five_kib_is_not_sealed_and_not_opened() -> None:
+    with pytest.raises(ValueError, match="expected at most 5120"):
+        SEALER.seal("ticket", {"key": "k" * 5120})
     with pytest.raises(SealBroken):
-        SEALER.open("ticket", SEALER.seal("ticket", {"key": "k" * 1400}) + "A" * 800)
+        SEALER.open("ticket", SEALER.seal("ticket", {"key": "k" * 3600}) + "A" * 800)
 
 
 def test_a_sealer_from_the_token_secret_opens_its_own_seals() -> None:
@@ -91,3 +96,18 @@ def test_keys_that_cannot_work_are_refused_at_once() -> None:
         Sealer({"a": OLD}, "b")
     with pytest.raises(ValueError, match="id holds"):
         Sealer({"a.b": OLD}, "a.b")
+
+
+def test_the_largest_ticket_that_a_task_can_have_is_sealed() -> None:
+    """A task without one could neither be answered nor listed."""
+    sealer = Sealer({"k" * 32: NEW}, "k" * 32)
+    task = replace(
+        new_task("t" * 22, owner="\U0001f600" * 256),
+        at=ObjectAddress(Bucket("b" * 49 + "-12345678901234567890", "r" * 41), '"' * 850),
+        upload_id=UploadId("u" * 256),
+        size=50_000 << 30,
+    )
+
+    ticket = TaskDocuments(sealer).of(task)["ticket"]
+
+    assert sealer.open("ticket", ticket)["key"] == task.at.key
