@@ -4,8 +4,8 @@
 --key ID:SECRET`` runs it alone.
 
 Where COS's pages are silent it takes the stricter side: a temporary key without its token is AccessDenied; a part or
-an append needs a Content-Length; x-cos-forbid-overwrite ends in 409 FileAlreadyExists, at PUT, POST and Complete; a part
-sent while its upload is being merged is 409 UploadConflict; too much or misnamed metadata is InvalidArgument.
+an append needs a Content-Length; x-cos-forbid-overwrite ends in 409 FileAlreadyExists, at PUT, POST and Complete; a
+part sent while its upload is being merged is 409 UploadConflict; too much or misnamed metadata is InvalidArgument.
 """
 
 import argparse
