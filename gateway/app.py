@@ -34,8 +34,9 @@ from gateway.telemetry import Metrics, configure_logging, metrics_folder, watch_
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.completion import Completion
 from gateway.transfer.control import Control
+from gateway.transfer.engine import Engine
 from gateway.transfer.owned import OwnedTasks
-from gateway.transfer.relay import Engine, PartRelay
+from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
 from gateway.web.auth import Authenticator

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.domain.errors import InvalidField, InvalidMetadata
 
+FORBID_OVERWRITE: Final = "x-cos-forbid-overwrite"
 MAX_META_BYTES: Final = 2048
 MIN_TRAFFIC_LIMIT: Final = 819_200
 MAX_TRAFFIC_LIMIT: Final = 838_860_800

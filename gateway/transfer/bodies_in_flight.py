@@ -27,8 +27,8 @@ class BodyInFlight:
         self._stop = stop
 
     def judge(self, now: Task) -> None:
-        """End the body if the task as it is *now* takes it no longer."""
-        if self.stopped:
+        """End the body if the task as it is *now* takes it no longer; what was read before the body began is old."""
+        if self.stopped or now.version < self.task.version:
             return
         reason = _reason_to_stop(self.task, now)
         if reason is not None:

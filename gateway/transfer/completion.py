@@ -6,6 +6,7 @@ answer is settled by HEAD and List Parts, never by guessing.
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from gateway.domain.errors import (
     GatewayError,
     IntegrityFailed,
     ObjectConflict,
+    ObjectExists,
     ObjectNotFound,
     PartsMissing,
     Storage,
@@ -22,6 +24,7 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
+from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import ETag, PartBody, StoredObject
 from gateway.domain.task import (
     CompleteRequested,
@@ -93,11 +96,22 @@ class Completion:
 
     async def _put(self, task: Task, body: PartBody, headers: dict[str, str]) -> Task:
         try:
-            stored = await self._objects.put_object(task.at, body, headers)
+            stored = await self._put_once(task, body, headers)
         except GatewayError as error:
             await self._fail(task, error)
             raise
         return await self._succeed(task, stored, body.size, body.crc64, verified=True)
+
+    async def _put_once(self, task: Task, body: PartBody, headers: dict[str, str]) -> StoredObject:
+        """PUT Object; where overwriting is forbidden, a repetition after a lost answer meets what it stored itself."""
+        try:
+            return await self._objects.put_object(task.at, body, headers)
+        except ObjectExists as exists:
+            stored = await self._objects.head_object(task.at)
+            if (stored.size, stored.crc64) != (body.size, body.crc64):
+                raise
+            log.info("the object that exists is ours: %s", exists.code, extra={"task_id": task.id})
+            return stored
 
     async def _begin(self, task: Task, wanted: CompleteWanted) -> tuple[Task, CompletionPlan | None]:
         """Move the task to ``completing`` with exactly the parts that were looked at; no plan: someone else did."""
@@ -145,22 +159,36 @@ class Completion:
         return task
 
     async def _finish(self, task: Task, plan: CompletionPlan) -> Task:
+        try:
+            stored = await self._complete(task, plan)
+        except PartsMissing as refused:
+            error = await self._lose_parts(task, plan, refused)
+            raise error from refused
+        except GatewayError as error:
+            await self._fail(task, error)
+            raise
+        return await self._succeed(task, stored, plan.size, plan.crc64, verified=plan.crc64 is not None)
+
+    async def _complete(self, task: Task, plan: CompletionPlan) -> StoredObject:
+        """The object, once COS has it and it is the one that was meant; else COS's last word."""
         assert task.upload_id is not None
-        for attempt in range(1, COMPLETE_ATTEMPTS + 1):
+        headers = {name: value for name, value in task.object_headers.items() if name == FORBID_OVERWRITE}
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                stored = await self._objects.complete(task.at, task.upload_id, plan.parts, {})
-                if stored.crc64 is None:
-                    stored = await self._objects.head_object(task.at)
-                return await self._judge(task, plan, stored)
-            except PartsMissing as error:
-                await self._lose_parts(task, plan, error)
+                stored = await self._objects.complete(task.at, task.upload_id, plan.parts, headers)
+                if stored.crc64 is None or plan.crc64 is None:
+                    stored = replace(await self._objects.head_object(task.at), version_id=stored.version_id)
             except (UploadLost, Storage) as error:
-                if isinstance(error, IntegrityFailed):
-                    raise
-                settled = await self._settle(task, plan, error, last=attempt == COMPLETE_ATTEMPTS)
-                if settled is not None:
-                    return settled
-        raise AssertionError("the last attempt settles")
+                settled = await self._settle(task, plan, error)
+            else:
+                return _judged(plan, stored)
+            if isinstance(settled, StoredObject):
+                return settled
+            if attempt == COMPLETE_ATTEMPTS:
+                raise settled
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _finish_empty(self, task: Task) -> Task:
         """0 bytes have no parts: the upload is aborted and an empty object put."""
@@ -168,48 +196,59 @@ class Completion:
             await abort_quietly(self._objects, task, task.upload_id)
         return await self._put(task, BufferedBody(()), {**task.object_headers, **task.part_headers})
 
-    async def _judge(self, task: Task, plan: CompletionPlan, stored: StoredObject) -> Task:
-        size_differs = stored.size is not None and stored.size != plan.size
-        crc_differs = plan.crc64 is not None and stored.crc64 != plan.crc64
-        if size_differs or crc_differs:
-            error = IntegrityFailed(
-                f"The object at COS has size {stored.size} and CRC-64 {stored.crc64}, "
-                f"expected {plan.size} and {plan.crc64}."
-            )
-            await self._fail(task, error)
-            raise error
-        return await self._succeed(task, stored, plan.size, plan.crc64, verified=plan.crc64 is not None)
+    async def _settle(self, task: Task, plan: CompletionPlan, error: GatewayError) -> StoredObject | GatewayError:
+        """After a failed or lost Complete: the object if it is ours, or the error that stands unless another try helps.
 
-    async def _settle(self, task: Task, plan: CompletionPlan, error: GatewayError, *, last: bool) -> Task | None:
-        """After a failed or lost Complete: success if the object is ours, None to try again, else the error."""
+        Raises:
+            GatewayError: no other try can help.
+        """
+        lost = isinstance(error, UploadLost)
+        if not lost and not error.retryable:
+            raise error
         try:
             stored = await self._objects.head_object(task.at)
-            if self._is_ours(plan, stored):
-                return await self._succeed(task, stored, plan.size, plan.crc64, verified=plan.crc64 is not None)
-            exists = True
+            ours = _is_ours(plan, stored)
+            if ours and (lost or await self._upload_is_gone(task)):
+                return stored
         except ObjectNotFound:
-            exists = False
+            if lost:
+                raise error from None
         except Storage:
-            exists = True
-            error = StorageUnavailable("COS does not tell whether the object was completed.", cos=error.cos)
-        if isinstance(error, UploadLost) and exists:
-            error = ObjectConflict("COS no longer knows the upload, and another object stands at its key.")
-        elif not isinstance(error, UploadLost) and error.retryable and not last:
-            await asyncio.sleep(POLL_SECONDS)
-            return None
-        await self._fail(task, error)
-        raise error
+            return StorageUnavailable("COS does not tell whether the object was completed.", cos=error.cos)
+        else:
+            if lost:
+                raise ObjectConflict("COS no longer knows the upload, and another object stands at its key.") from error
+        return error
 
-    @staticmethod
-    def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:
-        if stored.size != plan.size:
-            return False
-        if plan.crc64 is not None and stored.crc64 is not None:
-            return stored.crc64 == plan.crc64
-        return stored.etag.endswith(f'-{len(plan.parts)}"')
+    async def _upload_is_gone(self, task: Task) -> bool:
+        """An equal object may have stood here before: ours is there only when its upload is not."""
+        assert task.upload_id is not None
+        try:
+            await self._objects.list_parts(task.at, task.upload_id, limit=1)
+        except UploadLost:
+            return True
+        return False
 
-    async def _lose_parts(self, task: Task, plan: CompletionPlan, error: PartsMissing) -> None:
-        """COS refused the list: forget what it does not hold and ask for those parts again."""
+    async def _lose_parts(self, task: Task, plan: CompletionPlan, refused: PartsMissing) -> GatewayError:
+        """COS refused the list: forget what it does not hold, so that those parts are asked for again."""
+        try:
+            held = await self._held(task)
+        except (UploadLost, Storage) as error:
+            await self._fail(task, error)
+            return error
+        lost = [number for number, etag in plan.parts if held.get(number) != etag]
+        if not lost:
+            await self._fail(task, refused)
+            return refused
+        now = await self._tasks.apply(await self._tasks.forget_parts(task, lost), PartsLost())
+        return PartsMissing(
+            f"COS does not hold {len(lost)} of the parts.",
+            missing=as_ranges(lost),
+            next_offset=now.next_offset,
+            cos=refused.cos,
+        )
+
+    async def _held(self, task: Task) -> dict[int, ETag]:
         assert task.upload_id is not None
         held: dict[int, ETag] = {}
         marker: int | None = 0
@@ -217,15 +256,7 @@ class Completion:
             page = await self._objects.list_parts(task.at, task.upload_id, marker=marker)
             held.update((part.number, part.etag) for part in page.parts)
             marker = page.next_marker
-        lost = [number for number, etag in plan.parts if held.get(number) != etag]
-        if not lost:
-            await self._fail(task, error)
-            raise error
-        await self._tasks.forget_parts(task, lost)
-        now = await self._tasks.load(task.id)
-        await self._tasks.apply(now or task, PartsLost())
-        ranges = as_ranges(lost)
-        raise PartsMissing(f"COS does not hold {len(lost)} of the parts.", missing=ranges, cos=error.cos) from error
+        return held
 
     async def _succeed(self, task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> Task:
         result = TaskResult(
@@ -242,6 +273,24 @@ class Completion:
     async def _fail(self, task: Task, error: GatewayError) -> None:
         log.warning("the task failed: %s", error.code, extra={"task_id": task.id})
         await self._tasks.apply(task, Failed(TaskError.of(error)))
+
+
+def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:
+    if stored.size != plan.size:
+        return False
+    if plan.crc64 is not None and stored.crc64 is not None:
+        return stored.crc64 == plan.crc64
+    return stored.etag.endswith(f'-{len(plan.parts)}"')
+
+
+def _judged(plan: CompletionPlan, stored: StoredObject) -> StoredObject:
+    """*stored*, if it is the file. Raises IntegrityFailed."""
+    if stored.size not in (None, plan.size) or plan.crc64 not in (None, stored.crc64):
+        raise IntegrityFailed(
+            f"The object at COS has size {stored.size} and CRC-64 {stored.crc64}, "
+            f"expected {plan.size} and {plan.crc64}."
+        )
+    return stored
 
 
 def raise_unless_succeeded(task: Task) -> None:

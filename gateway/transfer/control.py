@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import FileTooLarge, GatewayError, ObjectExists, ObjectNotFound, UploadLost, VersionMismatch
+from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
 from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destinations
@@ -27,9 +28,9 @@ from gateway.domain.task import (
 from gateway.transfer.access import require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
+from gateway.transfer.engine import Engine
 from gateway.transfer.opening import abort_quietly, open_upload
 from gateway.transfer.ports import Clock, Idempotency, TaskPage
-from gateway.transfer.relay import Engine
 from gateway.transfer.sequential import SequentialRelay
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class Control:
         now = self._clock()
         headers = dict(new.object_headers)
         if new.forbid_overwrite:
-            headers["x-cos-forbid-overwrite"] = "true"
+            headers[FORBID_OVERWRITE] = "true"
         return Task(
             id=TaskId(secrets.token_urlsafe(16)),
             owner=caller.owner,
@@ -201,7 +202,7 @@ class Control:
         """See ``Completion.complete``; a tail becomes the last part first."""
         task = await self.get(caller, task_id, Action.COMPLETE)
         if not task.is_final and task.state is not TaskState.COMPLETING:
-            task = await self._sequential.flush_tail(task)
+            task = await self._sequential.flush_tail(task, wanted.size)
         return await self._completion.complete(task, wanted)
 
     async def pause(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:

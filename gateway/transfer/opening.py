@@ -20,7 +20,7 @@ async def open_upload(tasks: TaskStore, objects: ObjectStore, task: Task) -> Tas
 
     Raises:
         Storage: COS or Redis failed.
-        Conflict: the task was canceled meanwhile; nothing is left behind.
+        Conflict, TaskNotFound: the task ended meanwhile; nothing is left behind.
     """
     if task.upload_id is not None:
         return task
@@ -35,7 +35,7 @@ async def open_upload(tasks: TaskStore, objects: ObjectStore, task: Task) -> Tas
             if now is None or now.upload_id is not None:
                 break
             task = now
-        except Conflict:
+        except (Conflict, TaskNotFound):
             await abort_quietly(objects, task, mine)
             raise
     await abort_quietly(objects, task, mine)

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from gateway.domain.errors import GatewayError
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -29,14 +31,22 @@ class OwnedTasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """What *work* gives; it goes on without whoever waits for it, should that be cancelled."""
+        return await asyncio.shield(self.start(work, name))
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.debug("%s ended: %s", task.get_name(), error.__class__.__name__)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, GatewayError):
+            log.debug("%s ended: %s", task.get_name(), error.code)
+        else:
+            log.error("%s failed", task.get_name(), exc_info=error)
 
     async def drain(self, timeout_seconds: float) -> int:
-        """Wait for what runs; return how much still does after *timeout_seconds*."""
-        if not self._running:
-            return 0
-        _, pending = await asyncio.wait(self._running, timeout=timeout_seconds)
-        return len(pending)
+        """Wait for what runs, and for what that starts; return how much still runs after *timeout_seconds*."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while self._running and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._running, timeout=left)
+        return len(self._running)

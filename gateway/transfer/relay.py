@@ -4,45 +4,25 @@ Commit order: bytes, COS, CRC-64, Redis, answer. A body that arrived whole is co
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import (
-    GatewayError,
-    PartInProgress,
-    PreconditionFailed,
-    Storage,
-    TaskMode,
-    TaskSucceeded,
-    UploadLost,
-)
+from gateway.domain.errors import GatewayError, PartInProgress, PreconditionFailed, TaskMode, TaskSucceeded
 from gateway.domain.objects import ETag, StoredPart
 from gateway.domain.parts import check_part
 from gateway.domain.policy import Action, Caller
-from gateway.domain.task import BodyMode, BodyStarted, Failed, Task, TaskError, TaskId, TaskState
+from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId, TaskState
 from gateway.transfer.access import require_visible
-from gateway.transfer.bodies_in_flight import BodiesInFlight
+from gateway.transfer.digests import Digests
+from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
-from gateway.transfer.opening import open_upload
-from gateway.transfer.owned import OwnedTasks
-from gateway.transfer.ports import ObjectStore, PartClaim, TaskStore
-from gateway.transfer.replay import IncomingBody, Lease, ReplayBudget
-
-log = logging.getLogger(__name__)
+from gateway.transfer.ports import PartClaim
+from gateway.transfer.replay import IncomingBody, Lease
 
 ATTEMPT_ID_BYTES: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """What the client says of its bytes: MD5 as base64 (checked by COS) and CRC-64 (checked here)."""
-
-    md5_base64: str | None = None
-    crc64: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +38,6 @@ class PartConditions:
             raise PreconditionFailed("The part is stored already.")
         if self.if_match is not None and (stored is None or stored.etag != self.if_match):
             raise PreconditionFailed("The stored part has another ETag.")
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What every path of bytes needs."""
-
-    tasks: TaskStore
-    objects: ObjectStore
-    bodies: BodiesInFlight
-    budget: ReplayBudget
-    owned: OwnedTasks
-
-    async def fail_for_good(self, task: Task, error: GatewayError) -> None:
-        """Put the task into ``error`` if *error* is COS's last word on it."""
-        if isinstance(error, UploadLost) or (isinstance(error, Storage) and not error.retryable):
-            try:
-                await self.tasks.apply(task, Failed(TaskError.of(error)))
-            except GatewayError as refused:
-                log.warning("the failure could not be noted: %s", refused.code, extra={"task_id": task.id})
 
 
 class PartRelay:
@@ -101,88 +62,108 @@ class PartRelay:
         Raises:
             GatewayError: as ``openapi.yaml`` lists them; nothing was acknowledged.
         """
+        engine = self._engine
         attempt = secrets.token_hex(ATTEMPT_ID_BYTES)
-        claim = await self._engine.tasks.begin_part(task_id, number, attempt)
+        claim = await engine.tasks.begin_part(task_id, number, attempt)
+        arriving = _ArrivingPart(engine, claim, number, length, digests, attempt)
         try:
-            task = claim.task
-            require_visible(caller, task, Action.UPLOAD)
+            task = require_visible(caller, claim.task, Action.UPLOAD)
             if task.mode is BodyMode.CONTENT:
                 raise TaskMode("The task takes its bytes as content.")
             if task.state is TaskState.SUCCESS:
-                return await self._compare(claim, source)
+                return await _compare(claim, source)
             task.require(BodyStarted)
             check_part(number, length, task.part_size, task.size)
             conditions.check(claim.stored)
-            return await self._relay(claim, number, length, source, digests, attempt)
-        except BaseException:
-            self._engine.owned.start(self._engine.tasks.end_part(task_id, number, attempt), "end part")
-            raise
+            return await arriving.relay(source)
+        finally:
+            if not arriving.storing:
+                engine.owned.start(engine.tasks.end_part(task_id, number, attempt), "end part")
 
-    async def _compare(self, claim: PartClaim, source: AsyncIterator[bytes]) -> StoredPart:
-        """After success the same bytes are good, others are not; COS is not asked."""
-        crc = size = 0
-        async for chunk in source:
-            crc = crc64(chunk, crc)
-            size += len(chunk)
-        if claim.stored is None or (size, crc) != (claim.stored.size, claim.stored.crc64):
-            raise TaskSucceeded("The task has succeeded with other bytes in this part.", state="success")
-        return claim.stored
 
-    async def _relay(
-        self,
-        claim: PartClaim,
-        number: int,
-        length: int,
-        source: AsyncIterator[bytes],
-        digests: Digests,
-        attempt: str,
-    ) -> StoredPart:
+async def _compare(claim: PartClaim, source: AsyncIterator[bytes]) -> StoredPart:
+    """After success the same bytes are good, others are not; COS is not asked."""
+    crc = size = 0
+    async for chunk in source:
+        crc = crc64(chunk, crc)
+        size += len(chunk)
+    if claim.stored is None or (size, crc) != (claim.stored.size, claim.stored.crc64):
+        raise TaskSucceeded("The task has succeeded with other bytes in this part.", state="success")
+    return claim.stored
+
+
+class _ArrivingPart:
+    """One body for one part, from its first chunk to COS's acknowledgement.
+
+    Once ``storing``, the attempt ends with what happens at COS, not with the request.
+    """
+
+    def __init__(
+        self, engine: Engine, claim: PartClaim, number: int, length: int, digests: Digests, attempt: str
+    ) -> None:
+        self._engine = engine
+        self._claim = claim
+        self._number = number
+        self._digests = digests
+        self._attempt = attempt
+        self._length = length
+        self.storing = False
+
+    async def relay(self, source: AsyncIterator[bytes]) -> StoredPart:
+        """Send the bytes of *source* to COS as they come; the same bytes as before only if they are stored nowhere."""
         engine = self._engine
-        task = await open_upload(engine.tasks, engine.objects, claim.task)
-        lease = engine.budget.try_take(length)
-        body = IncomingBody(length, replayable=lease is not None, expected_crc64=digests.crc64)
+        task = await engine.open(self._claim.task)
+        lease = engine.budget.try_take(self._length)
+        body = IncomingBody(self._length, replayable=lease is not None, expected_crc64=self._digests.crc64)
         storing: asyncio.Task[StoredPart] | None = None
         try:
             async with Interrupt() as interrupt:
                 with engine.bodies.registered(task, interrupt):
-                    if lease is not None and claim.stored is not None and claim.stored.size == length:
+                    stored = self._claim.stored
+                    if lease is not None and stored is not None and self._may_be(stored):
                         await body.pump(source)
-                        if body.crc64 == claim.stored.crc64:
-                            engine.owned.start(engine.tasks.end_part(task.id, number, attempt), "end part")
-                            return claim.stored
-                    storing = engine.owned.start(
-                        self._store(task, number, body, digests, attempt), f"store part {number}"
-                    )
+                        if body.crc64 == stored.crc64:
+                            return stored
+                    storing = engine.owned.start(self._store(task, body), f"store part {self._number}")
                     storing.add_done_callback(lambda done: _pass_on_failure(done, interrupt))
-                    if body.received != length:
+                    self.storing = True
+                    if not body.whole:
                         await body.pump(source)
             return await asyncio.shield(storing)
         except BaseException as error:
-            if body.received != length or storing is None:
-                body.fail(error)
+            body.fail(error)
             raise
         finally:
             if lease is not None:
                 _release_after(storing, lease)
 
-    async def _store(self, task: Task, number: int, body: IncomingBody, digests: Digests, attempt: str) -> StoredPart:
+    def _may_be(self, stored: StoredPart) -> bool:
+        """Whether the body may turn out to be *stored* again. An MD5 is COS's to check, so that body goes there."""
+        return stored.size == self._length and stored.crc64 is not None and self._digests.md5_base64 is None
+
+    async def _store(self, task: Task, body: IncomingBody) -> StoredPart:
         engine = self._engine
         assert task.upload_id is not None
         headers = dict(task.part_headers)
-        if digests.md5_base64 is not None:
-            headers["content-md5"] = digests.md5_base64
+        if self._digests.md5_base64 is not None:
+            headers["content-md5"] = self._digests.md5_base64
         try:
-            part = await engine.objects.upload_part(task.at, task.upload_id, number, body, headers)
-            await self._record(task, part, attempt)
+            part = await engine.objects.upload_part(task.at, task.upload_id, self._number, body, headers)
+            await self._record(task, part)
         except GatewayError as error:
-            await engine.fail_for_good(task, error)
-            raise
+            # Only now: whoever begins this part before COS has spoken must know that another body is under way.
+            engine.owned.start(engine.tasks.end_part(task.id, self._number, self._attempt), "end part")
+            told = await engine.judged(task, error)
+            if told is error:
+                raise
+            raise told from error
         return part
 
-    async def _record(self, task: Task, part: StoredPart, attempt: str) -> None:
+    async def _record(self, task: Task, part: StoredPart) -> None:
         """Write the part down; where two bodies for it overlapped, COS's List Parts says which one it kept."""
+        tasks = self._engine.tasks
         try:
-            await self._engine.tasks.store_part(task, part, attempt=attempt)
+            await tasks.store_part(task, part, attempt=self._attempt)
             return
         except PartInProgress:
             pass
@@ -190,7 +171,7 @@ class PartRelay:
         page = await self._engine.objects.list_parts(task.at, task.upload_id, marker=part.number - 1, limit=1)
         if not any(kept.number == part.number and kept.etag == part.etag for kept in page.parts):
             raise PartInProgress("Another body for this part came at the same time and won.")
-        await self._engine.tasks.store_part(task, part, attempt=attempt, decided=True)
+        await tasks.store_part(task, part, attempt=self._attempt, decided=True)
 
 
 def _release_after(storing: "asyncio.Task[StoredPart] | None", lease: Lease) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import BodyIncomplete, DigestMismatch, Overloaded, PartTooLarge
+from gateway.domain.errors import BodyIncomplete, DigestMismatch, GatewayError, Overloaded, PartTooLarge
 
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 """What a body without budget may hold between client and COS."""
@@ -39,6 +39,7 @@ class ReplayBudget:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        """Who waits; a turn that was cancelled is skipped when it comes."""
 
     def try_take(self, size: int) -> Lease | None:
         """A lease of *size* bytes, or None when the budget (or the queue for it) does not allow it now."""
@@ -64,7 +65,7 @@ class ReplayBudget:
             if turn.done() and not turn.cancelled():
                 self.give_back(size)
             else:
-                self._waiting.remove((size, turn))
+                turn.cancel()
                 self._wake()
             if isinstance(error, TimeoutError):
                 raise Overloaded("No replay memory became free in time.", retry_after_seconds=5) from None
@@ -128,23 +129,32 @@ class IncomingBody:
         self._kept: list[bytes] = []
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
-        self._failure: BaseException | None = None
+        self._failure: GatewayError | None = None
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether every byte has come, and none that was not meant."""
+        return self.received == self.size
+
     async def feed(self, chunk: bytes) -> None:
-        """Take the next bytes from the client.
+        """Take the next bytes from the client; those that are refused end the body.
 
         Raises:
             PartTooLarge: more came than ``size``.
             DigestMismatch: they are complete and not what the client's CRC-64 says.
+            GatewayError: what the body was ended with.
         """
+        if self._failure is not None:
+            raise self._failure
+        crc = crc64(chunk, self.crc64)
+        refused = self._refused(self.received + len(chunk), crc)
+        if refused is not None:
+            self.fail(refused)
+            raise refused
         self.received += len(chunk)
-        if self.received > self.size:
-            raise PartTooLarge(f"More than {self.size} bytes came.", expected=self.size)
-        self.crc64 = crc64(chunk, self.crc64)
-        if self.received == self.size and self._expected_crc64 not in (None, self.crc64):
-            raise DigestMismatch("The CRC-64 of the bytes that came is not the one that was announced.")
+        self.crc64 = crc
         if self.replayable:
             self._kept.append(chunk)
         else:
@@ -155,6 +165,13 @@ class IncomingBody:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
+    def _refused(self, received: int, crc: int) -> GatewayError | None:
+        if received > self.size:
+            return PartTooLarge(f"More than {self.size} bytes came.", expected=self.size)
+        if received == self.size and self._expected_crc64 not in (None, crc):
+            return DigestMismatch("The CRC-64 of the bytes that came is not the one that was announced.")
+        return None
+
     async def pump(self, source: AsyncIterator[bytes]) -> None:
         """Feed all of *source*.
 
@@ -164,17 +181,17 @@ class IncomingBody:
         async for chunk in source:
             if chunk:
                 await self.feed(chunk)
-        self.require_whole()
-
-    def require_whole(self) -> None:
-        """Raise BodyIncomplete unless every byte has come."""
-        if self.received != self.size:
+        if not self.whole:
             raise BodyIncomplete(f"The body has {self.received} bytes, expected {self.size}.", expected=self.size)
 
     def fail(self, error: BaseException) -> None:
-        """End the body: whoever reads ``chunks`` gets *error*."""
-        if self._failure is None:
-            self._failure = error
+        """End the body, unless it is whole: whoever reads ``chunks`` gets *error*, or BodyIncomplete for what is no
+        error of ours, such as a client that left or a request that was cancelled.
+        """
+        if self.whole or self._failure is not None:
+            return
+        broken = BodyIncomplete(f"The body broke off after {self.received} bytes, expected {self.size}.")
+        self._failure = error if isinstance(error, GatewayError) else broken
         self._wake_reader()
         self._wake_feeder()
 

@@ -12,7 +12,7 @@ from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control, NewTask
-from gateway.transfer.relay import Digests
+from gateway.transfer.digests import Digests
 from gateway.transfer.sequential import SequentialRelay
 from gateway.web.auth import Authenticator
 from gateway.web.formdata import FormReader

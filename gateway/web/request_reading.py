@@ -18,8 +18,9 @@ from gateway.domain.errors import (
     LengthRequired,
 )
 from gateway.domain.objects import ETag
-from gateway.transfer.relay import Digests, PartConditions
-from gateway.transfer.sequential import ContentRange
+from gateway.transfer.digests import Digests
+from gateway.transfer.relay import PartConditions
+from gateway.transfer.sequential_flow import ContentRange
 
 MAX_CRC64: Final = (1 << 64) - 1
 _PART_NUMBER: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)

@@ -1,0 +1,71 @@
+"""What every path of bytes needs, and what a failure on the way to COS means for the task."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.domain.errors import GatewayError, Storage, UploadLost, VersionMismatch
+from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskState, refusal
+from gateway.transfer.bodies_in_flight import BodiesInFlight
+from gateway.transfer.opening import open_upload
+from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.ports import ObjectStore, TaskStore
+from gateway.transfer.replay import ReplayBudget
+
+log = logging.getLogger(__name__)
+
+FAIL_ATTEMPTS: Final = 20
+"""How often a failure is noted again because parts commit meanwhile."""
+_UPLOAD_ENDED: Final = frozenset({TaskState.COMPLETING, TaskState.SUCCESS, TaskState.CANCELED})
+"""States in which COS may forget the upload because we asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where tasks and objects are kept, and what bodies share in this process."""
+
+    tasks: TaskStore
+    objects: ObjectStore
+    bodies: BodiesInFlight
+    budget: ReplayBudget
+    owned: OwnedTasks
+
+    async def open(self, task: Task) -> Task:
+        """*task* with an upload of its own; opened to its end whatever becomes of the caller. See ``open_upload``."""
+        if task.upload_id is not None:
+            return task
+        return await self.owned.finish(open_upload(self.tasks, self.objects, task), "open upload")
+
+    async def judged(self, task: Task, error: GatewayError) -> GatewayError:
+        """The error to tell a body of *task* that met *error*: COS's last word puts the task into ``error``.
+
+        An upload that is gone because the task ended is no failure: then the task's state is what the body is told.
+        """
+        if not isinstance(error, UploadLost) and (error.retryable or not isinstance(error, Storage)):
+            return error
+        now = await self.fail(task, error)
+        if now is not None and now.state in _UPLOAD_ENDED and isinstance(error, UploadLost):
+            return refusal(now.state, BodyStarted)
+        return error
+
+    async def fail(self, task: Task, error: GatewayError) -> Task | None:
+        """Put *task* into ``error``, unless it has moved on: to another upload or writer, or to take no more bytes.
+
+        Returns the task as it stands, None when Redis does not tell; raises nothing.
+        """
+        try:
+            for _ in range(FAIL_ATTEMPTS):
+                now = await self.tasks.load(task.id)
+                if now is None or not _takes_bytes_like(now, task):
+                    return now
+                try:
+                    return await self.tasks.apply(now, Failed(TaskError.of(error)), expected_version=now.version)
+                except VersionMismatch:
+                    continue
+        except GatewayError as refused:
+            log.warning("the failure could not be noted: %s", refused.code, extra={"task_id": task.id})
+        return None
+
+
+def _takes_bytes_like(now: Task, then: Task) -> bool:
+    return BodyStarted in TRANSITIONS[now.state] and (now.upload_id, now.writer) == (then.upload_id, then.writer)
