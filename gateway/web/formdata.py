@@ -135,7 +135,7 @@ class FormParser:
     def _on_header_end(self) -> None:
         name, value = self._header_name.decode("latin-1").lower(), self._header_value.decode(errors="replace")
         self._header_name = self._header_value = b""
-        if name in self._headers or "\n" in value:
+        if name in self._headers:
             raise MalformedForm("A form field's headers cannot be read.")
         self._headers[name] = value
 

@@ -199,7 +199,6 @@ class _Teller:
             try:
                 await self._tell()
             except StateStoreUnavailable:
-                self._pace.clear()
                 self._snapshot_at = time.monotonic() + self._timing.retry
 
     def _wait_seconds(self) -> float:

@@ -125,7 +125,3 @@ class Pace:
     def next_turn(self, now: float) -> float | None:
         """When there will be something to take; None while nothing has changed."""
         return min((self._free_at.get(task_id, now) for task_id in self._pending), default=None)
-
-    def clear(self) -> None:
-        """A snapshot will tell everything."""
-        self._pending.clear()
