@@ -116,6 +116,20 @@ async def test_more_calls_than_connections_wait_for_their_turn(redis: Redis, cal
     assert len(clients) <= CONNECTIONS
 
 
+async def test_calls_after_a_restart_of_redis_do_not_notice_the_dead_connections(
+    redis_url: str, calls: RedisCalls
+) -> None:
+    await asyncio.gather(*(calls.command("ECHO", str(n)) for n in range(CONNECTIONS)))
+    other = connect(redis_url)
+    await other.client_kill_filter(_type="normal", skipme=True)
+    await other.aclose()
+
+    for _ in range(3):
+        assert await calls.command("ECHO", "one") == b"one"
+    answers = await asyncio.gather(*(calls.command("ECHO", str(n)) for n in range(CONNECTIONS * 2)))
+    assert answers == [str(n).encode() for n in range(CONNECTIONS * 2)]
+
+
 async def test_cancelled_calls_leave_the_pool_whole(calls: RedisCalls) -> None:
     rng = random.Random(5)
     for _ in range(10):
@@ -136,6 +150,7 @@ async def test_an_observer_is_told_of_every_call_and_failure(redis: Redis) -> No
     seen: list[tuple[str, float]] = []
     calls = RedisCalls(redis, lambda name, seconds: seen.append((name, seconds)))
 
+    await RedisCalls(redis).run(Script("read_hash"), ["none"], [])
     await calls.run(Script("read_hash"), ["none"], [])
     with pytest.raises(StateStoreUnavailable):
         await calls.command("NONSENSE")
