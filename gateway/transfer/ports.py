@@ -144,7 +144,7 @@ class TaskStore(Protocol):
         """Note that the body *attempt* for part *number* begins, and return what is known. Changes no version."""
 
     async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
-        """Forget the body *attempt*, which stored nothing."""
+        """Forget the body *attempt*, which stored nothing; an unknown task is nothing to forget."""
 
     async def store_part(
         self,
