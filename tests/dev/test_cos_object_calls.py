@@ -48,6 +48,14 @@ def test_answers_carry_cos_s_own_header_names(caller: CosCaller) -> None:
     assert {"ETag", "x-cos-hash-crc64ecma", "x-cos-request-id", "Date", "Server", "Content-Length"} == names
 
 
+def test_the_standard_class_is_not_told(caller: CosCaller) -> None:
+    for storage_class in ("STANDARD", "DEEP_ARCHIVE"):
+        caller.call("PUT", storage_class, headers={"x-cos-storage-class": storage_class}, body=b"x")
+
+    assert "x-cos-storage-class" not in caller.call("HEAD", "STANDARD").headers
+    assert caller.call("HEAD", "DEEP_ARCHIVE").headers["x-cos-storage-class"] == "DEEP_ARCHIVE"
+
+
 def test_an_empty_object_has_the_crc_of_nothing(caller: CosCaller, cos: RunningCos) -> None:
     answer = caller.call("PUT", "folder/", body=b"")
 
