@@ -1,5 +1,6 @@
 """What is written down is what the code does: documents that repeat the code are compared with it here."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_the_codes_that_the_readme_explains_are_registered() -> None:
         error = all_codes()[_code(name)]
 
         assert (name, status, retryable) == (name, str(error.status_hint), "yes" if error.retryable else "no")
+
+
+def test_the_problem_that_the_readme_shows_is_the_example() -> None:
+    shown = re.findall(r"^```json\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+    example = (_ROOT / "openapi" / "examples" / "problem-offset-mismatch.json").read_text()
+
+    assert [json.loads(text) for text in shown] == [json.loads(example)]
 
 
 def test_the_readme_tells_what_each_dependency_is_for() -> None:
