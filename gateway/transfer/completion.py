@@ -6,6 +6,7 @@ answer is settled by HEAD and List Parts, never by guessing.
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -87,12 +88,22 @@ class Completion:
 
     async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
-        if task.state is not TaskState.COMPLETING:
-            task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
-        headers = {**task.object_headers, **task.part_headers}
-        if content_md5 is not None:
-            headers["content-md5"] = content_md5
-        return await asyncio.shield(self._owned.start(self._put(task, body, headers), "put object"))
+        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
+        headers = _put_headers(task, content_md5)
+        return await self._owned.finish(self._put(task, body, headers), "put object")
+
+    async def put_new(self, draft: Task, body: PartBody, content_md5: str | None) -> Task:
+        """Store a small file whose task is not written yet: COS first, then the task once, with its end in it."""
+        return await self._owned.finish(self._put_new(draft, body, _put_headers(draft, content_md5)), "put object")
+
+    async def _put_new(self, draft: Task, body: PartBody, headers: dict[str, str]) -> Task:
+        try:
+            stored = await self._put_once(draft, body, headers)
+        except GatewayError as error:
+            await self._tasks.create(draft.after(Failed(TaskError.of(error)), time.time()))
+            raise
+        result = _result(draft, stored, body.size, body.crc64, verified=True)
+        return await self._tasks.create(draft.after(Succeeded(result), time.time()))
 
     async def _put(self, task: Task, body: PartBody, headers: dict[str, str]) -> Task:
         try:
@@ -259,20 +270,28 @@ class Completion:
         return held
 
     async def _succeed(self, task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> Task:
-        result = TaskResult(
-            location=f"https://{task.at.bucket.host}/{quote(task.at.key, safe='/-_.~')}",
-            etag=stored.etag,
-            version_id=stored.version_id,
-            crc64=crc64 if crc64 is not None else stored.crc64,
-            size=size,
-            crc64_verified=verified,
-        )
-        log.info("stored %d bytes", size, extra={"task_id": task.id})
-        return await self._tasks.apply(task, Succeeded(result))
+        return await self._tasks.apply(task, Succeeded(_result(task, stored, size, crc64, verified=verified)))
 
     async def _fail(self, task: Task, error: GatewayError) -> None:
         log.warning("the task failed: %s", error.code, extra={"task_id": task.id})
         await self._tasks.apply(task, Failed(TaskError.of(error)))
+
+
+def _put_headers(task: Task, content_md5: str | None) -> dict[str, str]:
+    md5 = {} if content_md5 is None else {"content-md5": content_md5}
+    return {**task.object_headers, **task.part_headers, **md5}
+
+
+def _result(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:
+    log.info("stored %d bytes", size, extra={"task_id": task.id})
+    return TaskResult(
+        location=f"https://{task.at.bucket.host}/{quote(task.at.key, safe='/-_.~')}",
+        etag=stored.etag,
+        version_id=stored.version_id,
+        crc64=crc64 if crc64 is not None else stored.crc64,
+        size=size,
+        crc64_verified=verified,
+    )
 
 
 def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:

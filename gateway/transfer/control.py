@@ -102,25 +102,22 @@ class Control:
             task = await open_upload(self._engine.tasks, self._engine.objects, task)
         return task
 
-    async def create_for_body(self, caller: Caller, new: NewTask, *, whole_size: int | None = None) -> Task:
-        """A new task whose bytes follow at once: COS hears of it when they have shown how many they are.
+    async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
+        """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
+        draft = await self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
+        return await self._engine.tasks.create(draft)
 
-        With *whole_size* all of them are here already, and the task is born ``completing``.
-        """
+    async def draft_for_whole(self, caller: Caller, new: NewTask, size: int) -> Task:
+        """The task of a file whose *size* bytes are here already; it is written when COS holds them."""
+        return await self._draft_for_body(caller, replace(new, size=size), TaskState.COMPLETING, Intent.PUT)
+
+    async def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
-        if whole_size is not None:
-            new = replace(new, size=whole_size)
-        draft = replace(
-            self._draft(caller, new),
-            state=TaskState.UPLOADING if whole_size is None else TaskState.COMPLETING,
-            intent=Intent.NONE if whole_size is None else Intent.PUT,
-            mode=BodyMode.CONTENT,
-            writer=1,
-        )
+        draft = self._draft(caller, new)
         if new.forbid_overwrite:
             await self._require_free(draft.at)
-        return await self._engine.tasks.create(draft)
+        return replace(draft, state=state, intent=intent, mode=BodyMode.CONTENT, writer=1)
 
     def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:
         """The key of a file called *name* whose caller gave none: below the narrowest prefix that holds for them."""

@@ -3,9 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from gateway.domain.errors import DigestMismatch
 from gateway.domain.policy import Action, Caller
-from gateway.domain.task import BodyMode, BodyStarted, Failed, Task, TaskError, TaskId
+from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
 from gateway.transfer.access import require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.digests import Digests
@@ -54,14 +53,10 @@ class SequentialRelay:
         flow = SequentialFlow(self._engine, self._completion, caller, task, span, digests, at_most=at_most)
         return await flow.run(source)
 
-    async def receive_whole(self, task: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
-        """Store a file whose bytes are all here for a task that was born ``completing``."""
-        try:
-            digests.require(chunks)
-        except DigestMismatch as error:
-            await self._engine.tasks.apply(task, Failed(TaskError.of(error)))
-            raise
-        return await self._completion.put_whole(task, BufferedBody(chunks), digests.md5_base64)
+    async def receive_whole(self, draft: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
+        """Store a file whose bytes are all here; *draft* is its task, not written yet. Raises DigestMismatch."""
+        digests.require(chunks)
+        return await self._completion.put_new(draft, BufferedBody(chunks), digests.md5_base64)
 
     async def flush_tail(self, task: Task, size: int | None) -> Task:
         """Make the tail, if there is one, the last part, so that the task can be completed.

@@ -95,12 +95,12 @@ class FileRoutes:
     async def _receive(
         self, caller: Caller, new: NewTask, source: AsyncIterator[bytes], said: Digests, at_most: int | None
     ) -> Task:
-        """A small file is awaited first: it then costs one change of its task less."""
+        """A small file is awaited first: its task is then written once, with its end in it."""
         head, ended = await _read_head(source)
         if ended:
-            task = await self._control.create_for_body(caller, new, whole_size=_whole_size(new, head))
-            TASK_ID.set(task.id)
-            return await self._sequential.receive_whole(task, head, said)
+            draft = await self._control.draft_for_whole(caller, new, _whole_size(new, head))
+            TASK_ID.set(draft.id)
+            return await self._sequential.receive_whole(draft, head, said)
         task = await self._control.create_for_body(caller, new)
         TASK_ID.set(task.id)
         return await self._sequential.receive_file(caller, task, _chained(head, source), said, at_most)
