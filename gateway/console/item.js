@@ -39,17 +39,13 @@ export function describe(item) {
   return {
     id: item.id,
     taskId: task?.id ?? null,
-    Bucket: task?.bucket ?? null,
-    Region: task?.region ?? null,
     Key: item.Key,
     state,
     size,
     loaded,
     percent: state === "success" ? 1 : size ? Math.min(loaded / size, 0.999) : 0, // sent is not stored
-    hashPercent: task?.hash_percent ?? 0,
     speed: moves ? speed : 0,
     error: item.problem ?? task?.error ?? null,
-    result: task?.result ?? null,
     secondsLeft: moves ? secondsLeft(size - loaded, speed) : null,
     waiting: item.waiting ?? null,
     needsFile: abandoned,

@@ -1,6 +1,6 @@
 /** Try again what may be tried again: refusals a bounded number of times, a lost network for as long as it takes. */
 
-import { NETWORK, Problem } from "./api.js";
+import { NETWORK } from "./api.js";
 
 const FIRST_DELAY_SECONDS = 0.5;
 const LONGEST_DELAY_SECONDS = 20;
@@ -16,34 +16,29 @@ const NEEDS_RESTART = new Set(["task_paused", "task_error"]);
  * `"signed_out"` when a wait begins and null when it is over.
  */
 export async function persist(action, { api, signal, probe, onWait = () => {} }) {
-  let refusals = 0;
-  for (let losses = 0; ; ) {
-    try {
-      const value = await action();
-      onWait(null);
-      return value;
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (!(error instanceof Problem)) throw error;
-      if (error.status === 401) {
-        onWait("signed_out");
-        await api.signedIn(signal);
-      } else if (error.code === NETWORK) {
-        onWait("offline");
-        await delay(backoff(losses++), signal, "online");
-        if (await answers(probe, signal)) refusals += 1;
-      } else if (error.retryable && !NEEDS_RESTART.has(error.code)) {
-        onWait("busy");
-        await delay(Math.max(error.retryAfterSeconds, backoff(refusals++)), signal);
-      } else {
-        onWait(null);
-        throw error;
-      }
-      if (refusals >= MOST_REFUSALS) {
-        onWait(null);
-        throw error;
+  let [losses, refusals] = [0, 0];
+  try {
+    for (;;) {
+      try {
+        return await action();
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (error.status === 401) {
+          onWait("signed_out");
+          await api.signedIn(signal);
+        } else if (error.code === NETWORK) {
+          onWait("offline");
+          await delay(backoff(losses++), signal, "online");
+          if (await answers(probe, signal)) refusals += 1;
+        } else if (error.retryable && !NEEDS_RESTART.has(error.code)) {
+          onWait("busy");
+          await delay(Math.max(error.retryAfterSeconds, backoff(refusals++)), signal);
+        } else throw error;
+        if (refusals >= MOST_REFUSALS) throw error;
       }
     }
+  } finally {
+    onWait(null);
   }
 }
 

@@ -28,7 +28,7 @@ export class Summary {
     const moving = members.filter((entry) => MOVING.has(entry.state) && !entry.needsFile);
     const speed = sum(moving, "speed");
     const left = secondsLeft(sum(moving, "size") - sum(moving, "loaded"), speed);
-    const part = total ? loaded / total : done / members.length;
+    const part = Math.min(0.999, total ? loaded / total : done / members.length);
     const count = `${done} of ${plural(members.length, "file")}`;
     const words = [count, `${bytes(loaded)} of ${bytes(total)}`, percent(part)];
     if (speed > 0) words.push(`${bytes(Math.round(speed))}/s`, `${duration(left)} left`);

@@ -1,8 +1,8 @@
 /**
  * Uploads through the gateway, without any page: what to send, how it stands, pause, restart, cancel.
  *
- * A task is known by its place in the list (`id`) from the moment a file is handed over; the gateway's own id comes as
- * `taskId`. The names are those of Tencent's COS SDKs where those have one.
+ * Each has an `id` in the list from the moment its file is handed over; the gateway's own id comes as `taskId`. Names are
+ * those of Tencent's COS SDKs where those have one.
  */
 
 import { Api, NETWORK, Problem } from "./api.js";
@@ -24,6 +24,7 @@ export class UploadClient {
   #items = new Map(); // list id -> item, oldest first
   #listeners = new Map();
   #newsDue = null;
+  #newsAt = 0;
   #hearing = () => {};
   #heard = new Promise((resolve) => (this.#hearing = resolve)); // what there is already is known
 
@@ -78,7 +79,7 @@ export class UploadClient {
     return files.map((file) => this.uploadFile(file));
   }
 
-  /** Every task, newest first: {id, taskId, Bucket, Region, Key, size, loaded, percent, speed, state, error, …}. */
+  /** Every task, newest first: {id, taskId, Key, size, loaded, percent, speed, state, error, …}. */
   getTaskList() {
     return [...this.#items.values()].map(describe).sort((a, b) => b.createdAt - a.createdAt);
   }
@@ -279,6 +280,7 @@ export class UploadClient {
     item.transfer?.see(task);
     const [halted, wasHalted] = [HALTED.has(task.state), HALTED.has(before?.state)];
     if (FINAL.has(task.state)) this.#finished(item);
+    else if (item.local === "canceled") this.cancelTask(item.id).catch(() => {}); // canceled while it was being created
     else if (halted && !wasHalted) this.#halt(item, null);
     else if (wasHalted && !halted && item.file) this.#run(item); // restarted from elsewhere
     this.#moved(item);
@@ -317,11 +319,13 @@ export class UploadClient {
     this.#emit("connection", { connection: how });
   }
 
+  /** The first news goes out at once, so that nothing passes unseen; those after it together. */
   #changed() {
     this.#newsDue ??= setTimeout(() => {
       this.#newsDue = null;
+      this.#newsAt = performance.now();
       this.#emit("list-update", { list: this.getTaskList() });
-    }, NEWS_MILLISECONDS);
+    }, this.#newsAt + NEWS_MILLISECONDS - performance.now());
   }
 
   #emit(name, event) {

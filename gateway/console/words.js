@@ -26,16 +26,7 @@ export function plural(count, noun) {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-const STATES = {
-  waiting: "Waiting",
-  checking: "Checking",
-  uploading: "Uploading",
-  completing: "Finishing",
-  success: "Done",
-  paused: "Paused",
-  error: "Failed",
-  canceled: "Canceled",
-};
+const STATES = { completing: "Finishing", success: "Done", error: "Failed" };
 const WAITS = {
   offline: "Offline, waiting for the network",
   busy: "The gateway is busy, trying again",
@@ -46,7 +37,7 @@ const WAITS = {
 export function stateOf(entry) {
   if (entry.waiting && entry.state !== "paused") return WAITS[entry.waiting];
   if (entry.needsFile && entry.state !== "paused" && entry.state !== "error") return "Interrupted";
-  return STATES[entry.state];
+  return STATES[entry.state] ?? entry.state[0].toUpperCase() + entry.state.slice(1);
 }
 
 /** The numbers of an entry: how much, how fast, how long. */

@@ -52,6 +52,18 @@ def test_a_file_that_waits_for_its_turn_can_be_paused_and_canceled(console: Cons
     assert "e" not in stack.cos.keys(BUCKET)
 
 
+def test_a_file_canceled_while_its_task_is_created_leaves_no_task_behind(console: Console, stack: Stack) -> None:
+    """The gateway made the task; its answer never comes, the websocket tells of it."""
+    console.page.route("**/v1/tasks", lambda route: route.fetch() and None)
+    console.choose(console.file("late", 2 * MIB))
+    expect(console.row("late")).to_be_visible()
+
+    console.press("late", "Cancel")
+
+    stack.until(lambda entries: any(entry["operation"] == "AbortMultipartUpload" for entry in entries))
+    assert [task["state"] for task in stack.tasks(console.token)] == ["canceled"]
+
+
 def test_cancel_leaves_neither_object_nor_fragments(console: Console, stack: Stack) -> None:
     hold_after(stack, 3)
     console.choose(console.file("unwanted", FILM_BYTES))
