@@ -6,28 +6,28 @@ the socket to the application as the very bytes object that arrived, copied nowh
 
 import asyncio
 import logging
-from collections import deque
-from http import HTTPStatus
+import secrets
+from contextvars import copy_context
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import h11
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.domain.errors import BadFraming
+from gateway.domain.errors import BadFraming, GatewayError, HeaderTooLarge, UriTooLong
+from gateway.web.http_exchange import CLOSE, REASONS, Exchange
 from gateway.web.problems import problem_response
 
 log = logging.getLogger(__name__)
 
-UNREAD_BYTES: Final = 256 * 1024
-"""Reading pauses while the application has more than this before it."""
 DRAIN_BYTES: Final = 1 << 20
 DRAIN_SECONDS: Final = 2.0
 """What is read of a body that nobody wants any more, so that its sender sees the answer (RFC 9112 section 9.6)."""
-_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
-_CLOSE: Final = (b"connection", b"close")
+_HEAD_BYTES: Final = 16 * 1024
+_TOO_LONG: Final = 431
+_VERSIONS: Final = (b"1.1", b"1.0")
 
 
 class HttpEdge(asyncio.Protocol):
@@ -41,6 +41,7 @@ class HttpEdge(asyncio.Protocol):
         self._server_state = server_state
         self._app_state = app_state
         self._loop: asyncio.AbstractEventLoop = _loop or asyncio.get_running_loop()
+        self._context = copy_context()
         self._http = self._new_http()
         self._exchange: Exchange | None = None
         self._left = 0
@@ -48,14 +49,14 @@ class HttpEdge(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
         self._drainable = 0
+        self._eof_written = False
         self._is_closing_down = False
         self._writable = asyncio.Event()
         self._writable.set()
 
     def _new_http(self) -> h11.Connection:
         """A state for one request: what a Content-Length announces is counted here, so h11 never sees its end."""
-        limit = self._config.h11_max_incomplete_event_size or 16 * 1024
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=limit)
+        return h11.Connection(h11.SERVER, self._config.h11_max_incomplete_event_size or _HEAD_BYTES)
 
     # --- asyncio.Protocol
 
@@ -65,7 +66,7 @@ class HttpEdge(asyncio.Protocol):
         self._client = _address(transport.get_extra_info("peername"))
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._server_state.connections.add(cast(Any, self))
-        self._timer = self._loop.call_later(self._config.timeout_keep_alive, self._transport.close)
+        self._close_after(self._config.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(cast(Any, self))
@@ -81,11 +82,12 @@ class HttpEdge(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
         if self._draining:
             self._drain(data)
-        elif self._left and self._exchange is not None:
-            self._take_body(self._exchange, data)
-        elif self._exchange is not None and self._exchange.body_ended:
+        elif exchange is not None and self._left:
+            self._take_body(exchange, data)
+        elif exchange is not None and exchange.body_ended:
             self._later += data  # a pipelined request waits for this one's answer
             self._transport.pause_reading()
         else:
@@ -95,12 +97,12 @@ class HttpEdge(asyncio.Protocol):
 
     # --- reading
 
-    def _take_body(self, exchange: "Exchange", data: bytes) -> None:
+    def _take_body(self, exchange: Exchange, data: bytes) -> None:
         """Pass on a piece of a body with a Content-Length; what follows its end belongs to the next request."""
         piece, self._later = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
         self._left -= len(piece)
         exchange.add(piece, ended=not self._left)
-        if exchange.unread_bytes > UNREAD_BYTES or self._later:
+        if exchange.is_full or self._later:
             self._transport.pause_reading()
 
     def _read_events(self) -> None:
@@ -117,9 +119,9 @@ class HttpEdge(asyncio.Protocol):
                 return self._begin(event)
             case h11.Data() if self._exchange is not None:
                 self._exchange.add(bytes(event.data), ended=False)
-                if self._exchange.unread_bytes > UNREAD_BYTES:
+                if self._exchange.is_full:
                     self._transport.pause_reading()
-                return True
+                return not self._exchange.is_full
             case h11.EndOfMessage() if self._exchange is not None:
                 self._later = bytes(self._http.trailing_data[0])
                 self._exchange.add(b"", ended=True)
@@ -130,13 +132,15 @@ class HttpEdge(asyncio.Protocol):
     def _begin(self, request: h11.Request) -> bool:
         """Hand a request to the application; whether h11 is to read its body."""
         headers = list(request.headers)
+        _require_one_meaning(request, headers)
         if _wants_websocket(request, headers):
             self._upgrade(request)
             return False
         length = _content_length(headers)
         exchange = Exchange(self, self._http, self._scope(request, headers))
         self._exchange = exchange
-        task = self._loop.create_task(exchange.run(self._app))
+        # Begun behind another request, it must not inherit what that one's task had set.
+        task = self._loop.create_task(exchange.run(self._app), context=self._context.copy())
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
         if length is None:
@@ -179,88 +183,64 @@ class HttpEdge(asyncio.Protocol):
         self._transport.set_protocol(websocket)
         websocket.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(rest))
 
+    # --- refusing and closing
+
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
         """Answer what is not HTTP, if nothing was answered yet, and close: what follows cannot be told apart."""
-        log.info("a message that is not HTTP/1.1 was refused")
+        request_id = secrets.token_hex(16)
+        refusal = self._refusal(error)
+        log.info("a message that is not HTTP/1.1 was refused", extra={"request_id": request_id, "code": refusal.code})
         if self._exchange is not None:
             self._exchange.client_lost()
+            self._exchange = None
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            answer = problem_response(BadFraming("The message is not valid HTTP/1.1."), "")
-            headers = [*answer.raw_headers, _CLOSE]
+            answer = problem_response(refusal, request_id)
+            headers = [*self.default_headers, *answer.raw_headers, (b"x-request-id", request_id.encode()), CLOSE]
             self._transport.write(
-                b"HTTP/1.1 400 Bad Request\r\n"
+                b"HTTP/1.1 %d %s\r\n" % (answer.status_code, REASONS[answer.status_code])
                 + b"".join(b"%s: %s\r\n" % pair for pair in headers)
                 + b"\r\n"
                 + bytes(answer.body)
             )
-        self._transport.close()
+        self._linger()
 
-    # --- for Exchange
+    def _refusal(self, error: h11.RemoteProtocolError) -> GatewayError:
+        if error.error_status_hint != _TOO_LONG:
+            return BadFraming("The message is not valid HTTP/1.1.")
+        most = f"expected at most {self._config.h11_max_incomplete_event_size or _HEAD_BYTES} bytes"
+        if b"\n" in self._http.trailing_data[0]:
+            return HeaderTooLarge(f"The request's head is too large, {most}.")
+        return UriTooLong(f"The request line is too long, {most}.")
 
-    @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The Date of this second."""
-        return self._server_state.default_headers
+    def _linger(self) -> None:
+        """Close our side, and read on for the sake of a client that sends before it reads, within bounds."""
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._eof_written = True
+        self._left = 0
+        self._start_draining()
 
-    def must_close_after(self, exchange: "Exchange") -> bool:
-        """Whether an answer that begins now ends the connection: too much of the body is still to come."""
-        return self._is_closing_down or (not exchange.body_ended and not 0 < self._left <= DRAIN_BYTES)
-
-    def resume_reading(self) -> None:
-        """The application wants more of the body."""
-        if not self._transport.is_closing() and not self._later:
-            self._transport.resume_reading()
-
-    async def write(self, data: bytes) -> None:
-        """Send *data*, waiting while the client takes none."""
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-        if not self._writable.is_set():
-            await self._writable.wait()
-
-    def abort(self) -> None:
-        """Break the connection: the answer cannot be ended properly."""
-        self._transport.close()
-
-    def finished(self, exchange: "Exchange") -> None:
-        """The answer is complete: go on with the next request, once this one's body is out of the way."""
-        self._exchange = None
-        self._server_state.total_requests += 1
-        if self._transport.is_closing():
-            return
-        if not exchange.body_ended:
-            self._draining = True
-            self._drainable = DRAIN_BYTES
-            self._timer = self._loop.call_later(DRAIN_SECONDS, self._transport.close)
-            self._transport.resume_reading()
-        else:
-            self._next_request()
+    def _start_draining(self) -> None:
+        self._draining = True
+        self._drainable = DRAIN_BYTES
+        self._close_after(DRAIN_SECONDS)
+        self._transport.resume_reading()
 
     def _drain(self, data: bytes) -> None:
-        """Read on for the sake of a client that sends before it reads, within bounds."""
-        size = min(len(data), self._left) if self._left else len(data)
-        self._drainable -= size
+        """Drop *data*: of a body of known length up to its end, which another request may follow; else of whatever."""
+        self._drainable -= len(data)
         if self._left:
-            self._left -= size
+            self._left, rest = max(0, self._left - len(data)), data[self._left :]
             if not self._left:
                 self._draining = False
-                self._later = data[size:]
+                self._later = rest
                 self._next_request()
-                return
-        if self._drainable < 0:
+        elif self._drainable < 0:
             self._transport.close()
 
-    def _next_request(self) -> None:
+    def _close_after(self, seconds: float) -> None:
         self._stop_timer()
-        if self._http.our_state is h11.MUST_CLOSE or self._is_closing_down:
-            self._transport.close()
-            return
-        data, self._later = self._later, b""
-        self._http = self._new_http()
-        self._timer = self._loop.call_later(self._config.timeout_keep_alive, self._transport.close)
-        self._transport.resume_reading()
-        if data:
-            self.data_received(data)
+        self._timer = self._loop.call_later(seconds, self._transport.close)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -273,101 +253,74 @@ class HttpEdge(asyncio.Protocol):
         if self._exchange is None:
             self._transport.close()
 
+    # --- for Exchange
 
-class Exchange:
-    """One request and its answer, as ASGI sees them."""
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The Date of this second."""
+        return self._server_state.default_headers
 
-    def __init__(self, edge: HttpEdge, http: h11.Connection, scope: dict[str, Any]) -> None:
-        self._edge = edge
-        self._http = http
-        self._scope = scope
-        self._pieces: deque[bytes] = deque()
-        self._news = asyncio.Event()
-        self._expects_continue = http.they_are_waiting_for_100_continue
-        self._lost = False
-        self._answered = False
-        self._told_end = False
-        self.unread_bytes = 0
-        self.body_ended = False
+    def must_close_after(self, exchange: Exchange) -> bool:
+        """Whether an answer that begins now ends the connection: too much of the body is still to come."""
+        return self._is_closing_down or (not exchange.body_ended and not 0 < self._left <= DRAIN_BYTES)
 
-    def add(self, piece: bytes, *, ended: bool) -> None:
-        """A piece of the body arrived."""
-        if piece:
-            self._pieces.append(piece)
-            self.unread_bytes += len(piece)
-        self.body_ended = self.body_ended or ended
-        self._news.set()
-
-    def client_lost(self) -> None:
-        """The connection is gone; what arrived before can still be read."""
-        self._lost = True
-        self._news.set()
-
-    async def run(self, app: ASGIApp) -> None:
-        """Let *app* answer. The gate answers for every failure; one that gets here breaks the connection."""
-        try:
-            await app(self._scope, self.receive, self.send)
-        except Exception:
-            log.exception("the application failed outside of its own error handling")
-        finally:
-            if not self._answered:
-                self._edge.abort()
-
-    async def receive(self) -> Message:
-        """The next piece of the body; a disconnect only after all that arrived was read."""
-        if self._expects_continue:
-            self._expects_continue = False
-            await self._edge.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        while not (self._has_message() or self._lost or self._answered):
-            self._news.clear()
-            await self._news.wait()
-        return self._message()
-
-    def _has_message(self) -> bool:
-        return bool(self._pieces) or (self.body_ended and not self._told_end)
-
-    def _message(self) -> Message:
-        if self._answered or not self._has_message():
-            return {"type": "http.disconnect"}
-        piece = self._pieces.popleft() if self._pieces else b""
-        self.unread_bytes -= len(piece)
-        more = bool(self._pieces) or not self.body_ended
-        self._told_end = not more
-        if more and self.unread_bytes <= UNREAD_BYTES:
-            self._edge.resume_reading()
-        return {"type": "http.request", "body": piece, "more_body": more}
-
-    async def send(self, message: Message) -> None:
-        """A part of the answer. After the client has gone nothing is sent and nothing fails."""
-        if self._lost:
-            self._answered = True
+    def resume_reading(self) -> None:
+        """The application has room for more of a body that has not ended: first for what h11 still holds of it."""
+        exchange = self._exchange
+        if exchange is None or self._transport.is_closing():
             return
-        if message["type"] == "http.response.start":
-            await self._edge.write(self._head(message))
-            return
-        body = b"" if self._scope["method"] == "HEAD" else message.get("body", b"")
-        ended = not message.get("more_body", False)
-        output = self._http.send(h11.Data(data=body)) or b""
-        if ended:
-            output += self._http.send(h11.EndOfMessage()) or b""
-        await self._edge.write(output)
-        if ended:
-            self._answered = True
-            self._news.set()
-            self._edge.finished(self)
+        if not self._left:
+            self._read_events()
+        if not (self._draining or exchange.is_full or self._later):
+            self._transport.resume_reading()
 
-    def _head(self, message: Message) -> bytes:
-        status: int = message["status"]
-        headers = [*self._edge.default_headers, *message.get("headers", ())]
-        if self._expects_continue or self._edge.must_close_after(self):
-            headers.append(_CLOSE)
-        self._expects_continue = False
-        response = h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, b""))
-        return self._http.send(response) or b""
+    async def write(self, data: bytes) -> None:
+        """Send *data*, waiting while the client takes none."""
+        if data and not self._eof_written and not self._transport.is_closing():
+            self._transport.write(data)
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    def abort(self) -> None:
+        """Break the connection: the answer cannot be ended properly."""
+        self._transport.close()
+
+    def finished(self, exchange: Exchange) -> None:
+        """The answer is complete: go on with the next request, once this one's body is out of the way."""
+        self._exchange = None
+        self._server_state.total_requests += 1
+        if self._transport.is_closing():
+            return
+        if exchange.body_ended:
+            self._next_request()
+        elif self._http.our_state is h11.MUST_CLOSE:
+            self._linger()
+        else:
+            self._start_draining()
+
+    def _next_request(self) -> None:
+        self._stop_timer()
+        if self._http.our_state is h11.MUST_CLOSE or self._is_closing_down:
+            self._transport.close()
+            return
+        data, self._later = self._later, b""
+        self._http = self._new_http()
+        self._close_after(self._config.timeout_keep_alive)
+        self._transport.resume_reading()
+        if data:
+            self.data_received(data)
 
 
 def _address(found: Any) -> tuple[str, int] | None:
     return (str(found[0]), int(found[1])) if isinstance(found, tuple) else None
+
+
+def _require_one_meaning(request: h11.Request, headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse what h11 lets pass though two parsers may differ on where it ends (RFC 9112 section 6.3)."""
+    if request.http_version not in _VERSIONS:
+        raise h11.RemoteProtocolError("neither HTTP/1.1 nor HTTP/1.0")
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+        raise h11.RemoteProtocolError("a length and a transfer encoding")
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:

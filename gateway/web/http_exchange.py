@@ -1,0 +1,141 @@
+"""One request and its answer, as ASGI sees them: pieces of the body in, parts of the answer out."""
+
+import asyncio
+import logging
+from collections import deque
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import h11
+from starlette.types import ASGIApp, Message, Scope
+
+log = logging.getLogger(__name__)
+
+UNREAD_BYTES: Final = 256 * 1024
+UNREAD_PIECES: Final = 512
+"""No more is read from the client while the application has more than this before it."""
+REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+CLOSE: Final = (b"connection", b"close")
+
+
+class Connection(Protocol):
+    """What an exchange asks of the connection that its request came on."""
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of every answer."""
+
+    def must_close_after(self, exchange: "Exchange") -> bool:
+        """Whether an answer that begins now has to be the connection's last."""
+
+    def resume_reading(self) -> None:
+        """The application has room for more of the body."""
+
+    async def write(self, data: bytes) -> None:
+        """Send *data*, waiting while the client takes none."""
+
+    def abort(self) -> None:
+        """Break the connection: the answer cannot be ended properly."""
+
+    def finished(self, exchange: "Exchange") -> None:
+        """The answer is complete."""
+
+
+class Exchange:
+    """The two callables that ASGI wants, over one h11 state.
+
+    ``body_ended``: the request's last byte has come, though perhaps not to the application.
+    """
+
+    def __init__(self, connection: Connection, http: h11.Connection, scope: Scope) -> None:
+        self._connection = connection
+        self._http = http
+        self._scope = scope
+        self._pieces: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._news = asyncio.Event()
+        self._expects_continue = http.they_are_waiting_for_100_continue
+        self._lost = False
+        self._answered = False
+        self._told_end = False
+        self.body_ended = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the application has enough of the body before it."""
+        return self._unread_bytes > UNREAD_BYTES or len(self._pieces) > UNREAD_PIECES
+
+    def add(self, piece: bytes, *, ended: bool) -> None:
+        """A piece of the body arrived."""
+        if piece:
+            self._pieces.append(piece)
+            self._unread_bytes += len(piece)
+        self.body_ended = self.body_ended or ended
+        self._news.set()
+
+    def client_lost(self) -> None:
+        """Nothing more comes and nothing more is taken; what arrived before can still be read."""
+        self._lost = True
+        self._news.set()
+
+    async def run(self, app: ASGIApp) -> None:
+        """Let *app* answer. The gate answers for every failure; one that gets here breaks the connection."""
+        try:
+            await app(self._scope, self.receive, self.send)
+        except Exception:
+            log.exception("the application failed outside of its own error handling")
+        finally:
+            if not (self._answered or self._lost):
+                self._connection.abort()
+
+    async def receive(self) -> Message:
+        """The next piece of the body; a disconnect only after all that arrived was read."""
+        if self._expects_continue and not self._lost:
+            self._expects_continue = False
+            await self._connection.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        while not (self._has_message() or self._lost or self._answered):
+            self._news.clear()
+            await self._news.wait()
+        return self._message()
+
+    def _has_message(self) -> bool:
+        return bool(self._pieces) or (self.body_ended and not self._told_end)
+
+    def _message(self) -> Message:
+        if self._answered or not self._has_message():
+            return {"type": "http.disconnect"}
+        piece = self._pieces.popleft() if self._pieces else b""
+        self._unread_bytes -= len(piece)
+        more = bool(self._pieces) or not self.body_ended
+        self._told_end = not more
+        if not (self.body_ended or self.is_full or self._lost):
+            self._connection.resume_reading()
+        return {"type": "http.request", "body": piece, "more_body": more}
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer. After the client has gone nothing is sent and nothing fails."""
+        if self._lost:
+            self._answered = True
+            return
+        if message["type"] == "http.response.start":
+            await self._connection.write(self._head(message))
+            return
+        body = b"" if self._scope["method"] == "HEAD" else message.get("body", b"")
+        ended = not message.get("more_body", False)
+        output = self._http.send(h11.Data(data=body)) or b""
+        if ended:
+            output += self._http.send(h11.EndOfMessage()) or b""
+        await self._connection.write(output)
+        if ended:
+            self._answered = True
+            self._news.set()
+            self._connection.finished(self)
+
+    def _head(self, message: Message) -> bytes:
+        status: int = message["status"]
+        headers = [*self._connection.default_headers, *message.get("headers", ())]
+        if self._expects_continue or self._connection.must_close_after(self):
+            headers.append(CLOSE)
+        self._expects_continue = False
+        response = h11.Response(status_code=status, headers=headers, reason=REASONS.get(status, b""))
+        return self._http.send(response) or b""
