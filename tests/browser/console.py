@@ -27,6 +27,7 @@ class Console:
     def open(self) -> "Console":
         """Go to the page with the token in the address, as `dev` prints it."""
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("filechooser", lambda chooser: None)  # from now on choosers are ours: a key press outruns that
         self.page.on("console", lambda message: self._overhear(message.text))
         self.page.goto(f"{self.stack.url}#token={self.token}")
         self.expect_connection("Live")
