@@ -3,6 +3,7 @@
 import hashlib
 from typing import Final, NamedTuple
 
+from gateway.domain.objects import UploadId
 from gateway.domain.task import TaskId
 
 EVERY_OWNER: Final = "gw:tasks"
@@ -46,6 +47,11 @@ def owner_index(owner: str) -> str:
 def idempotency_key(owner: str, key: str) -> str:
     """Where the first task that *owner* created under the Idempotency-Key *key* is noted."""
     return f"gw:once:{_digest(owner)}:{_digest(key)}"
+
+
+def upload_key(upload_id: UploadId) -> str:
+    """Where the task that opened *upload_id* at COS is noted, with its owner."""
+    return f"gw:upload:{_digest(upload_id)}"
 
 
 def progress_channel(owner: str) -> str:

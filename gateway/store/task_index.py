@@ -1,4 +1,4 @@
-"""Which tasks there are: an index per owner, one of everybody, and the Idempotency-Keys of the last day.
+"""Which tasks there are: an index per owner, one of everybody, the Idempotency-Keys of the last day, and the uploads.
 
 An index is a sorted set whose members all have score 0 and begin with the time of creation: pages follow from the
 last member seen, so they are stable while tasks come and go. An index only ever lists too much: whoever finds a
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.domain.errors import BadQuery, IdempotencyConflict
+from gateway.domain.objects import UploadId
 from gateway.domain.task import Task, TaskId
 from gateway.store.redis_calls import Command, RedisCalls
-from gateway.store.redis_keys import EVERY_OWNER, idempotency_key, owner_index, owner_key
+from gateway.store.redis_keys import EVERY_OWNER, idempotency_key, owner_index, owner_key, upload_key
 
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 YOUNG_SECONDS: Final = 60.0
@@ -92,6 +93,25 @@ class TaskIndex:
         if digest != request_digest:
             raise IdempotencyConflict("The Idempotency-Key was used for another request within the last 24 hours.")
         return First(TaskId(task_id), float(created_at))
+
+    async def note_upload(self, task: Task, upload_id: UploadId, ttl_seconds: int) -> None:
+        """Note that *task* opened *upload_id*; a task that never comes to have it does no harm."""
+        await self._calls.command("SET", upload_key(upload_id), f"{owner_key(task.owner)} {task.id}", "EX", ttl_seconds)
+
+    async def find_uploads(
+        self, upload_ids: Sequence[UploadId], owner: str | None, ttl_seconds: int
+    ) -> list[TaskId | None]:
+        """Who opened *upload_ids*, in one round trip; only tasks of *owner* unless that is None. Finding lengthens."""
+        if not upload_ids:
+            return []
+        commands: list[Command] = [("GETEX", upload_key(upload_id), "EX", ttl_seconds) for upload_id in upload_ids]
+        wanted = None if owner is None else owner_key(owner)
+        return [_opener(note, wanted) for note in await self._calls.together("find_uploads", commands)]
+
+
+def _opener(note: bytes | None, wanted: str | None) -> TaskId | None:
+    owner, _, task_id = (note or b"").decode().partition(" ")
+    return TaskId(task_id) if task_id and wanted in (None, owner) else None
 
 
 def _member(text: str) -> Member:

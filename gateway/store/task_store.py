@@ -14,7 +14,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
-from gateway.domain.objects import StoredPart
+from gateway.domain.objects import StoredPart, UploadId
 from gateway.domain.task import (
     TRANSITIONS,
     BodyStarted,
@@ -140,6 +140,8 @@ class RedisTaskStore:
         return task
 
     async def _change(self, task: Task, after: Task) -> Answer:
+        if after.upload_id is not None and after.upload_id != task.upload_id:
+            await self._index.note_upload(task, after.upload_id, self._ttl_seconds)
         sets, deletes = difference(task, after)
         args = (str(task.version), _dropped(task, after), _flag(_may_end_bodies(task, after)))
         return await self._run(_CHANGE, task.id, _op(), *args, json.dumps(flat(sets)), json.dumps(deletes))
@@ -223,6 +225,10 @@ class RedisTaskStore:
         gone = [member for member, task in zip(members, tasks, strict=True) if task is None]
         await self._index.forget(gone, self._clock())
         return [task for task in tasks if task is not None]
+
+    async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
+        """The tasks of *owner* that opened *upload_ids*; see ``transfer.ports.TaskStore``."""
+        return await self._index.find_uploads(upload_ids, owner, self._ttl_seconds)
 
     async def ping(self) -> None:
         """Raise StateStoreUnavailable unless Redis answers."""

@@ -197,6 +197,12 @@ class TaskStore(Protocol):
     ) -> TaskPage:
         """Tasks newest first; *owner* None means everybody's. BadQuery for a cursor that is not ours."""
 
+    async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
+        """Which tasks of *owner* (None: anybody's) opened these uploads, in the order asked and one round trip.
+
+        A task may have left the upload since: its ``upload_id`` tells.
+        """
+
     async def ping(self) -> None:
         """Raise StateStoreUnavailable unless Redis answers."""
 

@@ -20,8 +20,8 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.objects import StoredPart
-from gateway.domain.task import BodyMode, BodyStarted, PartStored, Task, TaskEvent, TaskId, TaskState
+from gateway.domain.objects import StoredPart, UploadId
+from gateway.domain.task import BodyMode, BodyStarted, PartStored, Task, TaskEvent, TaskId, TaskState, UploadOpened
 from gateway.store.progress_bus import ControlFeed, OwnerFeed
 from gateway.store.task_codec import SPEED_IS_STALE_AFTER_SECONDS
 from gateway.store.task_index import member_of, require_cursor
@@ -123,6 +123,7 @@ class MemoryTaskStore:
         self._clock = clock
         self._kept: dict[TaskId, _Kept] = {}
         self._first: dict[tuple[str, str], tuple[str, TaskId]] = {}
+        self._openers: dict[UploadId, tuple[str, TaskId]] = {}
 
     async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
         await self.ping()
@@ -155,6 +156,8 @@ class MemoryTaskStore:
                 raise VersionMismatch(version=kept.task.version)
             task = self._seen(kept)
         before, after = kept.task, task.after(event, self._clock())
+        if isinstance(event, UploadOpened):
+            self._openers[event.upload_id] = (task.owner, task.id)
         left_upload = before.upload_id is not None and after.upload_id is None
         if left_upload or after.stored_count < before.stored_count or after.state is TaskState.CANCELED:
             kept.parts, kept.bodies, kept.tail = {}, {}, b""
@@ -271,6 +274,11 @@ class MemoryTaskStore:
         ]
         page = tuple(fits[:limit])
         return TaskPage(page, member_of(page[-1]) if len(page) == limit and page[-1] != mine[-1] else None)
+
+    async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
+        await self.ping()
+        found = [self._openers.get(upload_id) for upload_id in upload_ids]
+        return [opener[1] if opener and owner in (None, opener[0]) else None for opener in found]
 
     async def ping(self) -> None:
         await asyncio.sleep(0)

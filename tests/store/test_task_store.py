@@ -42,6 +42,7 @@ from gateway.domain.task import (
     TaskId,
     TaskResult,
     TaskState,
+    UploadOpened,
 )
 from gateway.store.redis_calls import connect
 from gateway.store.task_store import RedisTaskStore
@@ -543,6 +544,18 @@ async def test_a_cursor_that_is_not_ours_is_refused(store: TaskStore, cursor: st
 
 
 # --- what watchers are told ---
+
+
+async def test_uploads_are_found_by_their_ids_for_their_owner_alone(world: World) -> None:
+    mine = await world.store.create(new_task(1, upload_id=None))
+    theirs = await world.store.create(new_task(2, upload_id=None, owner="bob"))
+    await world.store.apply(mine, UploadOpened(UploadId("mine")))
+    await world.store.apply(theirs, UploadOpened(UploadId("theirs")))
+    asked = [UploadId("theirs"), UploadId("unknown"), UploadId("mine")]
+
+    assert await world.elsewhere.find_uploads(asked, "alice") == [None, None, mine.id]
+    assert await world.elsewhere.find_uploads(asked, None) == [theirs.id, None, mine.id]
+    assert await world.elsewhere.find_uploads([], "alice") == []
 
 
 async def test_watchers_of_an_owner_are_told_of_every_change_elsewhere(world: World) -> None:
