@@ -24,7 +24,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway.domain.errors import StateStoreUnavailable
 
 CALL_SECONDS: Final = 1.0
-"""How long each of a call's two attempts may take, waiting for a connection included."""
+"""How long the first of a call's two attempts may take."""
+
+BUDGET_SECONDS: Final = 2.0
+"""How long a call may take in all, waiting for a connection included."""
 
 CONNECTIONS: Final = 20
 """Calls take well under a millisecond, so 500 bodies share them; a call waits for a free one."""
@@ -50,12 +53,6 @@ class LendingPool(ConnectionPool):
         """Return what ``take`` gave."""
         self._in_use_connections.discard(connection)
         self._available_connections.append(connection)
-
-    async def drop_idle(self) -> None:
-        """Close every connection that nobody has: what broke one of them has mostly broken all."""
-        idle, self._available_connections = self._available_connections, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)
 
 
 def connect(url: str) -> Redis:
@@ -131,35 +128,40 @@ class RedisCalls:
         """
         started = time.perf_counter()
         try:
-            try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    return await self._ask(commands)
-            except _REPEATABLE:
-                async with asyncio.timeout(CALL_SECONDS):
-                    await self._pool.drop_idle()
-                    return await self._ask(commands)
+            async with asyncio.timeout(BUDGET_SECONDS), self._turn:
+                connection = self._pool.take()
+                try:
+                    answers = await _ask_twice(connection, commands)
+                finally:
+                    self._pool.give(connection)
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             raise StateStoreUnavailable(f"Redis did not carry out {name}.") from exc
         finally:
             if self._observe is not None:
                 self._observe(name, time.perf_counter() - started)
-
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        async with self._turn:
-            connection = self._pool.take()
-            try:
-                await connection.connect()
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-                answers = [await _answer(connection) for _ in commands]
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-            finally:
-                self._pool.give(connection)
         for answer in answers:
             if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
-                raise answer
+                raise StateStoreUnavailable(f"Redis did not carry out {name}.") from answer
         return answers
+
+
+async def _ask_twice(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """Ask, and when no answer came ask again over the same connection made anew: idle ones may be dead as well."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await _ask(connection, commands)
+    except _REPEATABLE:
+        return await _ask(connection, commands)
+
+
+async def _ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    try:
+        await connection.connect()
+        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        return [await _answer(connection) for _ in commands]
+    except BaseException:
+        await connection.disconnect(nowait=True)  # or the next call would read this one's answer
+        raise
 
 
 async def _answer(connection: Any) -> Any:
