@@ -31,8 +31,7 @@ PREFIX: Final = "GATEWAY_"
 MIN_SECRET_BYTES: Final = 32
 _MIB: Final = 1024 * 1024
 _GIB: Final = 1024 * _MIB
-_PLAIN_SCHEMES: Final = {"redis", "redis+sentinel", "redis+cluster"}
-_REDIS_SCHEMES: Final = {*_PLAIN_SCHEMES, "rediss", "rediss+sentinel", "rediss+cluster", "unix"}
+_REDIS_SCHEMES: Final = {"redis", "rediss", "unix"}
 _NO_SECRET: Final = SecretStr("")
 
 
@@ -95,7 +94,7 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis:// rediss:// unix://, redis+sentinel://h1,h2/name/0 or redis+cluster://h1,h2.",
+        description="redis://, rediss:// or unix:// of one server; Sentinel and Cluster are not built yet.",
     )
     redis_allow_plain: bool = Field(
         default=False, description="Allows a Redis without TLS beyond this machine: a private network protects it."
@@ -229,9 +228,9 @@ class Settings(BaseSettings):
     def _redis_problems(self) -> Iterator[str]:
         url = urlsplit(self.redis_url.get_secret_value())
         if url.scheme not in _REDIS_SCHEMES or not (url.path if url.scheme == "unix" else url.netloc):
-            yield "GATEWAY_REDIS_URL is none of redis:// rediss:// unix:// redis+sentinel:// redis+cluster://."
+            yield "GATEWAY_REDIS_URL is none of redis:// rediss:// unix://; Sentinel and Cluster are not built yet."
             return
-        plain = url.scheme in _PLAIN_SCHEMES and not self.redis_allow_plain
+        plain = url.scheme == "redis" and not self.redis_allow_plain
         if plain and not all(is_loopback(host) for host in hosts_of(url.netloc)):
             yield "GATEWAY_REDIS_URL has no TLS beyond this machine: use rediss:// or GATEWAY_REDIS_ALLOW_PLAIN."
 

@@ -257,7 +257,7 @@ def refusal(state: TaskState, event: type[TaskEvent]) -> Conflict:
     """The error for an *event* that *state* does not take: bytes are told why, control moves that they are illegal."""
     if event in _BODY_EVENTS and state in _REFUSALS:
         return _REFUSALS[state](f"The task is in state {state}.", state=str(state))
-    return IllegalTransition(f"{event.__name__} is not possible in state {state}.", state=str(state))
+    return IllegalTransition(f"The task is in state {state}, which does not allow this.", state=str(state))
 
 
 # --- the task -----------------------------------------------------------------------------------------------------

@@ -74,8 +74,7 @@ class TaskRoutes:
         """Every route under ``/v1/tasks``."""
         one = "/v1/tasks/{task_id}"
         return [
-            Route("/v1/tasks", self.create, methods=["POST"]),
-            Route("/v1/tasks", self.list, methods=["GET"]),
+            Route("/v1/tasks", self.create_or_list, methods=["GET", "POST"]),
             Route(one, self.get, methods=["GET"]),
             Route(one + "/parts/{number}", self.put_part, methods=["PUT"]),
             Route(one + "/parts", self.list_parts, methods=["GET"]),
@@ -85,6 +84,10 @@ class TaskRoutes:
             Route(one + "/restart", self.restart, methods=["POST"]),
             Route(one + "/cancel", self.cancel, methods=["POST"]),
         ]
+
+    async def create_or_list(self, request: Request) -> Response:
+        """One route for both, so that a wrong method hears of both."""
+        return await (self.create(request) if request.method == "POST" else self.list(request))
 
     async def create(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
