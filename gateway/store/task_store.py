@@ -115,23 +115,28 @@ class RedisTaskStore:
         if expected_version is not None and task.version != expected_version:
             raise _version_mismatch(task, expected_version)
         for _ in range(APPLY_ATTEMPTS):
-            try:
-                after = task.after(event, self._clock())
-            except Conflict:
-                now = await self._current(task.id)
-                if now.version == task.version:
-                    raise
-            else:
-                answer = await self._change(task, after)
-                if answer.outcome == "ok":
-                    self._observe_move(type(event).__name__, after.state)
-                    expires_at = after.updated_at + self._ttl_seconds
-                    return replace(after, version=int(answer.more[0]), expires_at=expires_at)
-                now = self._decode(task.id, answer.fields)
+            stored, now = await self._apply_once(task, event)
+            if stored:
+                return now
             if expected_version is not None:
                 raise _version_mismatch(now, expected_version)
             task = now
         raise StateStoreUnavailable(f"The task changed {APPLY_ATTEMPTS} times while one change was stored.")
+
+    async def _apply_once(self, task: Task, event: TaskEvent) -> tuple[bool, Task]:
+        """True and the task after *event*; False and the task as it is now when another change came first."""
+        try:
+            after = task.after(event, self._clock())
+        except Conflict:
+            now = await self._current(task.id)
+            if now.version == task.version:
+                raise
+            return False, now
+        answer = await self._change(task, after)
+        if answer.outcome != "ok":
+            return False, self._decode(task.id, answer.fields)
+        self._observe_move(type(event).__name__, after.state)
+        return True, replace(after, version=int(answer.more[0]), expires_at=after.updated_at + self._ttl_seconds)
 
     async def _current(self, task_id: TaskId) -> Task:
         task = await self.load(task_id)
