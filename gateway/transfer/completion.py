@@ -131,18 +131,19 @@ class Completion:
             stored = await self._tasks.parts(task.id)
             try:
                 plan = plan_completion(task, stored, wanted)
-            except IntegrityFailed as error:
-                await self._fail(task, error)
-                raise
-            event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT, plan.size)
-            try:
+                event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT, plan.size)
                 return await self._tasks.apply(task, event, expected_version=task.version), plan
-            except VersionMismatch:
+            except (IntegrityFailed, PartsMissing, VersionMismatch) as error:
                 now = await self._tasks.load(task.id)
                 if now is None:
                     raise TaskNotFound("No such task.") from None
                 if now.state in (TaskState.COMPLETING, TaskState.SUCCESS):
                     return now, None
+                if now.version == task.version:
+                    if isinstance(error, IntegrityFailed):
+                        await self._fail(task, error)
+                    raise
+                log.debug("looking again: %s", error.code, extra={"task_id": task.id})
                 task = now
         raise TaskCompleting("Parts keep coming in.", retry_after_seconds=1)
 
