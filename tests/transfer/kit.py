@@ -179,6 +179,13 @@ class World:
                 if (now := await self.load(task)).state in states:
                     return now
 
+    async def until_offset(self, task: Task, offset: int) -> None:
+        """Return once *offset* bytes of *task* are stored from the first on."""
+        async with asyncio.timeout(10):
+            while True:
+                if (await self.load(task)).next_offset >= offset:
+                    return
+
     def require_success(self, task: Task, data: bytes) -> None:
         """The object at COS is *data*, and the task says so, and nothing is left over."""
         assert task.state is TaskState.SUCCESS
