@@ -35,16 +35,19 @@ from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.completion import Completion
 from gateway.transfer.control import Control
 from gateway.transfer.engine import Engine
+from gateway.transfer.object_calls import ObjectCalls
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
+from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
 from gateway.web.console_routes import console_routes
 from gateway.web.file_routes import FileRoutes
 from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.http_edge import HttpEdge
+from gateway.web.object_routes import ObjectRoutes
 from gateway.web.problems import exception_handlers
 from gateway.web.progress_socket import ProgressSockets
 from gateway.web.sealing import Sealer
@@ -104,11 +107,12 @@ class Gateway:
         settings, engine = self.settings, self._engine
         completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
         sequential = SequentialRelay(engine, completion)
+        destinations = _destinations(settings)
         control = Control(
             engine,
             completion,
             sequential,
-            _destinations(settings),
+            destinations,
             task_ttl_seconds=settings.task_ttl_seconds,
             max_file_bytes=settings.max_file_size_bytes,
         )
@@ -116,11 +120,14 @@ class Gateway:
         documents = TaskDocuments(sealer)
         health = HealthRoutes(self._tasks, self.metrics, cos_state=lambda: self._cos_state)
         tasks = TaskRoutes(auth, control, PartRelay(engine), sequential, documents, sealer, settings)
-        files = FileRoutes(auth, control, sequential, documents, settings)
+        whole_files = WholeFiles(control, sequential)
+        files = FileRoutes(auth, control, whole_files, documents, settings)
+        objects = ObjectRoutes(auth, whole_files, ObjectCalls(engine, destinations), documents, settings)
         sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, settings.sockets_per_subject_count)
         routes: list[BaseRoute] = [
             *tasks.routes(),
             *files.routes(),
+            *objects.routes(),
             *sockets.routes(),
             *health.public_routes(),
             *console_routes(),

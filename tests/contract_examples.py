@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.domain.errors import CosAnswer, OffsetMismatch, PartsMissing, StorageSlowDown, TokenExpired, UploadLost
-from gateway.domain.objects import Bucket, ETag, ObjectAddress, StoredPart, UploadId
+from gateway.domain.objects import Appended, Bucket, ETag, ObjectAddress, StoredPart, UploadId
 from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, TaskState
+from gateway.web.object_routes import appended_document
 from gateway.web.problems import problem
 from gateway.web.task_document import part_document, task_document
 
@@ -118,6 +119,7 @@ def answers() -> Mapping[str, Any]:
         "progress-snapshot": {"type": "snapshot", "tasks": [uploading, success]},
         "progress-task": {"type": "task", "task": uploading},
         "progress-part-lost": {"type": "part_lost", "task": _rendered(_FALLEN)},
+        "appended": appended_document(Appended(4096, ETag('"9a0364b9e99bb480dd25e1f0284c8555"'), None)),
         "livez": {"status": "live"},
         "readyz": {"status": "ready", "redis": "ok", "cos_state": "unknown"},
         "version": {"version": "0.1.0", "python": "3.12.11"},

@@ -111,6 +111,12 @@ class Control:
         """The task of a file whose *size* bytes are here already; it is written when COS holds them."""
         return await self._draft_for_body(caller, replace(new, size=size), TaskState.COMPLETING, Intent.PUT)
 
+    def check(self, caller: Caller, new: NewTask) -> None:
+        """Refuse, before a byte is asked for, what ``create_for_body`` and ``draft_for_whole`` would refuse."""
+        caller.require(Action.CREATE)
+        caller.require(Action.UPLOAD)
+        self._draft(caller, new)
+
     async def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)

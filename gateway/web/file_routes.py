@@ -1,19 +1,17 @@
 """``POST /v1/files``: one request carries a whole file, as form data or as a raw body."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.domain.errors import BodyIncomplete, InvalidKey, UnsupportedMediaType
+from gateway.domain.errors import InvalidKey, UnsupportedMediaType
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
-from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control, NewTask
-from gateway.transfer.digests import Digests
-from gateway.transfer.sequential import SequentialRelay
+from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
 from gateway.web.formdata import FormReader
 from gateway.web.json_bodies import parse, require_identity_encoding
@@ -22,7 +20,6 @@ from gateway.web.task_document import TaskDocuments
 from gateway.web.task_requests import FORM_FIELDS, CreateTask, typed_fields
 from gateway.web.task_routes import TaskDefaults
 
-SMALL_FILE_BYTES: Final = 64 * 1024
 _NO_FILE_TYPE: Final = "application/x-www-form-urlencoded"
 
 
@@ -33,13 +30,13 @@ class FileRoutes:
         self,
         auth: Authenticator,
         control: Control,
-        sequential: SequentialRelay,
+        files: WholeFiles,
         documents: TaskDocuments,
         defaults: TaskDefaults,
     ) -> None:
         self._auth = auth
         self._control = control
-        self._sequential = sequential
+        self._files = files
         self._documents = documents
         self._defaults = defaults
 
@@ -54,9 +51,7 @@ class FileRoutes:
             task = await self._post_form(request, caller)
         else:
             task = await self._post_raw(request, caller, media_type)
-        status = 202 if task.state is TaskState.COMPLETING else 201
-        headers = {"Location": f"/v1/tasks/{task.id}", "ETag": f'"{task.version}"'}
-        return JSONResponse(self._documents.of(task), status, headers)
+        return file_answer(task, self._documents)
 
     async def _post_form(self, request: Request, caller: Caller) -> Task:
         require_identity_encoding(request)
@@ -70,68 +65,46 @@ class FileRoutes:
         if file.content_type:
             options.setdefault("content_type", file.content_type)
         new = self._new_task(options)
-        return await self._receive(caller, new, form.file_chunks(), digests(request), content_length(request))
+        return await self._files.receive(caller, new, form.file_chunks(), digests(request), content_length(request))
 
     async def _post_raw(self, request: Request, caller: Caller, media_type: str) -> Task:
-        query = query_parameters(request, FORM_FIELDS | _meta_names(request.query_params))
+        query = query_parameters(request, FORM_FIELDS | meta_names(request.query_params))
         if media_type == _NO_FILE_TYPE or ("key" not in query and media_type != "application/octet-stream"):
             raise UnsupportedMediaType("A file comes as multipart/form-data, or raw with its key in the query.")
         if "key" not in query:
             raise InvalidKey("A raw body needs its key in the query.")
-        options = typed_fields(query)
-        if content_type := request.headers.get("content-type"):
-            options.setdefault("content_type", content_type)
-        if content_encoding := request.headers.get("content-encoding"):
-            options.setdefault("content_encoding", content_encoding)
-        length = content_length(request)
-        if length is not None:
-            options.setdefault("size", length)
-        return await self._receive(caller, self._new_task(options), body_chunks(request), digests(request), length)
+        new = self._new_task(raw_options(request, query))
+        return await self._files.receive(caller, new, body_chunks(request), digests(request), content_length(request))
 
     def _new_task(self, options: Mapping[str, object]) -> NewTask:
-        wanted = parse(CreateTask, dict(options))
-        return wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
-
-    async def _receive(
-        self, caller: Caller, new: NewTask, source: AsyncIterator[bytes], said: Digests, at_most: int | None
-    ) -> Task:
-        """A small file is awaited first: its task is then written once, with its end in it."""
-        head, ended = await _read_head(source)
-        if ended:
-            draft = await self._control.draft_for_whole(caller, new, _whole_size(new, head))
-            TASK_ID.set(draft.id)
-            return await self._sequential.receive_whole(draft, head, said)
-        task = await self._control.create_for_body(caller, new)
-        TASK_ID.set(task.id)
-        return await self._sequential.receive_file(caller, task, _chained(head, source), said, at_most)
+        return new_file(dict(options), self._defaults)
 
 
-async def _read_head(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
-    """The first chunks, and whether they are all there is, which more than ``SMALL_FILE_BYTES`` never are."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in source:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > SMALL_FILE_BYTES:
-            return chunks, False
-    return chunks, True
+def new_file(options: dict[str, object], defaults: TaskDefaults) -> NewTask:
+    """The file that *options* describe. Raises InvalidField, UnknownField, InvalidSize, InvalidMetadata."""
+    wanted = parse(CreateTask, options)
+    return wanted.new_task(slice_size=defaults.slice_size_bytes, part_size=defaults.part_size_bytes)
 
 
-async def _chained(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in head:
-        yield chunk
-    head.clear()
-    async for chunk in rest:
-        yield chunk
+def raw_options(request: Request, query: Mapping[str, str]) -> dict[str, object]:
+    """What *query* and the headers of a raw body say of the file: the query wins."""
+    options: dict[str, object] = typed_fields(query)
+    for option, header in (("content_type", "content-type"), ("content_encoding", "content-encoding")):
+        if value := request.headers.get(header):
+            options.setdefault(option, value)
+    length = content_length(request)
+    if length is not None:
+        options.setdefault("size", length)
+    return options
 
 
-def _whole_size(new: NewTask, chunks: list[bytes]) -> int:
-    size = sum(map(len, chunks))
-    if new.size not in (None, size):
-        raise BodyIncomplete(f"The file has {size} bytes, expected {new.size}.", expected=new.size)
-    return size
+def file_answer(task: Task, documents: TaskDocuments) -> Response:
+    """201 for a file that stands in COS, 202 while COS still merges."""
+    status = 202 if task.state is TaskState.COMPLETING else 201
+    headers = {"Location": f"/v1/tasks/{task.id}", "ETag": f'"{task.version}"'}
+    return JSONResponse(documents.of(task), status, headers)
 
 
-def _meta_names(names: Mapping[str, str]) -> frozenset[str]:
+def meta_names(names: Mapping[str, str]) -> frozenset[str]:
+    """Those of *names* that are metadata."""
     return frozenset(name for name in names if name.startswith("meta-"))

@@ -1,0 +1,146 @@
+"""Calls on whole objects that are no tasks: HEAD and APPEND."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gateway.domain.errors import (
+    AppendPosition,
+    FileTooLarge,
+    GatewayError,
+    ObjectNotFound,
+    StorageBadAnswer,
+    StorageSlowDown,
+    StorageUnavailable,
+)
+from gateway.domain.objects import Appended, ETag, ObjectAddress, StoredObject
+from gateway.domain.parts import MAX_PUT_BYTES
+from gateway.domain.policy import Action, Caller, Destinations
+from gateway.transfer.digests import Digests
+from gateway.transfer.engine import Engine
+from gateway.transfer.interrupt import Interrupt
+from gateway.transfer.replay import IncomingBody
+
+log = logging.getLogger(__name__)
+
+_IN_DOUBT: Final = (StorageUnavailable, StorageBadAnswer, StorageSlowDown)
+"""After these nobody knows whether COS has appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """The object that a caller means; ``bucket`` may be an alias, None is the first that the caller may use."""
+
+    key: str
+    bucket: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAppend:
+    """What a caller appends: ``length`` bytes at byte ``position``, which is the object's length so far."""
+
+    position: int
+    length: int
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectCalls:
+    """Looks at objects, and appends to them."""
+
+    def __init__(self, engine: Engine, destinations: Destinations) -> None:
+        self._engine = engine
+        self._destinations = destinations
+
+    async def head(self, caller: Caller, name: ObjectName) -> StoredObject:
+        """HEAD Object (doc 7745). Raises ObjectNotFound, KeyNotAllowed, Forbidden."""
+        return await self._engine.objects.head_object(self._address(caller, name, Action.HEAD))
+
+    async def append(
+        self, caller: Caller, name: ObjectName, new: NewAppend, source: AsyncIterator[bytes], said: Digests
+    ) -> Appended:
+        """APPEND Object (doc 7741), sent once: after a failure that leaves doubt, the object's length decides.
+
+        Raises:
+            AppendPosition: the object has another length; ``expected`` tells it.
+            ObjectNotAppendable: it was not made by appending.
+            StorageUnavailable: nothing was appended.
+        """
+        at = self._address(caller, name, Action.APPEND)
+        caller.check_type(new.content_type)
+        caller.check_size(new.position + new.length)
+        if new.position + new.length > MAX_PUT_BYTES:
+            raise FileTooLarge(f"An appended object has at most {MAX_PUT_BYTES} bytes.", expected=MAX_PUT_BYTES)
+        return await self._relay(at, new, source, said)
+
+    def _address(self, caller: Caller, name: ObjectName, action: Action) -> ObjectAddress:
+        caller.require(action)
+        place = self._destinations.find(caller.policy, name.bucket, name.region)
+        caller.check_key(place, name.key)
+        return ObjectAddress(place.bucket, name.key)
+
+    async def _relay(self, at: ObjectAddress, new: NewAppend, source: AsyncIterator[bytes], said: Digests) -> Appended:
+        """Send the body as it comes; with budget it is kept, so that a corrected signature needs no second request."""
+        lease = self._engine.budget.try_take(new.length)
+        body = IncomingBody(new.length, replayable=lease is not None, expected_crc64=said.crc64)
+        headers = dict(new.headers) if said.md5_base64 is None else {**new.headers, "content-md5": said.md5_base64}
+        appending = self._engine.owned.start(self._append(at, new.position, body, headers), "append")
+        if lease is not None:
+            appending.add_done_callback(lambda _: lease.release())
+        try:
+            async with Interrupt() as interrupt:
+                appending.add_done_callback(lambda done: _pass_on_failure(done, interrupt))
+                await body.pump(source)
+            return await asyncio.shield(appending)
+        except BaseException as error:
+            body.fail(error)
+            raise
+
+    async def _append(
+        self, at: ObjectAddress, position: int, body: IncomingBody, headers: Mapping[str, str]
+    ) -> Appended:
+        try:
+            done = await self._engine.objects.append_object(at, position, body, headers)
+        except AppendPosition as refused:
+            size = (await self._found(at)).size
+            raise AppendPosition(f"The object has {size} bytes.", cos=refused.cos, expected=size) from refused
+        except _IN_DOUBT as error:
+            log.warning("an append is in doubt: %s", error.code)
+            return await self._settled(at, position, body, error)
+        return replace(done, etag=_quoted(done.etag))
+
+    async def _settled(self, at: ObjectAddress, position: int, body: IncomingBody, doubt: GatewayError) -> Appended:
+        """What became of an append whose answer was lost. Raises StorageUnavailable when nothing did."""
+        found = await self._found(at)
+        size = found.size or 0
+        whole = position or found.crc64 in (None, body.crc64)
+        if body.whole and body.size and size == position + body.size and whole:
+            return Appended(size, found.etag, found.crc64, found.headers)
+        if size == position:
+            raise StorageUnavailable(
+                "COS did not append; send the body again.",
+                cos=doubt.cos,
+                retry_after_seconds=doubt.retry_after_seconds,
+            ) from doubt
+        raise AppendPosition(f"The object has {size} bytes.", cos=doubt.cos, expected=size) from doubt
+
+    async def _found(self, at: ObjectAddress) -> StoredObject:
+        """The object as it stands; one that does not exist has no bytes."""
+        try:
+            return await self._engine.objects.head_object(at)
+        except ObjectNotFound:
+            return StoredObject(ETag(""), None, None, size=0)
+
+
+def _quoted(etag: ETag | None) -> ETag | None:
+    """COS's ETag as everywhere else: after an append it may come without quotes."""
+    return etag if etag is None or etag.startswith('"') else ETag(f'"{etag}"')
+
+
+def _pass_on_failure(appending: "asyncio.Task[Appended]", interrupt: Interrupt) -> None:
+    """COS may answer before the client has sent everything: the client is told at once."""
+    if not appending.cancelled() and isinstance(error := appending.exception(), GatewayError):
+        interrupt(error)

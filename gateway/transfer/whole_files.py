@@ -1,0 +1,70 @@
+"""A whole file in one request: small ones are awaited and written down once, larger ones stream."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from gateway.domain.errors import BodyIncomplete
+from gateway.domain.policy import Caller
+from gateway.domain.task import Task
+from gateway.telemetry import TASK_ID
+from gateway.transfer.control import Control, NewTask
+from gateway.transfer.digests import Digests
+from gateway.transfer.sequential import SequentialRelay
+
+SMALL_FILE_BYTES: Final = 64 * 1024
+
+
+class WholeFiles:
+    """What every request that is a file of its own goes through, whatever door it came in by."""
+
+    def __init__(self, control: Control, sequential: SequentialRelay) -> None:
+        self._control = control
+        self._sequential = sequential
+
+    async def receive(
+        self, caller: Caller, new: NewTask, source: AsyncIterator[bytes], said: Digests, at_most: int | None
+    ) -> Task:
+        """The task of the file in *source*: in ``success``, or still ``completing``.
+
+        Nothing of *source* is read before the caller's policy allows it. A small file is awaited first: its task is
+        then written once, with its end in it. *at_most* bounds a size that is unknown.
+
+        Raises:
+            GatewayError: as ``openapi.yaml`` lists them for ``POST /v1/files``.
+        """
+        self._control.check(caller, new)
+        head, ended = await _read_head(source)
+        if ended:
+            draft = await self._control.draft_for_whole(caller, new, _whole_size(new, head))
+            TASK_ID.set(draft.id)
+            return await self._sequential.receive_whole(draft, head, said)
+        task = await self._control.create_for_body(caller, new)
+        TASK_ID.set(task.id)
+        return await self._sequential.receive_file(caller, task, _chained(head, source), said, at_most)
+
+
+async def _read_head(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first chunks, and whether they are all there is, which more than ``SMALL_FILE_BYTES`` never are."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in source:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > SMALL_FILE_BYTES:
+            return chunks, False
+    return chunks, True
+
+
+async def _chained(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in head:
+        yield chunk
+    head.clear()
+    async for chunk in rest:
+        yield chunk
+
+
+def _whole_size(new: NewTask, chunks: list[bytes]) -> int:
+    size = sum(map(len, chunks))
+    if new.size not in (None, size):
+        raise BodyIncomplete(f"The file has {size} bytes, expected {new.size}.", expected=new.size)
+    return size
