@@ -35,6 +35,12 @@ from gateway.transfer.ports import ContentClaim, Idempotency, PartClaim, TaskPag
 APPLY_ATTEMPTS: Final = 20
 """How often a change is judged again because another came first: parts may commit at hundreds a second."""
 
+RESTORED: Final = "restored"
+"""The attempt that brought a part of which only COS told."""
+
+UNPACKED_MOST: Final = 2000
+"""Words that a script takes from one array: Lua's stack holds 8,000."""
+
 SCAN_FACTOR: Final = 10
 """A filtered page looks at this many times its limit, then ends short with a cursor."""
 
@@ -91,6 +97,15 @@ class RedisTaskStore:
             task = replace(task, id=first.task_id, created_at=first.created_at)
         keys, args = task_keys(task.id), (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))))
         return await self._created(task.id, self._index.adding(task), keys, args)
+
+    async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
+        """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
+        if task.upload_id is not None:
+            await self._index.note_upload(task, task.upload_id, self._ttl_seconds)
+        records = [word for part in parts for word in (str(part.number), encode_part(part, RESTORED))]
+        runs = [records[start : start + UNPACKED_MOST] for start in range(0, len(records), UNPACKED_MOST)]
+        args = (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))), json.dumps(runs))
+        return await self._created(task.id, self._index.adding(task), task_keys(task.id), args)
 
     async def _created(self, task_id: TaskId, listing: list[Command], keys: Sequence[str], args: Sequence[str]) -> Task:
         # Listed first: a member without a task is removed when found, a task without a member would stay hidden.

@@ -125,6 +125,9 @@ class TaskStore(Protocol):
         IdempotencyConflict when the digests differ.
         """
 
+    async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
+        """Store a task that had been lost, as *task* and its *parts* tell it; one that is back already is returned."""
+
     async def load(self, task_id: TaskId) -> Task | None:
         """The task, or None."""
 

@@ -138,6 +138,15 @@ class MemoryTaskStore:
             self.bus.tell(task)
         return self._seen(self._kept[task.id])
 
+    async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
+        await self.ping()
+        if task.id not in self._kept:
+            self._kept[task.id] = _Kept(task, {part.number: (part, "restored") for part in parts})
+            if task.upload_id is not None:
+                self._openers[task.upload_id] = (task.owner, task.id)
+            self.bus.tell(task)
+        return self._seen(self._kept[task.id])
+
     async def load(self, task_id: TaskId) -> Task | None:
         await self.ping()
         kept = self._kept.get(task_id)

@@ -25,7 +25,7 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.objects import ETag, UploadId
+from gateway.domain.objects import ETag, StoredPart, UploadId
 from gateway.domain.task import (
     BodyMode,
     BodyStarted,
@@ -556,6 +556,48 @@ async def test_uploads_are_found_by_their_ids_for_their_owner_alone(world: World
     assert await world.elsewhere.find_uploads(asked, "alice") == [None, None, mine.id]
     assert await world.elsewhere.find_uploads(asked, None) == [theirs.id, None, mine.id]
     assert await world.elsewhere.find_uploads([], "alice") == []
+
+
+async def test_a_lost_task_is_restored_with_its_parts_and_goes_on(world: World) -> None:
+    parts = [StoredPart(number, 1000, ETag(f'"etag {number}"'), None) for number in (1, 2, 4)]
+    lost = replace(
+        new_task(), state=TaskState.UPLOADING, stored_count=3, contiguous_count=2, loaded=3000, next_offset=2000
+    )
+
+    async with world.bus.watch_owner("alice") as feed:
+        restored = await world.store.restore(lost, parts)
+        assert await feed.next(1) == {lost.id: lost.version}
+    assert (restored, await world.elsewhere.parts(lost.id)) == (lost, parts)
+    assert (await world.elsewhere.list_tasks("alice")).tasks == (lost,)
+    assert lost.upload_id is not None
+    assert await world.elsewhere.find_uploads([lost.upload_id], "alice") == [lost.id]
+    now = await stored(world.store, restored, 3)
+    assert (now.stored_count, now.contiguous_count, now.loaded, now.next_offset) == (4, 4, 4000, 4000)
+
+
+async def test_as_many_parts_as_there_can_be_are_restored(world: World) -> None:
+    parts = [StoredPart(number, 1000, ETag('"0123456789abcdef0123456789abcdef"'), None) for number in range(1, 10_001)]
+    lost = replace(new_task(), stored_count=10_000, contiguous_count=10_000, loaded=10**7, next_offset=10**7)
+
+    await world.store.restore(lost, parts)
+
+    assert await world.elsewhere.parts(lost.id) == parts
+
+
+async def test_a_task_that_is_back_is_not_restored_again(world: World) -> None:
+    lost = await world.store.create(new_task())
+    now = await stored(world.store, lost, 1)
+
+    assert await world.elsewhere.restore(lost, [StoredPart(2, 1000, ETag('"old"'), None)]) == now
+    assert await world.elsewhere.parts(lost.id) == [part(1)]
+
+
+async def test_a_canceled_task_is_never_restored(world: World) -> None:
+    task = await world.store.create(new_task())
+    canceled = await world.store.apply(task, CancelRequested())
+
+    assert await world.elsewhere.restore(task, [part(1)]) == canceled
+    assert await world.elsewhere.parts(task.id) == []
 
 
 async def test_watchers_of_an_owner_are_told_of_every_change_elsewhere(world: World) -> None:
