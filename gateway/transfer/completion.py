@@ -5,6 +5,7 @@ answer is settled by HEAD and List Parts, never by guessing.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from gateway.domain.errors import (
+    Conflict,
     GatewayError,
     IntegrityFailed,
     ObjectConflict,
@@ -43,7 +45,7 @@ from gateway.transfer.completion_plan import CompleteWanted, CompletionPlan, as_
 from gateway.transfer.opening import abort_quietly
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ObjectStore, TaskStore
-from gateway.transfer.replay import BufferedBody
+from gateway.transfer.replay import BufferedBody, LastChunkAfter
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,23 @@ class Completion:
         task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
         headers = _put_headers(task, content_md5)
         return await self._owned.finish(self._put(task, body, headers), "put object")
+
+    async def put_streamed(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
+        """Store a whole file that is still coming in one PUT Object; the task is ``completing`` from its last chunk on.
+
+        Until then COS has a body without its end, of which nothing stays: pause and cancel are possible.
+        """
+
+        async def commit() -> None:
+            await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
+
+        try:
+            stored = await self._put_once(task, LastChunkAfter(body, commit), _put_headers(task, content_md5))
+        except GatewayError as error:
+            with contextlib.suppress(Conflict, TaskNotFound):  # it was paused or canceled meanwhile
+                await self._fail(task, error)
+            raise
+        return await self._succeed(task, stored, body.size, body.crc64, verified=True)
 
     async def put_new(self, draft: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a small file whose task is not written yet: COS first, then the task once, with its end in it."""

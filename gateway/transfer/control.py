@@ -206,6 +206,8 @@ class Control:
         task = await self.get(caller, task_id, Action.COMPLETE)
         if not task.is_final and task.state is not TaskState.COMPLETING:
             task = await self._sequential.flush_tail(task, wanted.size)
+            if task.size is None:  # only now is it known
+                caller.check_size(task.loaded)
         return await self._completion.complete(task, wanted)
 
     async def pause(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:

@@ -5,9 +5,9 @@ Commit order: bytes, COS, CRC-64, Redis, answer. A body that arrived whole is co
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.domain.checksums import crc64
 from gateway.domain.errors import GatewayError, PartInProgress, PreconditionFailed, TaskMode, TaskSucceeded
@@ -56,8 +56,11 @@ class PartRelay:
         *,
         digests: Digests,
         conditions: PartConditions,
+        headers: Mapping[str, str] | None = None,
     ) -> StoredPart:
         """Relay part *number* of exactly *length* bytes from *source*; the receipt means that COS holds it.
+
+        *headers* go with this part besides the task's own.
 
         Raises:
             GatewayError: as ``openapi.yaml`` lists them; nothing was acknowledged.
@@ -65,7 +68,7 @@ class PartRelay:
         engine = self._engine
         attempt = secrets.token_hex(ATTEMPT_ID_BYTES)
         claim = await engine.tasks.begin_part(task_id, number, attempt)
-        arriving = _ArrivingPart(engine, claim, number, length, digests, attempt)
+        arriving = _ArrivingPart(engine, claim, number, length, digests, headers or {}, attempt)
         try:
             task = require_visible(caller, claim.task, Action.UPLOAD)
             if task.mode is BodyMode.CONTENT:
@@ -74,6 +77,8 @@ class PartRelay:
                 return await _compare(claim, source)
             task.require(BodyStarted)
             check_part(number, length, task.part_size, task.size)
+            if task.size is None:
+                caller.check_size(task.loaded + length - (claim.stored.size if claim.stored else 0))
             conditions.check(claim.stored)
             return await arriving.relay(source)
         finally:
@@ -99,12 +104,20 @@ class _ArrivingPart:
     """
 
     def __init__(
-        self, engine: Engine, claim: PartClaim, number: int, length: int, digests: Digests, attempt: str
+        self,
+        engine: Engine,
+        claim: PartClaim,
+        number: int,
+        length: int,
+        digests: Digests,
+        headers: Mapping[str, str],
+        attempt: str,
     ) -> None:
         self._engine = engine
         self._claim = claim
         self._number = number
         self._digests = digests
+        self._headers = headers
         self._attempt = attempt
         self._length = length
         self.storing = False
@@ -125,7 +138,7 @@ class _ArrivingPart:
                         if body.crc64 == stored.crc64:
                             return stored
                     storing = engine.owned.start(self._store(task, body), f"store part {self._number}")
-                    storing.add_done_callback(lambda done: _pass_on_failure(done, interrupt))
+                    storing.add_done_callback(lambda done: pass_on_failure(done, interrupt))
                     self.storing = True
                     if not body.whole:
                         await body.pump(source)
@@ -135,7 +148,7 @@ class _ArrivingPart:
             raise
         finally:
             if lease is not None:
-                _release_after(storing, lease)
+                release_after(storing, lease)
 
     def _may_be(self, stored: StoredPart) -> bool:
         """Whether the body may turn out to be *stored* again. An MD5 is COS's to check, so that body goes there."""
@@ -144,7 +157,7 @@ class _ArrivingPart:
     async def _store(self, task: Task, body: IncomingBody) -> StoredPart:
         engine = self._engine
         assert task.upload_id is not None
-        headers = dict(task.part_headers)
+        headers = {**task.part_headers, **self._headers}
         if self._digests.md5_base64 is not None:
             headers["content-md5"] = self._digests.md5_base64
         try:
@@ -174,7 +187,7 @@ class _ArrivingPart:
         await tasks.store_part(task, part, attempt=self._attempt, decided=True)
 
 
-def _release_after(storing: "asyncio.Task[StoredPart] | None", lease: Lease) -> None:
+def release_after(storing: "asyncio.Task[Any] | None", lease: Lease) -> None:
     """The bytes are needed until COS has spoken, whatever became of the client."""
     if storing is None or storing.done():
         lease.release()
@@ -182,7 +195,7 @@ def _release_after(storing: "asyncio.Task[StoredPart] | None", lease: Lease) -> 
         storing.add_done_callback(lambda _: lease.release())
 
 
-def _pass_on_failure(storing: "asyncio.Task[StoredPart]", interrupt: Interrupt) -> None:
+def pass_on_failure(storing: "asyncio.Task[Any]", interrupt: Interrupt) -> None:
     """COS may answer before the client has sent everything: the client is told at once."""
     if not storing.cancelled() and isinstance(error := storing.exception(), GatewayError):
         interrupt(error)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from gateway.domain.checksums import crc64
 from gateway.domain.errors import BodyIncomplete, DigestMismatch, GatewayError, Overloaded, PartTooLarge
+from gateway.domain.objects import PartBody
 
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 """What a body without budget may hold between client and COS."""
@@ -105,6 +106,31 @@ class BufferedBody:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes, from the first."""
         for chunk in self._chunks:
+            yield chunk
+
+
+class LastChunkAfter:
+    """*body*, whose last chunk goes out only after *commit* has returned; what that raises ends the body."""
+
+    def __init__(self, body: PartBody, commit: Callable[[], Awaitable[None]]) -> None:
+        self._body = body
+        self._commit: Callable[[], Awaitable[None]] | None = commit
+        self.size = body.size
+        self.replayable = body.replayable
+
+    @property
+    def crc64(self) -> int:
+        """CRC-64/XZ of the bytes read so far."""
+        return self._body.crc64
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, from the first."""
+        sent = 0
+        async for chunk in self._body.chunks():
+            sent += len(chunk)
+            if sent == self.size and self._commit is not None:
+                await self._commit()
+                self._commit = None
             yield chunk
 
 

@@ -1,0 +1,78 @@
+"""A file as one PUT Object, streamed: what an SDK's own PUT becomes, so that its ETag is the file's MD5."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Final
+
+from gateway.domain.errors import FileTooLarge, GatewayError
+from gateway.domain.parts import MAX_PUT_BYTES
+from gateway.domain.policy import Caller
+from gateway.domain.task import Task
+from gateway.telemetry import TASK_ID
+from gateway.transfer.completion import Completion
+from gateway.transfer.control import Control, NewTask
+from gateway.transfer.digests import Digests
+from gateway.transfer.engine import Engine
+from gateway.transfer.interrupt import Interrupt
+from gateway.transfer.relay import pass_on_failure, release_after
+from gateway.transfer.replay import IncomingBody
+
+SMALL_BYTES: Final = 64 * 1024
+"""Up to here a body is awaited; its task is then written once, with its end in it."""
+
+
+class StreamedPut:
+    """Receives files whose length is known and that must stay one piece."""
+
+    def __init__(self, engine: Engine, completion: Completion, control: Control) -> None:
+        self._engine = engine
+        self._completion = completion
+        self._control = control
+
+    async def receive(
+        self, caller: Caller, new: NewTask, length: int, source: AsyncIterator[bytes], said: Digests
+    ) -> Task:
+        """The task, in ``success``, of *source* with exactly *length* bytes.
+
+        Nothing of *source* is asked for before the caller's policy has agreed. Until its last chunk is on the way the
+        task can be paused and canceled, which ends the body; there is nothing to go on from then.
+
+        Raises:
+            FileTooLarge: more than one PUT may carry.
+            GatewayError: nothing was stored.
+        """
+        if length > MAX_PUT_BYTES:
+            raise FileTooLarge(f"The object has {length} bytes, expected at most {MAX_PUT_BYTES}.")
+        if length > SMALL_BYTES:
+            task = await self._control.create_for_body(caller, replace(new, size=length))
+            TASK_ID.set(task.id)
+            return await self._stream(task, length, source, said)
+        draft = await self._control.draft_for_whole(caller, new, length)
+        TASK_ID.set(draft.id)
+        body = IncomingBody(length, replayable=True, expected_crc64=said.crc64)
+        await body.pump(source)
+        return await self._completion.put_new(draft, body, said.md5_base64)
+
+    async def _stream(self, task: Task, length: int, source: AsyncIterator[bytes], said: Digests) -> Task:
+        engine = self._engine
+        lease = engine.budget.try_take(length)
+        body = IncomingBody(length, replayable=lease is not None, expected_crc64=said.crc64)
+        storing = engine.owned.start(self._completion.put_streamed(task, body, said.md5_base64), "put object")
+        try:
+            async with Interrupt() as interrupt:
+                storing.add_done_callback(lambda done: pass_on_failure(done, interrupt))
+
+                def stop(reason: GatewayError) -> None:
+                    if not body.whole:  # by then it is ``completing``, which takes no more bytes
+                        interrupt(reason)
+
+                with engine.bodies.registered(task, stop):
+                    await body.pump(source)
+            return await asyncio.shield(storing)
+        except BaseException as error:
+            body.fail(error)
+            raise
+        finally:
+            if lease is not None:
+                release_after(storing, lease)

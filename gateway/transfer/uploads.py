@@ -1,0 +1,156 @@
+"""COS's uploads as their ids name them: whose they are, what they hold, and which are open.
+
+Only what a task of ours opened is shown, to its owner. A task's state is told in COS's words: an upload that can take
+nothing more is lost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.domain.errors import KeyNotAllowed, TaskNotFound, UploadLost
+from gateway.domain.objects import ObjectAddress, OpenUpload, PartsPage, UploadId, UploadsPage
+from gateway.domain.policy import Action, Caller, Destination
+from gateway.domain.task import NEW_UPLOAD_AFTER, RestartRequested, Task, TaskState
+from gateway.transfer.access import require_visible
+from gateway.transfer.engine import Engine
+
+MAX_LIST: Final = 1000
+SCAN_PAGES: Final = 10
+"""How many of COS's pages one of ours may take where most uploads are other people's; it then ends short."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsQuery:
+    """What List Multipart Uploads is asked (doc 7736). ``upload_id_marker`` says nothing without ``key_marker``."""
+
+    prefix: str = ""
+    delimiter: str = ""
+    key_marker: str = ""
+    upload_id_marker: str = ""
+    limit: int = MAX_LIST
+
+
+class Uploads:
+    """Finds and lists uploads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def find(self, caller: Caller, at: ObjectAddress, upload_id: UploadId, action: Action) -> Task:
+        """The task whose upload at *at* is *upload_id*.
+
+        Raises:
+            UploadLost: there is none for this caller.
+            Forbidden: the token lacks the action.
+        """
+        caller.require(action)
+        tasks = self._engine.tasks
+        (task_id,) = await tasks.find_uploads([upload_id], _owner(caller))
+        task = None if task_id is None else await tasks.load(task_id)
+        try:
+            task = require_visible(caller, task, action)
+        except TaskNotFound:
+            task = None
+        if task is None or task.at != at or task.upload_id != upload_id:
+            raise UploadLost("No upload of this id is open here.")
+        return task
+
+    async def find_open(self, caller: Caller, at: ObjectAddress, upload_id: UploadId, action: Action) -> Task:
+        """As ``find``, for a caller about to go on: COS has no failed uploads, so a task in ``error`` is restarted.
+
+        Raises:
+            UploadLost: also when the task's error has made its upload worthless.
+        """
+        task = await self.find(caller, at, upload_id, action)
+        if task.state is not TaskState.ERROR:
+            return task
+        if task.error is not None and task.error.code in NEW_UPLOAD_AFTER:
+            raise UploadLost("The upload failed for good.")
+        return await self._engine.tasks.apply(task, RestartRequested())
+
+    async def parts(
+        self, caller: Caller, at: ObjectAddress, upload_id: UploadId, *, marker: int = 0, limit: int = MAX_LIST
+    ) -> PartsPage:
+        """One page of what COS holds of *upload_id* (List Parts, doc 7747). Raises UploadLost."""
+        await self.find(caller, at, upload_id, Action.READ)
+        return await self._engine.objects.list_parts(at, upload_id, marker=marker, limit=limit)
+
+    async def list(self, caller: Caller, place: Destination, query: UploadsQuery) -> UploadsPage:
+        """One page of the caller's open uploads in *place*.
+
+        Groups by the delimiter are formed of the caller's own uploads, so that nobody else's show in them.
+
+        Raises:
+            KeyNotAllowed: the prefix asked for holds no key that the caller may name.
+        """
+        caller.require(Action.LIST)
+        scope = max(caller.policy.prefix, place.prefix, key=len)
+        prefix = query.prefix if query.prefix.startswith(scope) else scope
+        if not prefix.startswith(query.prefix):
+            raise KeyNotAllowed("The prefix lies outside of what the token and the destination allow.")
+        cut = _PageCut(query)
+        at, limit = (query.key_marker, query.upload_id_marker), MAX_LIST if query.delimiter else query.limit
+        for _ in range(SCAN_PAGES):
+            page = await self._engine.objects.list_uploads(
+                place.bucket, prefix=prefix, key_marker=at[0], upload_id_marker=at[1], limit=limit
+            )
+            for upload in await self._own(caller, place, page.uploads):
+                if not cut.take(upload):
+                    return cut.page(*cut.last)
+            if page.next_key_marker is None:
+                return cut.page(None, None)
+            if cut.is_full:
+                return cut.page(*cut.last)
+            at, limit = (page.next_key_marker, page.next_upload_id_marker or ""), MAX_LIST
+        return cut.page(*at)
+
+    async def _own(self, caller: Caller, place: Destination, uploads: Sequence[OpenUpload]) -> Sequence[OpenUpload]:
+        owners = await self._engine.tasks.find_uploads([upload.upload_id for upload in uploads], _owner(caller))
+        prefixes = (caller.policy.prefix, place.prefix)
+        return [
+            upload
+            for upload, task_id in zip(uploads, owners, strict=True)
+            if task_id is not None and all(map(upload.key.startswith, prefixes))
+        ]
+
+
+@dataclass(slots=True)
+class _PageCut:
+    """Cuts one page from uploads in COS's order. ``last`` names its last row, as the next page's markers."""
+
+    query: UploadsQuery
+    uploads: "list[OpenUpload]" = field(default_factory=list)
+    prefixes: "list[str]" = field(default_factory=list)
+    last: tuple[str, str] = ("", "")
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.uploads) + len(self.prefixes) >= self.query.limit
+
+    def take(self, upload: OpenUpload) -> bool:
+        """Put *upload*, or the group it belongs to, on the page; False: there is no room for it."""
+        group = self._group(upload.key)
+        if group and (group in self.prefixes[-1:] or group <= self.query.key_marker):
+            return True
+        if self.is_full:
+            return False
+        self.last = (group, "") if group else (upload.key, upload.upload_id)
+        if group:
+            self.prefixes.append(group)
+        else:
+            self.uploads.append(upload)
+        return True
+
+    def _group(self, key: str) -> str:
+        """What *key* begins with up to the first delimiter after the prefix; empty without one."""
+        prefix, delimiter = self.query.prefix, self.query.delimiter
+        end = key.find(delimiter, len(prefix)) if delimiter else -1
+        return key[: end + len(delimiter)] if end >= 0 else ""
+
+    def page(self, next_key_marker: str | None, next_upload_id_marker: str | None) -> UploadsPage:
+        return UploadsPage(tuple(self.uploads), tuple(self.prefixes), next_key_marker, next_upload_id_marker)
+
+
+def _owner(caller: Caller) -> str | None:
+    return None if caller.policy.allows(Action.ALL_TASKS) else caller.owner
