@@ -33,7 +33,7 @@ def read_answer(text: bytes) -> Answer:
     """
     outcome, *rest = json.loads(text)
     if outcome == "gone":
-        raise TaskNotFound("Redis does not know this task.")
+        raise TaskNotFound("No such task.")
     if rest and not isinstance(rest[0], str):
         return Answer(outcome, mapping(rest[0]), tuple(rest[1:]))
     return Answer(outcome, {}, tuple(rest))

@@ -156,7 +156,7 @@ class RedisTaskStore:
     async def _current(self, task_id: TaskId) -> Task:
         task = await self.load(task_id)
         if task is None:
-            raise TaskNotFound("Redis does not know this task.")
+            raise TaskNotFound("No such task.")
         return task
 
     async def _change(self, task: Task, after: Task) -> Answer:

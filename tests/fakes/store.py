@@ -300,7 +300,7 @@ class MemoryTaskStore:
 
     def _find(self, task_id: TaskId) -> _Kept:
         if task_id not in self._kept:
-            raise TaskNotFound("Redis does not know this task.")
+            raise TaskNotFound("No such task.")
         return self._kept[task_id]
 
     def _seen(self, kept: _Kept) -> Task:

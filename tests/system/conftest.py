@@ -1,10 +1,15 @@
-"""One running stack for each module of system tests."""
+"""One running stack for each module of system tests, and an upload that survives whatever they do."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 import pytest
 
-from tests.system.stack import Caller, Stack, running_stack
+from tests.system.stack import MIB, Caller, Stack, body, good, running_stack
+
+RSS_GROWTH_BYTES: Final = 24 * MIB
+"""What one hostile test may leave behind in the server's memory; most of it is the allocator's reserve."""
 
 
 @pytest.fixture(scope="module")
@@ -26,3 +31,35 @@ def alice(stack: Stack, request: pytest.FixtureRequest) -> Caller:
     """Somebody nobody has heard of, with a COS that works."""
     stack.cos.clear_faults()
     return stack.caller(f"alice of {request.node.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """An upload under way, which nothing hostile may harm: half of it is stored."""
+
+    caller: Caller
+    task: dict[str, Any]
+    data: bytes
+
+
+@pytest.fixture(scope="module")
+def victim(stack: Stack) -> Iterator[Victim]:
+    """An upload that ends well after everything this module did to its server."""
+    caller, data, key = stack.caller("victim"), body("victim", 2 * MIB), "victim/file.bin"
+    task = caller.create(key, len(data), part_size=MIB)
+    good(caller.put_part(task["id"], 1, data[:MIB]))
+    yield Victim(caller, caller.task(task["id"]), data)
+    assert [line for line in stack.gateway.log_lines() if line["level"] in ("error", "critical")] == []
+    good(caller.put_part(task["id"], 2, data[MIB:]))
+    assert good(caller.control(task["id"], "complete"))["state"] == "success"
+    assert stack.cos.read(key) == data
+
+
+@pytest.fixture
+def unharmed(stack: Stack, victim: Victim) -> Iterator[None]:
+    """After the test nothing that was stored is lost, nothing failed unexpectedly, and no memory is gone."""
+    before = stack.gateway.program.rss_bytes
+    yield
+    assert victim.caller.task(victim.task["id"]) == victim.task
+    assert stack.gateway.program.rss_bytes - before < RSS_GROWTH_BYTES
+    assert not any('status="500"' in name for name in stack.gateway.metrics())

@@ -244,8 +244,9 @@ class Gateway:
         return {name: float(value) for name, _, value in lines}
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """Its log, each line of which is one JSON object."""
-        return [json.loads(line) for line in self.program.log.read_text().splitlines()]
+        """Its log, each whole line of which is one JSON object."""
+        whole, _, _ = self.program.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def close(self) -> None:
         self.program.stop()

@@ -1,0 +1,235 @@
+"""Forms that are none, that end too early or hold too much: promises C3. Nothing of them is ever stored."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import httpx
+import pytest
+
+from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, require_problem
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+B: Final = "-----------------------------974767299852498929531610575"
+KEY: Final = "forms/hostile.bin"
+
+
+def field(name: str, value: str | bytes, *more: str) -> bytes:
+    lines = [f'Content-Disposition: form-data; name="{name}"', *more]
+    raw = value if isinstance(value, bytes) else value.encode()
+    return f"--{B}\r\n".encode() + "\r\n".join(lines).encode() + b"\r\n\r\n" + raw + b"\r\n"
+
+
+def file(data: bytes = b"hello", disposition: str = 'form-data; name="file"; filename="a.bin"', *more: str) -> bytes:
+    lines = [f"Content-Disposition: {disposition}", *more]
+    return f"--{B}\r\n".encode() + "\r\n".join(lines).encode() + b"\r\n\r\n" + data + b"\r\n"
+
+
+END: Final = f"--{B}--\r\n".encode()
+GOOD: Final = field("key", KEY) + file() + END
+
+
+def post(caller: Caller, raw: bytes, content_type: str | None = None) -> httpx.Response:
+    told = f"multipart/form-data; boundary={B}" if content_type is None else content_type
+    return caller.call("POST", "/v1/files", content=raw, headers={"Content-Type": told} if told else {})
+
+
+ROWS: Final[dict[str, tuple[bytes, int, str]]] = {
+    "58 another boundary": (GOOD.replace(B.encode(), b"other"), 400, "malformed_multipart"),
+    "58 bare line feeds": (GOOD.replace(b"\r\n", b"\n"), 400, "malformed_multipart"),
+    "58 text before the boundary": (b"hello\r\n" + GOOD, 400, "malformed_multipart"),
+    "59 an empty body": (b"", 400, "multipart_truncated"),
+    "59 no closing boundary": (field("key", KEY) + file(), 400, "multipart_truncated"),
+    "59 cut inside the file": ((field("key", KEY) + file())[:-4], 400, "multipart_truncated"),
+    "59 cut inside a header": (field("key", KEY)[:60], 400, "multipart_truncated"),
+    "59 cut inside the closing boundary": (GOOD[:-6], 400, "multipart_truncated"),
+    "59 cut before its last hyphen": (GOOD[:-3], 400, "multipart_truncated"),
+    "61 too many fields": (
+        b"".join(field(f"meta-f{n}", "x") for n in range(65)) + GOOD,
+        400,
+        "too_many_parts",
+    ),
+    "61 two files": (field("key", KEY) + file() + file() + END, 400, "field_order"),
+    "62 a field of 4,097 bytes": (field("meta-a", "x" * 4097) + GOOD, 413, "field_too_large"),
+    "62 a field of 2 MiB": (field("meta-a", "x" * 2 * MIB) + GOOD, 413, "field_too_large"),
+    "63 a field behind the file": (file() + field("key", KEY) + END, 400, "field_order"),
+    "63 a field behind a large file": (
+        field("key", KEY) + file(body("63", 3 * MIB)) + field("meta-a", "x") + END,
+        400,
+        "field_order",
+    ),
+    "no file": (field("key", KEY) + END, 400, "malformed_multipart"),
+    "a field twice": (field("key", KEY) + field("key", "other") + file() + END, 400, "malformed_multipart"),
+    "65 a part without a name": (field("key", KEY) + file(disposition="form-data") + END, 400, "malformed_multipart"),
+    "65 a part without a disposition": (f"--{B}\r\nX: y\r\n\r\nabc\r\n".encode() + GOOD, 400, "malformed_multipart"),
+    "65 a part without headers": (f"--{B}\r\n\r\nabc\r\n".encode() + GOOD, 400, "malformed_multipart"),
+    "65 an attachment": (
+        field("key", KEY) + file(disposition='attachment; name="file"; filename="a"') + END,
+        400,
+        "malformed_multipart",
+    ),
+    "66 nine part headers": (
+        field("key", KEY) + file(b"x", 'form-data; name="file"; filename="a"', *[f"X-{n}: 1" for n in range(9)]) + END,
+        400,
+        "malformed_multipart",
+    ),
+    "66 a part header of 5 KB": (
+        field("key", KEY) + file(b"x", 'form-data; name="file"; filename="a"', "X: " + "y" * 5000) + END,
+        400,
+        "malformed_multipart",
+    ),
+    "67 nested multipart": (
+        field("key", KEY)
+        + file(b"x", 'form-data; name="file"; filename="a"', "Content-Type: multipart/mixed; boundary=x")
+        + END,
+        400,
+        "malformed_multipart",
+    ),
+    "67 base64": (
+        field("key", KEY)
+        + file(b"eA==", 'form-data; name="file"; filename="a"', "Content-Transfer-Encoding: base64")
+        + END,
+        400,
+        "malformed_multipart",
+    ),
+    "an unknown field": (field("tenant", "other") + GOOD, 400, "unknown_field"),
+    "a field that is no number": (field("part_size", "1e6") + GOOD, 400, "invalid_field"),
+    "a field that is a wide number": (field("part_size", "9" * 30) + GOOD, 400, "invalid_field"),
+    "a field that is not UTF-8": (field("cache_control", b"\xff\xfe") + GOOD, 400, "malformed_multipart"),
+    "a size that is not the file's": (field("size", "6") + GOOD, 400, "body_incomplete"),
+    "metadata that breaks the line": (field("meta-a", "x\r\nX-Cos-Acl: public") + GOOD, 400, "invalid_metadata"),
+    "metadata with a bad name": (field("meta-a b", "x") + GOOD, 400, "invalid_metadata"),
+    "a megabyte behind the end": (GOOD + bytes(MIB), 400, "malformed_multipart"),
+}
+
+
+@pytest.mark.parametrize("row", list(ROWS))
+def test_a_form_that_is_none_is_refused_and_leaves_nothing(stack: Stack, alice: Caller, row: str) -> None:
+    raw, status, code = ROWS[row]
+
+    require_problem(post(alice, raw), status, code)
+    with pytest.raises(FileNotFoundError):
+        stack.cos.read(KEY)
+    assert not any(task["state"] == "success" for task in good(alice.call("GET", "/v1/tasks"))["tasks"])
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status", "code"),
+    [
+        ("multipart/form-data", 400, "malformed_multipart"),
+        ("multipart/form-data; boundary=", 400, "malformed_multipart"),
+        ('multipart/form-data; boundary=""', 400, "malformed_multipart"),
+        (f"multipart/form-data; boundary={'b' * 71}", 400, "malformed_multipart"),
+        (f"multipart/form-data; boundary={'b' * 300}", 400, "malformed_multipart"),
+        ('multipart/form-data; boundary="a b "', 400, "malformed_multipart"),
+        ('multipart/form-data; boundary="a\\"b"', 400, "malformed_multipart"),
+        (f"multipart/form-data; boundary={B}; boundary=other", 400, "malformed_multipart"),
+        ("multipart/mixed; boundary=x", 415, "unsupported_media_type"),
+        ("application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        ("text/plain", 415, "unsupported_media_type"),
+        ("application/json", 415, "unsupported_media_type"),
+        ("multipart/form-datax; boundary=x", 415, "unsupported_media_type"),
+        ("", 415, "unsupported_media_type"),
+    ],
+)
+def test_56_57_70_a_body_whose_type_is_no_form_is_refused(
+    alice: Caller, content_type: str, status: int, code: str
+) -> None:
+    require_problem(post(alice, GOOD, content_type), status, code)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x"])
+def test_36_a_form_is_not_inflated(alice: Caller, encoding: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary={B}", "Content-Encoding": encoding}
+
+    require_problem(alice.call("POST", "/v1/files", content=GOOD, headers=headers), 415, "content_encoding_unsupported")
+
+
+NAMES: Final[dict[str, tuple[str, str]]] = {
+    "../../etc/passwd": ('filename="../../etc/passwd"', "passwd"),
+    "a drive": ('filename="C:\\dir\\a.txt"', "a.txt"),
+    "line breaks": ('filename="a%0d%0ab.txt"', "a%0d%0ab.txt"),
+    "direction override": ('filename="a\u202egpj.exe"', "agpj.exe"),
+    "quotes": ('filename="a\\"b.txt"', 'a"b.txt'),
+    "10 kB": (f'filename="{"x" * 4000}.txt"', "x" * 251 + ".txt"),
+    "chinese": ('filename="文件.txt"', "文件.txt"),
+    "a second name in filename*": ("filename=\"a.txt\"; filename*=UTF-8''evil.txt", "a.txt"),
+}
+
+
+@pytest.mark.parametrize("row", list(NAMES))
+def test_69_a_file_s_name_becomes_a_harmless_one_below_the_prefix(stack: Stack, row: str) -> None:
+    told, expected = NAMES[row]
+    alice = stack.caller("alice", prefix="inbox/")
+    task = good(post(alice, file(b"named", f'form-data; name="file"; {told}') + END), 201)
+
+    assert task["key"] == f"inbox/{expected}"
+    assert stack.cos.read(task["key"]) == b"named"
+
+
+@pytest.mark.parametrize("told", ['filename=""', 'filename=".."', 'filename="\u202e"', 'filename="dir/"'])
+def test_69_a_name_of_which_nothing_is_left_is_no_key(alice: Caller, told: str) -> None:
+    require_problem(post(alice, file(b"x", f'form-data; name="file"; {told}') + END), 400, "invalid_key")
+
+
+def _near_boundaries(count: int) -> bytes:
+    return (b"\r\n--" + B.encode()[:-1] + b"x") * count
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: b"\r" * MIB, lambda: b"\r\n" * MIB, lambda: _near_boundaries(20_000), lambda: b"\r\n--" * 500_000]
+)
+def test_71_floods_of_near_boundaries_are_a_file_like_any_other(
+    stack: Stack, alice: Caller, make: Callable[[], bytes]
+) -> None:
+    data = make()
+    good(post(alice, field("key", "forms/flood.bin") + file(data) + END), 201)
+
+    assert stack.cos.read("forms/flood.bin") == data
+
+
+def test_71_a_form_that_comes_byte_by_byte_is_a_form(stack: Stack, alice: Caller) -> None:
+    raw = field("key", "forms/drip.bin") + file(b"drip") + END
+    head = alice.head(
+        "POST", "/v1/files", f"Content-Type: multipart/form-data; boundary={B}", f"Content-Length: {len(raw)}"
+    )
+    with alice.connect() as connection:
+        connection.sendall(head)
+        for byte in raw:
+            connection.sendall(bytes([byte]))
+        good(read_answer(connection), 201)
+
+    assert stack.cos.read("forms/drip.bin") == b"drip"
+
+
+def test_61_a_million_tiny_fields_are_refused_at_the_65th(alice: Caller) -> None:
+    sent = 0
+
+    def fields() -> Iterator[bytes]:
+        nonlocal sent
+        for number in range(1_000_000):
+            sent += 1
+            yield field(f"meta-f{number}", "x")
+
+    try:
+        answer = post_stream(alice, fields())
+    except httpx.TransportError:
+        return  # it was cut off while it still sent
+    finally:
+        assert sent < 100_000
+    require_problem(answer, 400, "too_many_parts")
+
+
+def post_stream(caller: Caller, chunks: Iterator[bytes]) -> httpx.Response:
+    return caller.call(
+        "POST", "/v1/files", content=chunks, headers={"Content-Type": f"multipart/form-data; boundary={B}"}
+    )
+
+
+def test_88_93_what_a_file_holds_is_nobody_s_business(stack: Stack, alice: Caller) -> None:
+    """A bomb is stored as it is: nothing here unpacks, sniffs or renames."""
+    bomb = gzip.compress(bytes(20 * MIB))
+    good(alice.call("POST", "/v1/files?key=forms/bomb.gz&content_type=image/png", content=bomb), 201)
+
+    assert stack.cos.read("forms/bomb.gz") == bomb

@@ -1,0 +1,401 @@
+"""Whoever has no token, a forged one or somebody else's gets nothing: promises C2."""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.system.processes import wait_until
+from tests.system.stack import MIB, SECRET, Caller, Stack, body, good, read_answer, require_problem, token
+
+pytestmark = pytest.mark.usefixtures("unharmed")
+
+AUDIENCE: Final = "upload-gateway"
+CALLS: Final = [
+    ("GET", "/v1/tasks"),
+    ("POST", "/v1/tasks"),
+    ("GET", "/v1/tasks/{id}"),
+    ("GET", "/v1/tasks/{id}/parts"),
+    ("PUT", "/v1/tasks/{id}/parts/2"),
+    ("PUT", "/v1/tasks/{id}/content"),
+    ("POST", "/v1/tasks/{id}/complete"),
+    ("POST", "/v1/tasks/{id}/pause"),
+    ("POST", "/v1/tasks/{id}/restart"),
+    ("POST", "/v1/tasks/{id}/cancel"),
+    ("POST", "/v1/files?key=stolen"),
+]
+OF_A_TASK: Final = [call for call in CALLS if "{id}" in call[1]]
+
+
+@pytest.fixture
+def task_id(stack: Stack) -> str:
+    """A task of somebody who is not the one that asks."""
+    found: str = stack.caller("owner").create("owner/file.bin", 2 * MIB, part_size=MIB)["id"]
+    return found
+
+
+def ask(stack: Stack, method: str, path: str, **options: Any) -> httpx.Response:
+    return httpx.request(method, stack.gateway.url + path, timeout=20, trust_env=False, **options)
+
+
+def ask_with(stack: Stack, authorization: str) -> httpx.Response:
+    return ask(stack, "GET", "/v1/tasks", headers={"Authorization": authorization})
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_37_no_token(stack: Stack, task_id: str, method: str, path: str) -> None:
+    answer = ask(stack, method, path.format(id=task_id), content=b"x" * 1000 if method != "GET" else None)
+
+    require_problem(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[0] != "GET"])
+@pytest.mark.parametrize("expects", [True, False])
+def test_37_not_one_byte_of_the_body_is_read_without_a_token(
+    stack: Stack, task_id: str, method: str, path: str, expects: bool
+) -> None:
+    expect = "Expect: 100-continue\r\n" if expects else ""
+    head = f"{method} {path.format(id=task_id)} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MIB}\r\n{expect}\r\n"
+    with stack.caller("nobody").connect() as connection:
+        connection.sendall(head.encode())
+        came = b""
+        while b"\r\n\r\n" not in came:
+            came += connection.recv(65536)
+
+    assert came.startswith(b"HTTP/1.1 401 ")
+    assert (b"connection: close" in came.lower()) == expects
+
+
+@pytest.mark.parametrize("expects", [True, False])
+def test_37_the_application_sees_nothing_of_a_body_that_came_without_a_token(stack: Stack, expects: bool) -> None:
+    before = stack.gateway.metrics().get("gateway_body_bytes_total", 0)
+    headers = {"Expect": "100-continue"} if expects else {}
+    answer = ask(stack, "POST", "/v1/files?key=a", content=bytes(MIB // 2), headers=headers)
+
+    require_problem(answer, 401, "unauthenticated")
+    assert stack.gateway.metrics().get("gateway_body_bytes_total", 0) == before
+    assert access_line(stack, answer)["received_bytes"] == 0
+
+
+def access_line(stack: Stack, answer: httpx.Response) -> dict[str, Any]:
+    """The log's line on the request that was answered so, which is written a moment after."""
+    request_id = answer.headers["x-request-id"]
+
+    def found() -> list[dict[str, Any]]:
+        lines = stack.gateway.log_lines()
+        return [line for line in lines if line.get("request_id") == request_id and line["logger"] == "gateway.access"]
+
+    wait_until(lambda: bool(found()), "the line in the log", 5)
+    (line,) = found()
+    return line
+
+
+@pytest.mark.parametrize("scheme", ["Basic YTpi", "bearer", "Bearer", "Token abc", "Bearer\tabc", "", "Negotiate x"])
+def test_37_another_scheme_is_no_token(stack: Stack, scheme: str) -> None:
+    require_problem(ask_with(stack, scheme), 401, ["unauthenticated", "token_invalid"])
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    told = {"sub": "mallory", "aud": AUDIENCE, "exp": int(time.time()) + 600, **changes}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def signed(told: dict[str, Any], key: str = SECRET, algorithm: str = "HS256", **header: Any) -> str:
+    return jwt.encode(told, key, algorithm=algorithm, headers=header)
+
+
+def raw_token(header: bytes, payload: bytes = b"{}", signature: bytes = b"x") -> str:
+    return ".".join(base64.urlsafe_b64encode(piece).rstrip(b"=").decode() for piece in (header, payload, signature))
+
+
+def alg_none() -> str:
+    return raw_token(b'{"alg":"none","typ":"JWT"}', json.dumps(claims()).encode(), b"")
+
+
+def good_but_for_one_bit() -> str:
+    whole = signed(claims())
+    head, payload, signature = whole.split(".")
+    flipped = bytearray(base64.urlsafe_b64decode(signature + "=="))
+    flipped[5] ^= 1
+    return f"{head}.{payload}.{base64.urlsafe_b64encode(flipped).rstrip(b'=').decode()}"
+
+
+def claims_changed_after_signing() -> str:
+    head, _, signature = signed(claims()).split(".")
+    other = base64.urlsafe_b64encode(json.dumps(claims(sub="victim")).encode()).rstrip(b"=").decode()
+    return f"{head}.{other}.{signature}"
+
+
+FORGED: dict[str, Callable[[], str]] = {
+    "38 longer than 8 KiB": lambda: signed(claims(note="x" * 9000)),
+    "38 two segments": lambda: ".".join(signed(claims()).split(".")[:2]),
+    "38 four segments": lambda: signed(claims()) + ".x",
+    "38 no base64": lambda: "!!!.???.***",
+    "38 no json": lambda: raw_token(b"not json"),
+    "38 a list for a header": lambda: raw_token(b"[]"),
+    "38 a deeply nested header": lambda: raw_token(b'{"alg":' + b"[" * 700 + b"]" * 700 + b"}"),
+    "38 deeply nested claims": lambda: raw_token(b'{"alg":"HS256"}', b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}"),
+    "38 an odd character": lambda: signed(claims()) + "%00",
+    "39 alg none": alg_none,
+    "39 alg None": lambda: alg_none().replace("none", "None"),
+    "39 no alg": lambda: raw_token(b'{"typ":"JWT"}', json.dumps(claims()).encode()),
+    "39 another secret": lambda: signed(claims(), "another secret, of 32 bytes or more"),
+    "39 another algorithm with our secret": lambda: signed(claims(), SECRET + "x" * 40, "HS512"),
+    "39 a flipped bit": good_but_for_one_bit,
+    "39 changed claims": claims_changed_after_signing,
+    "40 jku": lambda: signed(claims(), jku="http://127.0.0.1:1/keys"),
+    "40 x5u": lambda: signed(claims(), x5u="http://127.0.0.1:1/cert"),
+    "40 jwk": lambda: signed(claims(), jwk={"kty": "oct", "k": "AAAA"}),
+    "40 crit": lambda: signed(claims(), crit=["b64"]),
+    "41 nbf to come": lambda: signed(claims(nbf=int(time.time()) + 300)),
+    "41 iat to come": lambda: signed(claims(iat=int(time.time()) + 300)),
+    "41 no exp": lambda: signed(claims(exp=None)),
+    "41 no aud": lambda: signed(claims(aud=None)),
+    "41 no sub": lambda: signed(claims(sub=None)),
+    "41 exp is text": lambda: signed(claims(exp="tomorrow")),
+    "41 exp is endless": lambda: signed(claims(exp=10**30)),
+    "41 sub is empty": lambda: signed(claims(sub="")),
+    "41 sub is a number": lambda: raw_signed(claims(sub=7)),
+    "41 sub breaks the line": lambda: signed(claims(sub="a\nb")),
+    "43 another audience": lambda: signed(claims(aud="another-service")),
+    "43 audience is a longer name": lambda: signed(claims(aud=AUDIENCE + "x")),
+    "43 another type": lambda: signed(claims(), typ="id+jwt"),
+    "46 buckets is no list": lambda: signed(claims(buckets="files")),
+    "46 actions is no list": lambda: signed(claims(actions="read")),
+    "46 max_size is negative": lambda: signed(claims(max_size=-1)),
+}
+
+
+def raw_signed(told: dict[str, Any]) -> str:
+    """A good signature over claims that PyJWT would not write."""
+    unsigned = raw_token(b'{"alg":"HS256","typ":"JWT"}', json.dumps(told).encode()).rpartition(".")[0]
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
+        unsigned.encode(), SECRET.encode()
+    )
+    return f"{unsigned}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+@pytest.mark.parametrize("row", list(FORGED))
+def test_a_token_that_is_not_ours_opens_nothing(stack: Stack, row: str) -> None:
+    answer = ask_with(stack, f"Bearer {FORGED[row]()}")
+
+    document = require_problem(answer, 401, "token_invalid")
+    assert "detail" not in document, "every reason reads the same"
+
+
+def test_41_an_expired_token_is_told_apart_so_that_its_holder_fetches_another(stack: Stack) -> None:
+    require_problem(ask_with(stack, f"Bearer {token('alice', seconds=-60)}"), 401, "token_expired")
+
+
+def test_41_a_clock_may_be_half_a_minute_late(stack: Stack) -> None:
+    good(ask_with(stack, f"Bearer {token('alice', seconds=-10)}"))
+
+
+def test_a_token_s_good_name_does_not_outlive_its_time(stack: Stack) -> None:
+    """The second look at a token comes from a cache, which has to see that it has expired."""
+    fleeting = token("alice", seconds=-29)
+    good(ask_with(stack, f"Bearer {fleeting}"))
+    deadline = time.monotonic() + 5
+    while (answer := ask_with(stack, f"Bearer {fleeting}")).status_code == 200:
+        assert time.monotonic() < deadline
+
+    require_problem(answer, 401, "token_expired")
+
+
+@pytest.fixture(scope="module")
+def rsa_stack(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    """A gateway that trusts one RSA key, and that key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
+    path: Path = tmp_path_factory.mktemp("keys") / "jwks.json"
+    path.write_text(json.dumps({"keys": [{**public, "kid": "one", "alg": "RS256", "use": "sig"}]}))
+    gateway = stack.start_gateway(token_secret="", token_jwks_file=str(path))
+    yield gateway.url, key
+    gateway.close()
+
+
+def test_39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) -> None:
+    url, key = rsa_stack
+    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    unsigned = raw_token(b'{"alg":"HS256","typ":"JWT","kid":"one"}', json.dumps(claims()).encode()).rpartition(".")[0]
+    hmac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(unsigned.encode(), pem)
+    confused = f"{unsigned}.{base64.urlsafe_b64encode(hmac).rstrip(b'=').decode()}"
+    tokens = {
+        "good": jwt.encode(claims(), key, algorithm="RS256", headers={"kid": "one"}),
+        "confused": confused,
+        "unknown kid": jwt.encode(claims(), key, algorithm="RS256", headers={"kid": "two"}),
+        "another algorithm": jwt.encode(claims(), key, algorithm="PS256", headers={"kid": "one"}),
+        "shared secret": signed(claims(), kid="one"),
+    }
+
+    answers = {
+        name: httpx.get(f"{url}/v1/tasks", headers={"Authorization": f"Bearer {bearer}"}, trust_env=False)
+        for name, bearer in tokens.items()
+    }
+
+    good(answers.pop("good"))
+    for answer in answers.values():
+        require_problem(answer, 401, "token_invalid")
+
+
+@pytest.mark.parametrize(("method", "path"), OF_A_TASK)
+def test_44_another_s_task_is_a_task_that_is_not_there(stack: Stack, task_id: str, method: str, path: str) -> None:
+    mallory = stack.caller("mallory")
+
+    def told(answer: httpx.Response) -> tuple[dict[str, Any], dict[str, str]]:
+        document = require_problem(answer, 404, "task_not_found")
+        document.pop("request_id")
+        headers = {k: v for k, v in answer.headers.items() if k not in ("date", "x-request-id")}
+        return document, headers
+
+    data = body("44", MIB) if method == "PUT" else None
+    theirs = mallory.call(method, path.format(id=task_id), content=data)
+    nobody_s = mallory.call(method, path.format(id="A" * 22), content=data)
+
+    assert told(theirs) == told(nobody_s)
+    assert stack.caller("owner").task(task_id)["state"] == "waiting"
+
+
+NEEDS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
+    "create": ("POST", "/v1/tasks", {"json": {"key": "a", "size": 1}}),
+    "list": ("GET", "/v1/tasks", {}),
+    "read": ("GET", "/v1/tasks/{id}", {}),
+    "upload": ("PUT", "/v1/tasks/{id}/parts/1", {"content": b"x" * MIB}),
+    "complete": ("POST", "/v1/tasks/{id}/complete", {}),
+    "control": ("POST", "/v1/tasks/{id}/cancel", {}),
+}
+
+
+@pytest.mark.parametrize("action", list(NEEDS))
+def test_46_a_token_without_the_action_is_refused(stack: Stack, task_id: str, action: str) -> None:
+    method, path, options = NEEDS[action]
+    others = [name for name in NEEDS if name != action]
+    answer = stack.caller("owner", actions=others).call(method, path.format(id=task_id), **options)
+
+    require_problem(answer, 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted", "status", "code"),
+    [
+        ({"prefix": "mine/"}, {"key": "yours/a"}, 403, "key_not_allowed"),
+        ({"prefix": "mine/"}, {"key": "mine"}, 403, "key_not_allowed"),
+        ({"prefix": "mine/"}, {"key": "mine/../yours"}, 400, "invalid_key"),
+        ({"max_size": 10}, {"key": "a", "size": 11}, 413, "file_too_large"),
+        ({"types": ["image/*"]}, {"key": "a", "content_type": "text/html"}, 403, "type_not_allowed"),
+        ({"types": ["image/*"]}, {"key": "a"}, 403, "type_not_allowed"),
+        ({"buckets": ["other"]}, {"key": "a"}, 400, "unknown_destination"),
+        ({"buckets": []}, {"key": "a"}, 400, "unknown_destination"),
+        ({"actions": []}, {"key": "a"}, 403, "forbidden"),
+    ],
+)
+def test_46_a_token_s_policy_holds_for_tasks_and_for_files(
+    stack: Stack, policy: dict[str, Any], wanted: dict[str, Any], status: int, code: str
+) -> None:
+    mallory = stack.caller("mallory", **policy)
+
+    require_problem(mallory.call("POST", "/v1/tasks", json={"size": 5, **wanted}), status, code)
+    data = b"x" * wanted.get("size", 5)
+    headers = {"Content-Type": wanted.get("content_type", "application/octet-stream")}
+    answer = mallory.call("POST", "/v1/files", params={"key": wanted["key"]}, content=data, headers=headers)
+    require_problem(answer, status, code)
+
+
+def test_46_a_size_that_only_shows_on_the_way_is_held_to_the_policy_too(stack: Stack) -> None:
+    mallory = stack.caller("mallory", max_size=3 * MIB)
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(5):
+            yield bytes(MIB)
+
+    require_problem(mallory.call("POST", "/v1/files?key=endless", content=endless()), 413, "file_too_large")
+    with pytest.raises(FileNotFoundError):
+        stack.cos.read("endless")
+
+
+@pytest.mark.parametrize(
+    "guess", ["1", "0" * 22, "A" * 300, "%E4%BD%A0", "a%20b", "*", "%2A", "gw:{x}", "__proto__", "null", "%0d%0aX:1"]
+)
+def test_50_guessed_ids_are_not_there(stack: Stack, guess: str) -> None:
+    mallory = stack.caller("mallory")
+
+    require_problem(mallory.call("GET", f"/v1/tasks/{guess}"), 404, "task_not_found")
+    require_problem(mallory.call("POST", f"/v1/tasks/{guess}/cancel"), 404, "task_not_found")
+
+
+def test_50_ids_are_of_128_random_bits(stack: Stack) -> None:
+    alice = stack.caller("alice")
+    ids = {alice.create(f"ids/{number}", 1)["id"] for number in range(50)}
+
+    assert len(ids) == 50
+    assert all(len(base64.urlsafe_b64decode(task_id + "==")) == 16 for task_id in ids)
+    assert all(len({task_id[at] for task_id in ids}) > 10 for at in range(21)), "no position is fixed"
+
+
+def test_51_another_site_s_form_has_no_effect(stack: Stack) -> None:
+    mallory = stack.caller("mallory")
+    answer = mallory.call("POST", "/v1/files?key=cross-site", content=b"x", headers={"Origin": "https://evil.example"})
+
+    require_problem(answer, 403, "origin_not_allowed")
+    assert "access-control-allow-origin" not in answer.headers
+    with pytest.raises(FileNotFoundError):
+        stack.cos.read("cross-site")
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://localhost"]
+)
+def test_53_a_preflight_from_another_site_is_refused(stack: Stack, origin: str) -> None:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+    answer = ask(stack, "OPTIONS", "/v1/tasks", headers=headers)
+
+    require_problem(answer, 403, "origin_not_allowed")
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_54_forwarded_headers_of_whoever_is_no_proxy_are_ignored(stack: Stack) -> None:
+    forged = {
+        "X-Forwarded-For": "10.9.8.7",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil.example",
+        "Forwarded": "for=10.9.8.7",
+        "X-User-Id": "victim",
+        "X-Real-IP": "10.9.8.7",
+    }
+    answer = stack.caller("mallory behind no proxy").call("GET", "/v1/tasks", headers=forged)
+
+    assert good(answer)["tasks"] == []
+    assert access_line(stack, answer)["client"] == "127.0.0.1"
+
+
+def test_a_token_in_the_query_is_no_token(stack: Stack) -> None:
+    bearer = token("alice")
+    for name in ("token", "access_token", "authorization"):
+        require_problem(ask(stack, "GET", f"/v1/tasks?{name}={bearer}"), 401, "unauthenticated")
+
+
+def test_two_tokens_are_none(stack: Stack) -> None:
+    alice = stack.caller("alice")
+    with alice.connect() as connection:
+        connection.sendall(alice.head("GET", "/v1/tasks", f"Authorization: Bearer {token('mallory')}"))
+
+        require_problem(read_answer(connection), 400, "bad_request")
+
+
+def test_a_caller_without_all_tasks_lists_only_their_own(stack: Stack) -> None:
+    alice: Caller = stack.caller("alice of the list")
+    alice.create("list/a", 1)
+    stack.caller("bob of the list").create("list/b", 1)
+
+    assert [task["key"] for task in good(alice.call("GET", "/v1/tasks"))["tasks"]] == ["list/a"]
+    everybody = good(stack.caller("admin", actions=["list", "all_tasks"]).call("GET", "/v1/tasks?limit=100"))
+    assert {"list/a", "list/b"} <= {task["key"] for task in everybody["tasks"]}
