@@ -21,7 +21,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "cos": ("domain.*", "telemetry", "transfer.ports"),
     "store": ("domain.*", "telemetry", "transfer.ports"),
     "transfer": ("domain.*", "telemetry"),
-    "web": ("domain.*", "telemetry", "transfer.*", "cos.signing", "cos.wire*"),
+    "web": ("domain.*", "telemetry", "transfer.*", "cos.signing", "cos.wire*", "cos.xml_tree"),
     "dev": ("domain.*", "telemetry", "cos.signing", "cos.wire*"),
     "config_values": (),
     "config": ("config_values",),

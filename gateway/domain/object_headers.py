@@ -30,7 +30,7 @@ _HEADER_OF_OPTION: Final[Mapping[str, str]] = {
     "grant_full_control": "x-cos-grant-full-control",
 }
 OPTION_NAMES: Final = frozenset(_HEADER_OF_OPTION)
-_STORAGE_CLASSES: Final = re.compile(
+STORAGE_CLASSES: Final = re.compile(
     r"(MAZ_)?(STANDARD|STANDARD_IA|INTELLIGENT_TIERING)|ARCHIVE|DEEP_ARCHIVE|COLD|ACCELERATION"
 )
 _ACLS: Final = frozenset(
@@ -49,6 +49,7 @@ _PASSED_ON: Final = re.compile(
     r"|pic-operations"
 )
 """What ``headers{}`` may hold: object headers of COS that have no option of their own."""
+_META: Final = "x-cos-meta-"
 _META_NAME: Final = re.compile(r"[a-z0-9-]{1,128}")
 
 
@@ -60,7 +61,7 @@ def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: M
         InvalidMetadata: names outside ``[a-z0-9-]``, control characters, or more than 2 KiB in all.
     """
     headers = {_HEADER_OF_OPTION[name]: _clean(name, value) for name, value in options.items() if value}
-    if "x-cos-storage-class" in headers and not _STORAGE_CLASSES.fullmatch(headers["x-cos-storage-class"]):
+    if "x-cos-storage-class" in headers and not STORAGE_CLASSES.fullmatch(headers["x-cos-storage-class"]):
         raise InvalidField("storage_class is not one of COS's storage classes.")
     if "x-cos-acl" in headers and headers["x-cos-acl"] not in _ACLS:
         raise InvalidField("acl is not one of COS's canned ACLs.")
@@ -70,6 +71,23 @@ def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: M
             raise InvalidField("headers holds a header that has an option of its own or is not passed on.")
         headers[lowered] = _clean("headers", value)
     return headers | _meta_headers(meta)
+
+
+def headers_as_sent(sent: Mapping[str, str]) -> dict[str, str]:
+    """The object headers among *sent*, which are COS's own by lower-case name, checked as ``object_headers`` does.
+
+    What is no object header is left out, as COS leaves it.
+
+    Raises:
+        InvalidField, InvalidMetadata.
+    """
+    options = {option: sent[header] for option, header in _HEADER_OF_OPTION.items() if header in sent}
+    meta = {name.removeprefix(_META): value for name, value in sent.items() if name.startswith(_META)}
+    extra = {name: value for name, value in sent.items() if _PASSED_ON.fullmatch(name)}
+    headers = object_headers(options, meta, extra)
+    if sent.get(FORBID_OVERWRITE, "").lower() == "true":
+        headers[FORBID_OVERWRITE] = "true"
+    return headers
 
 
 def part_headers(traffic_limit: int | None) -> dict[str, str]:
@@ -102,7 +120,7 @@ def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
             raise InvalidMetadata("A metadata name is outside a-z, 0-9 and the hyphen.")
         if any(not (" " <= c <= "~") for c in value):
             raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
-        headers[f"x-cos-meta-{lowered}"] = value.strip()
+        headers[_META + lowered] = value.strip()
     total = sum(len(name) + len(value) for name, value in headers.items())
     if total > MAX_META_BYTES:
         raise InvalidMetadata(f"The metadata has {total} bytes, expected at most {MAX_META_BYTES}.")

@@ -5,6 +5,7 @@ AES-256-GCM; one key for each purpose, derived by HKDF-SHA-256, so that a sealed
 
 import base64
 import binascii
+import hmac
 import json
 import os
 import re
@@ -22,6 +23,7 @@ MAX_SEALED_BYTES: Final = 5 * 1024
 """Room for a ticket with a key of 850 quotes and an owner of 256 characters outside the Basic Multilingual Plane."""
 
 _NONCE_BYTES: Final = 12
+_SECRET_DIGITS: Final = 40
 _SHAPE: Final = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{38,})", re.ASCII)
 _DERIVED_KEY_ID: Final = "t"
 
@@ -47,6 +49,7 @@ class Sealer:
         if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,32}", key_id, re.ASCII) for key_id in keys):
             raise ValueError("a seal key's id holds more than letters, digits, - and _, or is not 1 to 32 long")
         self._current = current
+        self._secrets = {key_id: _derived(secret, "key secret") for key_id, secret in keys.items()}
         self._ciphers = {
             (key_id, purpose): AESGCM(_derived(secret, purpose))
             for key_id, secret in keys.items()
@@ -90,8 +93,19 @@ class Sealer:
         payload: dict[str, Any] = json.loads(plain)
         return payload
 
+    def secret_of(self, sealed: str, name: str) -> str:
+        """A secret of 40 hex digits for *name*, which only a Sealer with the key that made *sealed* can tell.
 
-def _derived(secret: str, purpose: Purpose) -> bytes:
+        Raises:
+            SealBroken: there is no such key.
+        """
+        key = self._secrets.get(sealed.partition(".")[0])
+        if key is None:
+            raise SealBroken("not a sealed text, or an unknown key")
+        return hmac.digest(key, name.encode(), "sha256").hex()[:_SECRET_DIGITS]
+
+
+def _derived(secret: str, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, salt=b"upload-gateway seal", info=purpose.encode()).derive(secret.encode())
 
 

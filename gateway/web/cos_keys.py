@@ -1,0 +1,137 @@
+"""Short-lived keys for the COS door: issued to callers, kept nowhere, worth nothing at COS itself.
+
+The session token holds the policy under seal; the secret key follows from the key's id and from what sealed the token.
+"""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.domain.errors import InvalidField, KeyNotAllowed, TokenExpired
+from gateway.domain.policy import Action, Caller, Destination, Destinations, Policy
+from gateway.transfer.ports import Clock
+from gateway.web.sealing import SealBroken, Sealer
+
+DEFAULT_TTL_SECONDS: Final = 1800
+MAX_TTL_SECONDS: Final = 7200
+_ID: Final = re.compile(r"AKID[0-9a-f]{32}", re.ASCII)
+_ID_BYTES: Final = 16
+
+
+class KeyUnknown(Exception):
+    """No such key was issued here."""
+
+
+class KeyExpired(Exception):
+    """The key has run out."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """What an SDK signs with, for one bucket; times in whole Unix seconds."""
+
+    tmp_secret_id: str
+    tmp_secret_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    start_time: int
+    expired_time: int
+    place: Destination
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """An issued key as it comes back: whose it is, and the secret that its signatures were made with."""
+
+    caller: Caller
+    secret_key: str = field(repr=False)
+
+
+class KeyIssuer:
+    """Issues keys and opens them again.
+
+    Args:
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, sealer: Sealer, destinations: Destinations, clock: Clock = time.time) -> None:
+        self._sealer = sealer
+        self._destinations = destinations
+        self._clock = clock
+
+    def issue(self, caller: Caller, bucket: str | None, prefix: str | None, ttl_seconds: int) -> IssuedKey:
+        """A key that may do what *caller* may, in one bucket and below *prefix*, and for no longer.
+
+        Raises:
+            UnknownDestination: the caller may not use *bucket*.
+            KeyNotAllowed: *prefix* is wider than the caller's or the destination's.
+            TokenExpired: the caller's token is about to end.
+            InvalidField: the policy is too large for a key.
+        """
+        caller.require(Action.KEYS)
+        place = self._destinations.find(caller.policy, bucket)
+        now = int(self._clock())
+        expires = min(now + ttl_seconds, int(caller.expires_at))
+        if expires <= now:
+            raise TokenExpired
+        secret_id = "AKID" + secrets.token_hex(_ID_BYTES)
+        policy = caller.policy
+        payload = {
+            "id": secret_id,
+            "owner": caller.owner,
+            "at": place.alias,
+            "prefix": _narrowed(policy.prefix, place.prefix, prefix),
+            "max_size": policy.max_size,
+            "types": policy.types,
+            "actions": None if policy.actions is None else sorted(policy.actions),
+            "exp": expires,
+        }
+        try:
+            token = self._sealer.seal("key", payload)
+        except ValueError:
+            raise InvalidField("The token's policy is too large for a key.") from None
+        return IssuedKey(secret_id, self._sealer.secret_of(token, secret_id), token, now, expires, place)
+
+    def open(self, secret_id: str, token: str) -> OpenedKey:
+        """The key of *secret_id* that came with *token*.
+
+        Raises:
+            KeyUnknown: it was not issued here, or with another token.
+            KeyExpired: it has run out.
+        """
+        try:
+            sealed = self._sealer.open("key", token)
+        except SealBroken:
+            raise KeyUnknown from None
+        if sealed["id"] != secret_id:
+            raise KeyUnknown
+        if sealed["exp"] <= self._clock():
+            raise KeyExpired
+        return OpenedKey(
+            Caller(sealed["owner"], _policy(sealed), float(sealed["exp"])), self._sealer.secret_of(token, secret_id)
+        )
+
+
+def is_key_id(text: str) -> bool:
+    """Whether *text* looks like the id of a key issued here."""
+    return _ID.fullmatch(text) is not None
+
+
+def _narrowed(allowed: str, configured: str, asked: str | None) -> str:
+    """The prefix of a key: never wider than the caller's and the destination's."""
+    prefix = max(allowed, configured, key=len) if asked is None else asked
+    if not (prefix.startswith(allowed) and prefix.startswith(configured)):
+        raise KeyNotAllowed("The prefix lies outside of what the token and the destination allow.")
+    return prefix
+
+
+def _policy(sealed: dict[str, Any]) -> Policy:
+    types, actions = sealed["types"], sealed["actions"]
+    return Policy(
+        buckets=frozenset({sealed["at"]}),
+        prefix=sealed["prefix"],
+        max_size=sealed["max_size"],
+        types=None if types is None else tuple(types),
+        actions=None if actions is None else frozenset(actions),
+    )

@@ -1,0 +1,49 @@
+"""``POST /v1/keys``: a bearer token becomes a short-lived key for Tencent's own SDKs at the COS door."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.web.auth import Authenticator
+from gateway.web.cos_keys import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, KeyIssuer
+from gateway.web.json_bodies import parse, read_json
+
+
+class AskForKey(BaseModel):
+    """The body of ``POST /v1/keys``; all of it may be left out."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    bucket: Annotated[str, Field(max_length=1024)] | None = None
+    prefix: Annotated[str, Field(max_length=850)] | None = None
+    ttl_seconds: int = Field(default=DEFAULT_TTL_SECONDS, ge=1, le=MAX_TTL_SECONDS)
+
+
+class KeyRoutes:
+    """The one route."""
+
+    def __init__(self, auth: Authenticator, issuer: KeyIssuer) -> None:
+        self._auth = auth
+        self._issuer = issuer
+
+    def routes(self) -> list[Route]:
+        """``POST /v1/keys``."""
+        return [Route("/v1/keys", self.issue, methods=["POST"])]
+
+    async def issue(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        wanted = parse(AskForKey, await read_json(request, allow_empty=True))
+        key = self._issuer.issue(caller, wanted.bucket, wanted.prefix, wanted.ttl_seconds)
+        document = {
+            "tmp_secret_id": key.tmp_secret_id,
+            "tmp_secret_key": key.tmp_secret_key,
+            "session_token": key.session_token,
+            "start_time": key.start_time,
+            "expired_time": key.expired_time,
+            "bucket": key.place.bucket.name,
+            "region": key.place.bucket.region,
+        }
+        return JSONResponse(document, headers={"Cache-Control": "no-store"})
