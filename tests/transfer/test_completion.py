@@ -21,8 +21,9 @@ from gateway.domain.errors import (
     TaskPaused,
     UploadLost,
 )
+from gateway.domain.objects import StoredPart
 from gateway.domain.parts import MIB
-from gateway.domain.task import Task, TaskState
+from gateway.domain.task import Task, TaskId, TaskState
 from gateway.transfer import completion
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
 from gateway.transfer.digests import Digests
@@ -229,6 +230,7 @@ async def test_cos_that_never_says_puts_the_task_into_a_retryable_error_and_a_re
     with pytest.raises(StorageUnavailable):
         await complete(world, task)
     world.cos.clear_faults()
+    assert world.objects.calls["complete"] == completion.COMPLETE_ATTEMPTS
 
     failed = await world.load(task)
     assert failed.error is not None
@@ -432,6 +434,27 @@ async def test_a_part_recorded_between_look_and_change_makes_complete_look_again
     await world.put_part(task, 3, part_of(DATA, 3))
 
     world.require_success(await world.completion.complete(before, NOTHING_SAID), DATA)
+
+
+async def test_a_part_replaced_between_look_and_change_makes_complete_look_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await uploaded(world)
+    other = random_bytes(MIB, seed=3)
+    look = world.tasks.parts
+
+    async def looked_before_the_part_came(task_id: TaskId) -> list[StoredPart]:
+        monkeypatch.setattr(world.tasks, "parts", look)
+        seen = await look(task_id)
+        await world.put_part(task, 2, other)
+        return seen
+
+    monkeypatch.setattr(world.tasks, "parts", looked_before_the_part_came)
+
+    done = await complete(world, task)
+
+    world.require_success(done, DATA[:MIB] + other + DATA[2 * MIB :])
+    assert world.objects.calls["complete"] == 1
 
 
 async def test_of_cancel_and_complete_exactly_one_wins(world: World) -> None:

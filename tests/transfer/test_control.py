@@ -291,6 +291,18 @@ async def test_a_cancel_that_cos_does_not_let_finish_is_finished_by_the_next(
     assert not world.has_open_upload(task)
 
 
+async def test_an_upload_that_outlives_its_abort_is_aborted_again(world: World) -> None:
+    """COS says that parts in flight can do that."""
+    task = await world.create(size=len(DATA))
+    world.cos.fault("early_error", operation="AbortMultipartUpload", key=task.at.key, status=204)
+
+    canceled = await world.control.cancel(ALICE, task.id, None)
+
+    assert canceled.intent is Intent.NONE
+    assert not world.has_open_upload(task)
+    assert world.objects.calls["abort"] == 2
+
+
 async def test_a_cancel_of_a_task_without_upload_asks_cos_nothing(world: World) -> None:
     task = await world.create(size=10)
 

@@ -160,16 +160,17 @@ async def test_a_body_that_breaks_off_goes_on_at_the_very_byte(world: World, at:
     world.require_success(done, data)
 
 
-async def test_one_mebibyte_or_more_of_a_larger_part_becomes_a_part_of_its_own(world: World) -> None:
+@pytest.mark.parametrize("left_over", [MIB, MIB + 9])
+async def test_one_mebibyte_or_more_of_a_larger_part_becomes_a_part_of_its_own(world: World, left_over: int) -> None:
     data = random_bytes(9 * MIB)
     task = await world.create(size=len(data), part_size=4 * MIB)
+    at = 4 * MIB + left_over
 
-    stopped = await break_off(world, task, data[: 5 * MIB + 9], ContentRange(length=len(data)))
+    stopped = await break_off(world, task, data[:at], ContentRange(length=len(data)))
 
-    assert await world.stored(task) == [(1, 4 * MIB), (2, MIB + 9)]
-    assert (stopped.next_offset, stopped.tail_size) == (5 * MIB + 9, 0)
-    done = await world.put_content(task, sent(data[5 * MIB + 9 :]), ContentRange(offset=5 * MIB + 9))
-    world.require_success(done, data)
+    assert await world.stored(task) == [(1, 4 * MIB), (2, left_over)]
+    assert (stopped.next_offset, stopped.tail_size) == (at, 0)
+    world.require_success(await world.put_content(task, sent(data[at:]), ContentRange(offset=at)), data)
 
 
 @pytest.mark.parametrize("at", [1, MIB // 2, MIB - 1])
