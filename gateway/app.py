@@ -40,6 +40,7 @@ from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
+from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
 from gateway.web.console_routes import console_routes
@@ -53,6 +54,7 @@ from gateway.web.progress_socket import ProgressSockets
 from gateway.web.sealing import Sealer
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_routes import TaskRoutes
+from gateway.web.upload_routes import UploadRoutes
 
 KEEP_ALIVE_SECONDS: Final = 75
 HEAD_BYTES: Final = 16 * 1024
@@ -122,12 +124,14 @@ class Gateway:
         tasks = TaskRoutes(auth, control, PartRelay(engine), sequential, documents, sealer, settings)
         whole_files = WholeFiles(control, sequential)
         files = FileRoutes(auth, control, whole_files, documents, settings)
+        uploads = UploadRoutes(auth, Uploads(engine), control, documents, destinations)
         objects = ObjectRoutes(auth, whole_files, ObjectCalls(engine, destinations), documents, settings)
         sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, settings.sockets_per_subject_count)
         routes: list[BaseRoute] = [
             *tasks.routes(),
             *files.routes(),
             *objects.routes(),
+            *uploads.routes(),
             *sockets.routes(),
             *health.public_routes(),
             *console_routes(),

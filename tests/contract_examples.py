@@ -11,11 +11,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.domain.errors import CosAnswer, OffsetMismatch, PartsMissing, StorageSlowDown, TokenExpired, UploadLost
-from gateway.domain.objects import Appended, Bucket, ETag, ObjectAddress, StoredPart, UploadId
+from gateway.domain.objects import (
+    Appended,
+    Bucket,
+    ETag,
+    ObjectAddress,
+    OpenUpload,
+    PartsPage,
+    Person,
+    StoredPart,
+    UploadId,
+    UploadsPage,
+)
 from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, TaskState
+from gateway.transfer.uploads import UploadsQuery
 from gateway.web.object_routes import appended_document
 from gateway.web.problems import problem
 from gateway.web.task_document import part_document, task_document
+from gateway.web.upload_routes import upload_parts_document, uploads_document
 
 FOLDER: Final = Path(__file__).parents[1] / "openapi" / "examples"
 _TICKET: Final = "t.teVJbyUoJaVZWQWt11ujbaJbws839SFgZtg_IZkRFfXymjdJte0o9EfWhvUHxrR7fywQFBVhuE4uggr4pUNkptrajTxe"
@@ -36,6 +49,10 @@ _WAITING: Final = Task(
     created_at=1_795_375_005.497,
     updated_at=1_795_375_005.508,
     expires_at=1_795_979_805.508,
+)
+_PERSON: Final = Person("qcs::cam::uin/100000000001:uin/100000000001", "100000000001")
+_OPEN_UPLOAD: Final = OpenUpload(
+    _WAITING.at.key, _WAITING.upload_id or UploadId(""), "STANDARD", _PERSON, _PERSON, "2026-11-22T19:16:45.000Z"
 )
 _UPLOADING: Final = replace(
     _WAITING,
@@ -120,6 +137,26 @@ def answers() -> Mapping[str, Any]:
         "progress-task": {"type": "task", "task": uploading},
         "progress-part-lost": {"type": "part_lost", "task": _rendered(_FALLEN)},
         "appended": appended_document(Appended(4096, ETag('"9a0364b9e99bb480dd25e1f0284c8555"'), None)),
+        "uploads": uploads_document(
+            _WAITING.at.bucket.name,
+            UploadsQuery(prefix="films/", delimiter="/", limit=2),
+            UploadsPage((_OPEN_UPLOAD,), ("films/summer/",), "films/summer/", ""),
+            [_WAITING.id],
+            str,
+        ),
+        "upload-parts": upload_parts_document(
+            _WAITING.at,
+            _OPEN_UPLOAD.upload_id,
+            PartsPage(
+                tuple(replace(part, crc64=None) for part in PARTS[:1]),
+                None,
+                "STANDARD",
+                _PERSON,
+                _PERSON,
+                ("2026-11-22T19:16:46.000Z",),
+            ),
+            str,
+        ),
         "livez": {"status": "live"},
         "readyz": {"status": "ready", "redis": "ok", "cos_state": "unknown"},
         "version": {"version": "0.1.0", "python": "3.12.11"},

@@ -21,6 +21,7 @@ from gateway.domain.policy import Action, Caller, Destinations
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
+from gateway.transfer.relay import pass_on_failure, release_after
 from gateway.transfer.replay import IncomingBody
 
 log = logging.getLogger(__name__)
@@ -89,10 +90,10 @@ class ObjectCalls:
         headers = dict(new.headers) if said.md5_base64 is None else {**new.headers, "content-md5": said.md5_base64}
         appending = self._engine.owned.start(self._append(at, new.position, body, headers), "append")
         if lease is not None:
-            appending.add_done_callback(lambda _: lease.release())
+            release_after(appending, lease)
         try:
             async with Interrupt() as interrupt:
-                appending.add_done_callback(lambda done: _pass_on_failure(done, interrupt))
+                appending.add_done_callback(lambda done: pass_on_failure(done, interrupt))
                 await body.pump(source)
             return await asyncio.shield(appending)
         except BaseException as error:
@@ -138,9 +139,3 @@ class ObjectCalls:
 def _quoted(etag: ETag | None) -> ETag | None:
     """COS's ETag as everywhere else: after an append it may come without quotes."""
     return etag if etag is None or etag.startswith('"') else ETag(f'"{etag}"')
-
-
-def _pass_on_failure(appending: "asyncio.Task[Appended]", interrupt: Interrupt) -> None:
-    """COS may answer before the client has sent everything: the client is told at once."""
-    if not appending.cancelled() and isinstance(error := appending.exception(), GatewayError):
-        interrupt(error)

@@ -15,12 +15,12 @@ from gateway.domain.errors import (
     TypeNotAllowed,
 )
 from gateway.domain.objects import Appended
-from gateway.domain.parts import MAX_PUT_BYTES
+from gateway.domain.parts import MAX_PUT_BYTES, MIB
 from gateway.domain.policy import Caller, Policy
 from gateway.transfer.digests import Digests
 from gateway.transfer.object_calls import NewAppend, ObjectCalls, ObjectName
 from tests.fakes.local_cos import BUCKET
-from tests.transfer.kit import ALICE, MIB, PLACES, Client, World, random_bytes, running_world, sent
+from tests.transfer.kit import ALICE, PLACES, Client, World, random_bytes, running_world, sent
 
 HELLO = b"hello"
 

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.domain.errors import BodyIncomplete, Forbidden
+from gateway.domain.parts import MIB
 from gateway.domain.policy import Caller, Policy
 from gateway.domain.task import TaskState
 from gateway.transfer.digests import Digests
 from gateway.transfer.whole_files import SMALL_FILE_BYTES, WholeFiles
 from tests.fakes.local_cos import BUCKET
-from tests.transfer.kit import ALICE, MIB, World, new_task, random_bytes, sent
+from tests.transfer.kit import ALICE, World, new_task, random_bytes, sent
 
 
 @pytest.mark.parametrize("size", [0, 1, SMALL_FILE_BYTES])

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from gateway.domain.checksums import crc64
+from gateway.domain.parts import MIB
 from tests.fakes.local_cos import BUCKET, OTHER_BUCKET, RunningCos, running_local_cos
-from tests.transfer.kit import MIB, random_bytes
+from tests.transfer.kit import random_bytes
 from tests.web.rest import Rest, running_rest
 
 ODD_KEYS = (
