@@ -40,14 +40,24 @@ from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
+from gateway.transfer.streamed_put import StreamedPut
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
 from gateway.web.console_routes import console_routes
+from gateway.web.cos_auth import CosAuth
+from gateway.web.cos_backoff import Backoff
+from gateway.web.cos_door import CosDoor
+from gateway.web.cos_form_calls import FormCalls
+from gateway.web.cos_keys import KeyIssuer
+from gateway.web.cos_list_calls import ListCalls
+from gateway.web.cos_object_calls import SingleCalls
+from gateway.web.cos_upload_calls import UploadCalls
 from gateway.web.file_routes import FileRoutes
 from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.http_edge import HttpEdge
+from gateway.web.key_routes import KeyRoutes
 from gateway.web.object_routes import ObjectRoutes
 from gateway.web.problems import exception_handlers
 from gateway.web.progress_socket import ProgressSockets
@@ -93,7 +103,7 @@ class Gateway:
         self._engine = Engine(
             self._tasks, self._objects, bodies, ReplayBudget(settings.replay_budget_bytes), self._owned
         )
-        self.public, self.admin = self._doors()
+        self.public, self.cos, self.admin = self._doors()
 
     def _observe_cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
         metrics = self.metrics
@@ -105,7 +115,7 @@ class Gateway:
             metrics.count("gateway_parts_stored_total")
             metrics.observe("gateway_part_seconds", seconds)
 
-    def _doors(self) -> tuple[ASGIApp, ASGIApp]:
+    def _doors(self) -> tuple[ASGIApp, ASGIApp, ASGIApp]:
         settings, engine = self.settings, self._engine
         completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
         sequential = SequentialRelay(engine, completion)
@@ -126,12 +136,14 @@ class Gateway:
         files = FileRoutes(auth, control, whole_files, documents, settings)
         uploads = UploadRoutes(auth, Uploads(engine), control, documents, destinations)
         objects = ObjectRoutes(auth, whole_files, ObjectCalls(engine, destinations), documents, settings)
+        issuer = KeyIssuer(sealer, destinations)
         sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, settings.sockets_per_subject_count)
         routes: list[BaseRoute] = [
             *tasks.routes(),
             *files.routes(),
             *objects.routes(),
             *uploads.routes(),
+            *KeyRoutes(auth, issuer).routes(),
             *sockets.routes(),
             *health.public_routes(),
             *console_routes(),
@@ -144,7 +156,33 @@ class Gateway:
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
         )
-        return gate, admin
+        return gate, self._cos_door(control, completion, sequential, destinations, issuer), admin
+
+    def _cos_door(
+        self,
+        control: Control,
+        completion: Completion,
+        sequential: SequentialRelay,
+        destinations: Destinations,
+        issuer: KeyIssuer,
+    ) -> CosDoor:
+        settings, engine = self.settings, self._engine
+        uploads, auth = Uploads(engine), CosAuth(issuer, destinations)
+        puts = StreamedPut(engine, completion, control, sequential)
+        upload_calls = UploadCalls(control, uploads, PartRelay(engine), Backoff(), part_size=settings.part_size_bytes)
+        handlers = {
+            **upload_calls.handlers(),
+            **ListCalls(uploads).handlers(),
+            **SingleCalls(puts, ObjectCalls(engine, destinations)).handlers(),
+        }
+        return CosDoor(
+            auth,
+            handlers,
+            FormCalls(auth, puts),
+            allowed_hosts=_allowed_cos_hosts(settings, destinations),
+            allowed_origins=settings.allowed_origins,
+            metrics=self.metrics,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -204,6 +242,8 @@ def create() -> ASGIApp:
     _configure_logging(settings)
     gateway = Gateway(settings)
     doors = {settings.listen.port: gateway.public}
+    if settings.cos_listen is not None:
+        doors[settings.cos_listen.port] = gateway.cos
     if settings.admin_listen is not None:
         doors[settings.admin_listen.port] = gateway.admin
     return Dispatcher(gateway, doors)
@@ -244,7 +284,11 @@ def run(settings: Settings) -> int:
 
 def _bind(settings: Settings) -> Iterator[socket.socket]:
     """Listening sockets, and port 0 replaced in the environment by the port that came of it."""
-    for name, address in (("GATEWAY_LISTEN", settings.listen), ("GATEWAY_ADMIN_LISTEN", settings.admin_listen)):
+    for name, address in (
+        ("GATEWAY_LISTEN", settings.listen),
+        ("GATEWAY_COS_LISTEN", settings.cos_listen),
+        ("GATEWAY_ADMIN_LISTEN", settings.admin_listen),
+    ):
         if address is None:
             continue
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -287,10 +331,10 @@ def _destinations(settings: Settings) -> Destinations:
 
 
 def _authenticator(settings: Settings) -> Authenticator:
-    issuer = settings.token_issuer or None
+    issuer, audience, largest = settings.token_issuer or None, settings.token_audience, settings.max_file_size_bytes
     if settings.token_jwks_file is not None:
-        return Authenticator.with_jwks_file(settings.token_jwks_file, settings.token_audience, issuer)
-    return Authenticator.with_secret(settings.token_secret.get_secret_value(), settings.token_audience, issuer)
+        return Authenticator.with_jwks_file(settings.token_jwks_file, audience, issuer, max_size=largest)
+    return Authenticator.with_secret(settings.token_secret.get_secret_value(), audience, issuer, max_size=largest)
 
 
 def _sealer(settings: Settings) -> Sealer:
@@ -305,3 +349,10 @@ def _allowed_hosts(settings: Settings) -> frozenset[str]:
     if settings.allowed_hosts:
         return frozenset(host.lower() for host in settings.allowed_hosts)
     return frozenset({"localhost", "127.0.0.1", "[::1]", settings.listen.host.lower()})
+
+
+def _allowed_cos_hosts(settings: Settings, destinations: Destinations) -> frozenset[str]:
+    """Those, the listen address of that door, and the buckets' own hosts."""
+    buckets = {place.bucket.host for place in destinations.all}
+    listen = settings.cos_listen or settings.listen
+    return _allowed_hosts(settings) | buckets | {listen.host.lower()}

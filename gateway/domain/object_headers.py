@@ -45,10 +45,10 @@ _ACLS: Final = frozenset(
     }
 )
 _PASSED_ON: Final = re.compile(
-    r"x-cos-(server-side-encryption(-cos-kms-key-id|-context)?|tagging|mime-limit|callback(-var)?|return-body)"
-    r"|pic-operations"
+    r"x-cos-(server-side-encryption(-cos-kms-key-id|-context)?|tagging|mime-limit)|pic-operations"
 )
-"""What ``headers{}`` may hold: object headers of COS that have no option of their own."""
+"""What ``headers{}`` may hold: object headers of COS that have no option of their own. Not ``x-cos-callback``: COS
+would call whatever address the caller names."""
 _META: Final = "x-cos-meta-"
 _META_NAME: Final = re.compile(r"[a-z0-9-]{1,128}")
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,10 +48,20 @@ class Authenticator:
         audience: the ``aud`` that a token must carry.
         issuer: the ``iss`` that it must carry, or None.
         clock: Unix time in seconds.
+        max_size: the largest file, in bytes, that any token may send.
     """
 
-    def __init__(self, keys: TokenKeys, audience: str, issuer: str | None = None, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        keys: TokenKeys,
+        audience: str,
+        issuer: str | None = None,
+        clock: Clock = time.time,
+        *,
+        max_size: int | None = None,
+    ) -> None:
         self._keys = keys
+        self._max_size = max_size
         self._audience = audience
         self._issuer = issuer
         self._clock = clock
@@ -58,10 +69,16 @@ class Authenticator:
 
     @classmethod
     def with_secret(
-        cls, secret: str, audience: str, issuer: str | None = None, clock: Clock = time.time
+        cls,
+        secret: str,
+        audience: str,
+        issuer: str | None = None,
+        clock: Clock = time.time,
+        *,
+        max_size: int | None = None,
     ) -> "Authenticator":
         """Tokens signed HS256 with *secret* (32 bytes or more)."""
-        return cls(SharedSecret(secret), audience, issuer, clock)
+        return cls(SharedSecret(secret), audience, issuer, clock, max_size=max_size)
 
     @classmethod
     def with_jwks_file(
@@ -71,10 +88,11 @@ class Authenticator:
         issuer: str | None = None,
         clock: Clock = time.time,
         *,
+        max_size: int | None = None,
         monotonic: Monotonic = time.monotonic,
     ) -> "Authenticator":
         """Tokens signed by a key of the JWKS file at *path*. Raises ValueError or OSError if it cannot be used."""
-        return cls(JwksFile(path, monotonic), audience, issuer, clock)
+        return cls(JwksFile(path, monotonic), audience, issuer, clock, max_size=max_size)
 
     def caller(self, authorization: str | None) -> Caller:
         """The caller that an ``Authorization`` header names.
@@ -142,7 +160,11 @@ class Authenticator:
         latest = self._clock() + LEEWAY_SECONDS
         if any(_time(claims, name) > latest for name in ("nbf", "iat") if name in claims):
             raise TokenInvalid
-        return Caller(owner=_owner(claims), policy=_policy(claims), expires_at=_time(claims, "exp"))
+        return Caller(owner=_owner(claims), policy=self._capped(_policy(claims)), expires_at=_time(claims, "exp"))
+
+    def _capped(self, policy: Policy) -> Policy:
+        sizes = [size for size in (policy.max_size, self._max_size) if size is not None]
+        return replace(policy, max_size=min(sizes, default=None))
 
 
 def _header(token: str) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from gateway.domain.errors import InvalidKey, UnsupportedMediaType
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
 from gateway.transfer.control import Control, NewTask
+from gateway.transfer.digests import Digests
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
 from gateway.web.formdata import FormReader
@@ -65,7 +66,8 @@ class FileRoutes:
         if file.content_type:
             options.setdefault("content_type", file.content_type)
         new = self._new_task(options)
-        return await self._files.receive(caller, new, form.file_chunks(), digests(request), content_length(request))
+        unsaid = Digests()  # what the headers say is of the whole form, not of the file in it
+        return await self._files.receive(caller, new, form.file_chunks(), unsaid, content_length(request))
 
     async def _post_raw(self, request: Request, caller: Caller, media_type: str) -> Task:
         query = query_parameters(request, FORM_FIELDS | meta_names(request.query_params))

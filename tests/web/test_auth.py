@@ -56,6 +56,13 @@ def test_the_policy_claims_become_the_callers_policy() -> None:
     assert policy == Policy(frozenset({"a"}), "u/", 9, ("image/*",), frozenset({"create", "read"}))
 
 
+@pytest.mark.parametrize(("claimed", "largest"), [({}, 100), ({"max_size": 9}, 9), ({"max_size": 101}, 100)])
+def test_no_token_may_send_more_than_the_gateway_takes(claimed: dict[str, int], largest: int) -> None:
+    capped = Authenticator.with_secret(SECRET, AUDIENCE, None, lambda: NOW, max_size=100)
+
+    assert capped.caller(f"Bearer {signed(claims(**claimed))}").policy.max_size == largest
+
+
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearer"[:-1], "token x"])
 def test_no_bearer_token_is_unauthenticated(header: str | None) -> None:
     with pytest.raises(Unauthenticated):
