@@ -14,10 +14,15 @@ def require_visible(caller: Caller, task: Task | None, action: Action) -> Task:
         TaskNotFound: there is no such task for this caller.
         Forbidden: the token lacks the action.
     """
-    if task is None or not (task.owner == caller.owner or _is_overseer(caller, task)):
+    if task is None or not is_visible(caller, task):
         raise TaskNotFound("No such task.")
     caller.require(action)
     return task
+
+
+def is_visible(caller: Caller, task: Task) -> bool:
+    """Whether *caller* may know of *task* at all."""
+    return task.owner == caller.owner or _is_overseer(caller, task)
 
 
 def _is_overseer(caller: Caller, task: Task) -> bool:

@@ -121,7 +121,7 @@ class Completion:
         except GatewayError as error:
             await self._tasks.create(draft.after(Failed(TaskError.of(error)), time.time()))
             raise
-        result = _result(draft, stored, body.size, body.crc64, verified=True)
+        result = result_of(draft, stored, body.size, body.crc64, verified=True)
         return await self._tasks.create(draft.after(Succeeded(result), time.time()))
 
     async def _put(self, task: Task, body: PartBody, headers: dict[str, str]) -> Task:
@@ -290,7 +290,7 @@ class Completion:
         return held
 
     async def _succeed(self, task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> Task:
-        return await self._tasks.apply(task, Succeeded(_result(task, stored, size, crc64, verified=verified)))
+        return await self._tasks.apply(task, Succeeded(result_of(task, stored, size, crc64, verified=verified)))
 
     async def _fail(self, task: Task, error: GatewayError) -> None:
         log.warning("the task failed: %s", error.code, extra={"task_id": task.id})
@@ -302,7 +302,8 @@ def _put_headers(task: Task, content_md5: str | None) -> dict[str, str]:
     return {**task.object_headers, **task.part_headers, **md5}
 
 
-def _result(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:
+def result_of(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:
+    """What *task* has become: COS's *stored* object of *size* bytes, whose CRC-64 is *crc64* or what COS says."""
     log.info("stored %d bytes", size, extra={"task_id": task.id})
     return TaskResult(
         location=f"https://{task.at.bucket.host}/{quote(task.at.key, safe='/-_.~')}",

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.domain.errors import FileTooLarge, GatewayError, ObjectExists, ObjectNotFound, UploadLost, VersionMismatch
+from gateway.domain.errors import (
+    FileTooLarge,
+    GatewayError,
+    ObjectExists,
+    ObjectNotFound,
+    TaskNotFound,
+    UploadLost,
+    VersionMismatch,
+)
 from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
 from gateway.domain.parts import MIB, plan_part_size
@@ -25,7 +33,7 @@ from gateway.domain.task import (
     TaskId,
     TaskState,
 )
-from gateway.transfer.access import require_visible
+from gateway.transfer.access import is_visible, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.engine import Engine
@@ -176,6 +184,12 @@ class Control:
         """One task. Raises TaskNotFound."""
         return require_visible(caller, await self._engine.tasks.load(task_id), action)
 
+    async def rebuild(self, caller: Caller, lost: Task) -> None:
+        """Make a task again that Redis lost, from what its ticket tells. Raises TaskNotFound for another's."""
+        if not is_visible(caller, lost):
+            raise TaskNotFound("No such task.")
+        await self._engine.rebuild(lost)
+
     async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:
         """Its stored parts in ascending order."""
         await self.get(caller, task_id)
@@ -226,7 +240,13 @@ class Control:
 
     async def cancel(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:
         """End the task and leave nothing of it at COS."""
-        task = await self._move(caller, task_id, CancelRequested(), expected_version)
+        return await self._aborted(await self._move(caller, task_id, CancelRequested(), expected_version))
+
+    async def discard(self, task: Task) -> Task:
+        """Cancel a task whose file nobody can go on with: for doors whose clients cannot resume."""
+        return await self._aborted(await self._engine.tasks.apply(task, CancelRequested()))
+
+    async def _aborted(self, task: Task) -> Task:
         if task.intent is Intent.ABORT:
             aborting = self._engine.owned.start(self._abort(task), "abort")
             await asyncio.wait({aborting}, timeout=ABORT_WAIT_SECONDS)

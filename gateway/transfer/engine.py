@@ -1,6 +1,7 @@
 """What every path of bytes needs, and what a failure on the way to COS means for the task."""
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.opening import open_upload
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ObjectStore, TaskStore
+from gateway.transfer.recovery import rebuild
 from gateway.transfer.replay import ReplayBudget
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,12 @@ class Engine:
         if task.upload_id is not None:
             return task
         return await self.owned.finish(open_upload(self.tasks, self.objects, task), "open upload")
+
+    async def rebuild(self, lost: Task) -> Task:
+        """A task that Redis lost, made again; see ``recovery.rebuild``."""
+        task = await self.owned.finish(rebuild(self.tasks, self.objects, lost, time.time()), "rebuild")
+        log.warning("redis had lost the task: %d parts found", task.stored_count, extra={"task_id": task.id})
+        return task
 
     async def judged(self, task: Task, error: GatewayError) -> GatewayError:
         """The error to tell a body of *task* that met *error*: COS's last word puts the task into ``error``.

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from gateway.domain.errors import FileTooLarge, GatewayError
-from gateway.domain.objects import PartBody
+from gateway.domain.errors import FileTooLarge, GatewayError, TaskNotFound
+from gateway.domain.objects import PartBody, StoredPart
 from gateway.domain.parts import MAX_PART_COUNT
 from gateway.domain.task import Task
 from gateway.transfer.engine import Engine
@@ -79,7 +79,7 @@ class PartWindow:
         assert task.upload_id is not None
         try:
             part = await engine.objects.upload_part(task.at, task.upload_id, number, body, task.part_headers)
-            stored = await engine.tasks.store_content_part(task, part)
+            stored = await self._record(task, part)
         except GatewayError as error:
             told = await engine.judged(task, error)
             self.failure = self.failure or told
@@ -90,3 +90,12 @@ class PartWindow:
         finally:
             if lease is not None:
                 lease.release()
+
+    async def _record(self, task: Task, part: StoredPart) -> Task:
+        """Write the part down, as the writer that this body is, also in a task that had to be made again."""
+        tasks = self._engine.tasks
+        try:
+            return await tasks.store_content_part(task, part)
+        except TaskNotFound:
+            await self._engine.rebuild(task)
+            return await tasks.store_content_part(task, part)

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import GatewayError, PartInProgress, PreconditionFailed, TaskMode, TaskSucceeded
+from gateway.domain.errors import (
+    GatewayError,
+    PartInProgress,
+    PreconditionFailed,
+    StateStoreUnavailable,
+    TaskMode,
+    TaskNotFound,
+    TaskSucceeded,
+)
 from gateway.domain.objects import ETag, StoredPart
 from gateway.domain.parts import check_part
 from gateway.domain.policy import Action, Caller
@@ -178,13 +186,18 @@ class _ArrivingPart:
         try:
             await tasks.store_part(task, part, attempt=self._attempt)
             return
+        except TaskNotFound:
+            await self._engine.rebuild(task)
         except PartInProgress:
             pass
         assert task.upload_id is not None
         page = await self._engine.objects.list_parts(task.at, task.upload_id, marker=part.number - 1, limit=1)
         if not any(kept.number == part.number and kept.etag == part.etag for kept in page.parts):
             raise PartInProgress("Another body for this part came at the same time and won.")
-        await tasks.store_part(task, part, attempt=self._attempt, decided=True)
+        try:
+            await tasks.store_part(task, part, attempt=self._attempt, decided=True)
+        except TaskNotFound:  # no answer for a body that was read: it would be asked for again
+            raise StateStoreUnavailable("Redis keeps losing the task.") from None
 
 
 def release_after(storing: "asyncio.Task[Any] | None", lease: Lease) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
+from gateway.domain.errors import OffsetMismatch, TaskNotFound
 from gateway.domain.policy import Action, Caller
-from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
+from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId, TaskState
 from gateway.transfer.access import require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.digests import Digests
@@ -43,7 +44,14 @@ class SequentialRelay:
         claim = await engine.tasks.begin_content(task_id, span.offset, size)
         span = replace(span, total=claim.task.size)
         flow = SequentialFlow(engine, self._completion, caller, claim.task, span, digests, tail=claim.tail)
-        return await flow.run(source)
+        try:
+            return await flow.run(source)
+        except TaskNotFound:  # no answer for a body that was read: it would be asked for again
+            now = await engine.rebuild(flow.task)
+            if now.state is TaskState.SUCCESS:
+                return now
+            offset = now.next_offset
+            raise OffsetMismatch(f"Redis had lost the task; expected byte {offset}.", next_offset=offset) from None
 
     async def receive_file(
         self, caller: Caller, task: Task, source: AsyncIterator[bytes], digests: Digests, at_most: int | None = None

@@ -17,6 +17,7 @@ from gateway.domain.errors import (
     GatewayError,
     NotAllowed,
     TaskCanceled,
+    TaskNotFound,
 )
 from gateway.domain.parts import MAX_PART_COUNT, MIN_PART_BYTES, PartCutter, sequential_part_size
 from gateway.domain.policy import Caller
@@ -83,6 +84,11 @@ class SequentialFlow:
         self._stream: IncomingBody | None = None
         self._interrupt = Interrupt()
         self._window = PartWindow(engine, task, self._interrupt)
+
+    @property
+    def task(self) -> Task:
+        """The task as this body last saw it."""
+        return self._window.task
 
     async def run(self, source: AsyncIterator[bytes]) -> Task:
         """Take all of *source*; complete the task if that is the file's end."""
@@ -231,7 +237,8 @@ class SequentialFlow:
             self._window.failure = self._window.failure or refused
         finally:
             self._release()
-        hopeless = isinstance(error, BadInput | NotAllowed) and not error.retryable
+        lost = isinstance(error, TaskNotFound)
+        hopeless = isinstance(error, BadInput | NotAllowed) and not (error.retryable or lost)
         if isinstance(error, GatewayError) and (hopeless or isinstance(error, DigestMismatch)):
             await self._engine.fail(self._window.task, error)
 
@@ -243,10 +250,18 @@ class SequentialFlow:
             cutter = None
         await self._window.settle()
         if cutter is not None and cutter.size and self._window.failure is None:
-            task = self._window.task
-            self._window.task = await self._engine.tasks.keep_tail(task, b"".join(cutter.chunks))
+            self._window.task = await self._keep_tail(self._window.task, b"".join(cutter.chunks))
         self._cutter = None
         self._release()
+
+    async def _keep_tail(self, task: Task, tail: bytes) -> Task:
+        try:
+            return await self._engine.tasks.keep_tail(task, tail)
+        except TaskNotFound:
+            now = await self._engine.rebuild(task)
+            if now.next_offset != self._cut_offset:
+                return now
+            return await self._engine.tasks.keep_tail(task, tail)
 
     def _release(self) -> None:
         if self._lease is not None:

@@ -1,45 +1,26 @@
 """A task as JSON: the one rendering that REST answers and progress messages share."""
 
 import time
-from functools import lru_cache
 from typing import Any, Final
 
 from gateway.domain.objects import StoredPart
 from gateway.domain.task import Task, TaskResult, TaskState
 from gateway.web.problems import error_document
 from gateway.web.sealing import Sealer
+from gateway.web.tickets import Tickets
 
 SPEED_IS_STALE_SECONDS: Final = 10.0
-_TICKETS_KEPT: Final = 4096
 
 
 class TaskDocuments:
     """Renders tasks, each with the sealed ticket from which it can be rebuilt when Redis has lost it."""
 
     def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
-        self._ticket = lru_cache(maxsize=_TICKETS_KEPT)(self._seal_ticket)
+        self._tickets = Tickets(sealer)
 
     def of(self, task: Task) -> dict[str, Any]:
         """The task document of design §6."""
-        ticket = None
-        if not task.is_final:
-            ticket = self._ticket(
-                task.id,
-                task.owner,
-                task.at.bucket.name,
-                task.at.bucket.region,
-                task.at.key,
-                task.upload_id,
-                task.size,
-                task.part_size,
-                task.slice_size,
-            )
-        return task_document(task, ticket)
-
-    def _seal_ticket(self, *facts: str | int | None) -> str:
-        names = ("id", "owner", "bucket", "region", "key", "upload_id", "size", "part_size", "slice_size")
-        return self._sealer.seal("ticket", dict(zip(names, facts, strict=True)))
+        return task_document(task, None if task.is_final else self._tickets.of(task))
 
 
 def task_document(task: Task, ticket: str | None) -> dict[str, Any]:

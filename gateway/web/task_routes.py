@@ -2,13 +2,16 @@
 
 import hashlib
 import re
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.domain.errors import BadQuery, InvalidField
+from gateway.domain.errors import BadQuery, InvalidField, TaskNotFound
+from gateway.domain.objects import StoredPart
+from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskId, TaskState
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
@@ -31,10 +34,12 @@ from gateway.web.request_reading import (
 from gateway.web.sealing import SealBroken, Sealer
 from gateway.web.task_document import TaskDocuments, part_document
 from gateway.web.task_requests import CompleteTask, CreateTask
+from gateway.web.tickets import Tickets
 
 CREATE_LIMIT_BYTES: Final = 1 << 20
 PARTS_PAGE_MOST: Final = 1000
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
+T = TypeVar("T")
 _LIST_PARAMETERS: Final = frozenset({"state", "batch", "limit", "cursor"})
 _PARTS_PARAMETERS: Final = frozenset({"limit", "cursor"})
 
@@ -68,6 +73,7 @@ class TaskRoutes:
         self._sequential = sequential
         self._documents = documents
         self._sealer = sealer
+        self._tickets = Tickets(sealer)
         self._defaults = defaults
 
     def routes(self) -> list[Route]:
@@ -114,54 +120,81 @@ class TaskRoutes:
 
     async def get(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._control.get(caller, _task_id(request)))
+        return self._answer(await self._with_task(request, caller, lambda task_id: self._control.get(caller, task_id)))
 
     async def list_parts(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
         query = query_parameters(request, _PARTS_PARAMETERS)
         limit = limit_of(query.get("limit"), PARTS_PAGE_MOST, PARTS_PAGE_MOST)
         after = part_number(query["cursor"]) if "cursor" in query else 0
-        parts = [part for part in await self._control.parts(caller, _task_id(request)) if part.number > after]
+        stored = await self._with_task(request, caller, lambda task_id: self._control.parts(caller, task_id))
+        parts = [part for part in stored if part.number > after]
         cursor = str(parts[limit - 1].number) if len(parts) > limit else None
         return JSONResponse({"parts": [part_document(part) for part in parts[:limit]], "next_cursor": cursor})
 
     async def put_part(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
-        part = await self._parts.receive_part(
-            caller,
-            _task_id(request),
-            part_number(request.path_params["number"]),
-            required_length(request),
-            body_chunks(request),
-            digests=digests(request),
-            conditions=part_conditions(request),
-        )
+
+        async def receive(task_id: TaskId) -> StoredPart:
+            return await self._parts.receive_part(
+                caller,
+                task_id,
+                part_number(request.path_params["number"]),
+                required_length(request),
+                body_chunks(request),
+                digests=digests(request),
+                conditions=part_conditions(request),
+            )
+
+        part = await self._with_task(request, caller, receive)
         return JSONResponse(part_document(part), headers={"ETag": part.etag})
 
     async def put_content(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
-        task = await self._sequential.receive_content(
-            caller, _task_id(request), content_range(request), body_chunks(request), digests(request)
-        )
+
+        async def receive(task_id: TaskId) -> Task:
+            return await self._sequential.receive_content(
+                caller, task_id, content_range(request), body_chunks(request), digests(request)
+            )
+
+        task = await self._with_task(request, caller, receive)
         return self._answer(task, _status_of(task))
 
     async def complete(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
-        data = await read_json(request, CREATE_LIMIT_BYTES, allow_empty=True)
-        task = await self._control.complete(caller, _task_id(request), parse(CompleteTask, data).wanted())
+        wanted = parse(CompleteTask, await read_json(request, CREATE_LIMIT_BYTES, allow_empty=True)).wanted()
+        task = await self._with_task(request, caller, lambda task_id: self._control.complete(caller, task_id, wanted))
         return self._answer(task, _status_of(task))
 
     async def pause(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._control.pause(caller, _task_id(request), expected_version(request)))
+        return self._answer(await self._moved(request, self._control.pause))
 
     async def restart(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._control.restart(caller, _task_id(request), expected_version(request)))
+        return self._answer(await self._moved(request, self._control.restart))
 
     async def cancel(self, request: Request) -> Response:
+        return self._answer(await self._moved(request, self._control.cancel))
+
+    async def _moved(self, request: Request, move: Callable[[Caller, TaskId, int | None], Awaitable[Task]]) -> Task:
         caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._control.cancel(caller, _task_id(request), expected_version(request)))
+        version = expected_version(request)
+        return await self._with_task(request, caller, lambda task_id: move(caller, task_id, version))
+
+    async def _with_task(self, request: Request, caller: Caller, act: Callable[[TaskId], Awaitable[T]]) -> T:
+        """What *act* gives, which raises TaskNotFound before it reads a body or not at all.
+
+        A task that Redis lost is then made again from the request's ticket, and *act* asked once more.
+        """
+        task_id = TaskId(request.path_params["task_id"])
+        TASK_ID.set(task_id)
+        try:
+            return await act(task_id)
+        except TaskNotFound:
+            ticket = request.headers.get("upload-ticket")
+            if ticket is None:
+                raise
+        await self._control.rebuild(caller, self._tickets.open(ticket, task_id))
+        return await act(task_id)
 
     def _answer(self, task: Task, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse(self._documents.of(task), status, {**(headers or {}), "ETag": f'"{task.version}"'})
@@ -181,12 +214,6 @@ class TaskRoutes:
 def _status_of(task: Task) -> int:
     """202 while COS still merges: the websocket, or the next look, tells the end."""
     return 202 if task.state is TaskState.COMPLETING else 200
-
-
-def _task_id(request: Request) -> TaskId:
-    task_id = TaskId(request.path_params["task_id"])
-    TASK_ID.set(task_id)
-    return task_id
 
 
 def _states(text: str | None) -> frozenset[TaskState] | None:

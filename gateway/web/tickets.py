@@ -1,0 +1,107 @@
+"""Tickets: what of a task its client keeps, sealed, so that the task can be made again when Redis has lost it."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.domain.errors import TaskNotFound, TicketInvalid
+from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.objects import Bucket, ObjectAddress, UploadId
+from gateway.domain.task import BodyMode, Task, TaskId
+from gateway.web.sealing import SealBroken, Sealer
+
+DAY_SECONDS: Final = 86_400
+_KEPT: Final = 4096
+_HEADERS: Final = "object_headers"
+
+
+class Tickets:
+    """Seals a task's ticket, and opens it again."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._sealed: dict[tuple[object, ...], str] = {}
+
+    def of(self, task: Task) -> str:
+        """The task's ticket: mostly under 1 KiB, never above 5. It holds as long as the task, and up to a day more."""
+        expires = math.ceil(task.expires_at / DAY_SECONDS) * DAY_SECONDS
+        # All else in it never changes.
+        changing = (task.id, task.upload_id, task.size, task.mode, expires)
+        ticket = self._sealed.get(changing)
+        if ticket is None:
+            if len(self._sealed) >= _KEPT:
+                self._sealed.clear()
+            ticket = self._sealed[changing] = self._seal({**_facts(task), "expires": expires})
+        return ticket
+
+    def open(self, text: str, task_id: TaskId) -> Task:
+        """The task *task_id* as its ticket tells it: nothing is known to be stored.
+
+        Raises:
+            TicketInvalid: no ticket of ours, an expired one, or another task's.
+            TaskNotFound: it does not tell enough to begin anew.
+        """
+        try:
+            facts = self._sealer.open("ticket", text)
+        except SealBroken:
+            raise TicketInvalid("Upload-Ticket is no ticket of this gateway.") from None
+        if facts["id"] != task_id:
+            raise TicketInvalid("Upload-Ticket belongs to another task.")
+        if facts.get("expires", 0) < time.time():
+            raise TicketInvalid("Upload-Ticket has expired.")
+        if facts.get("upload_id") is None and facts.get(_HEADERS, {}) is None:
+            raise TaskNotFound("The task's object headers were too long for its ticket, and Redis has lost them.")
+        return _task(facts)
+
+    def _seal(self, facts: Mapping[str, Any]) -> str:
+        try:
+            return self._sealer.seal("ticket", facts)
+        except ValueError:  # with headers of several KiB: an upload that is open has them, but for this one
+            overwrite = {name: value for name, value in facts[_HEADERS].items() if name == FORBID_OVERWRITE}
+            return self._sealer.seal("ticket", {**facts, _HEADERS: overwrite or None})
+
+
+def _facts(task: Task) -> dict[str, Any]:
+    """What cannot be read from COS; what is at its default is left out."""
+    facts = {
+        "id": task.id,
+        "owner": task.owner,
+        "bucket": task.at.bucket.name,
+        "region": task.at.bucket.region,
+        "key": task.at.key,
+        "upload_id": task.upload_id,
+        "size": task.size,
+        "part_size": task.part_size,
+        "slice_size": task.slice_size,
+        "async_limit": task.async_limit,
+        "mode": task.mode.value,
+        "created_at": task.created_at,
+        "batch_id": task.batch_id,
+        "client_ref": task.client_ref,
+        "part_headers": dict(task.part_headers),
+        _HEADERS: dict(task.object_headers),
+    }
+    return {name: value for name, value in facts.items() if value or name == "size"}
+
+
+def _task(facts: Mapping[str, Any]) -> Task:
+    upload_id, created_at = facts.get("upload_id"), facts["created_at"]
+    return Task(
+        id=TaskId(facts["id"]),
+        owner=facts["owner"],
+        at=ObjectAddress(Bucket(facts["bucket"], facts["region"]), facts["key"]),
+        size=facts["size"],
+        part_size=facts["part_size"],
+        slice_size=facts["slice_size"],
+        async_limit=facts["async_limit"],
+        created_at=created_at,
+        updated_at=created_at,
+        expires_at=facts["expires"],
+        mode=BodyMode(facts.get("mode", "")),
+        upload_id=None if upload_id is None else UploadId(upload_id),
+        batch_id=facts.get("batch_id"),
+        client_ref=facts.get("client_ref"),
+        part_headers=facts.get("part_headers", {}),
+        object_headers=facts.get(_HEADERS) or {},
+    )
