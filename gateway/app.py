@@ -70,6 +70,7 @@ KEEP_ALIVE_SECONDS: Final = 75
 HEAD_BYTES: Final = 16 * 1024
 SOCKET_MESSAGE_BYTES: Final = 4096
 BACKLOG: Final = 2048
+SEND_BUFFER_BYTES: Final = 64 * 1024
 OWNED_DRAIN_SECONDS: Final = 30.0
 GAUGE_SECONDS: Final = 1.0
 _STORING: Final = frozenset({"put_object", "upload_part", "append_object"})
@@ -294,6 +295,8 @@ def _bind(settings: Settings) -> Iterator[socket.socket]:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         bound = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
         bound.set_inheritable(True)
+        # Accepted sockets inherit it: a watcher who does not read is noticed after this much, not after the usual 4 MB.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         os.environ[name] = str(ListenAddress(address.host, bound.getsockname()[1]))
         yield bound
 
