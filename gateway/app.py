@@ -40,19 +40,12 @@ from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
-from gateway.transfer.streamed_put import StreamedPut
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
 from gateway.web.console_routes import console_routes
-from gateway.web.cos_auth import CosAuth
-from gateway.web.cos_backoff import Backoff
-from gateway.web.cos_door import CosDoor
-from gateway.web.cos_form_calls import FormCalls
+from gateway.web.cos_building import build_cos_door
 from gateway.web.cos_keys import KeyIssuer
-from gateway.web.cos_list_calls import ListCalls
-from gateway.web.cos_object_calls import SingleCalls
-from gateway.web.cos_upload_calls import UploadCalls
 from gateway.web.file_routes import FileRoutes
 from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
@@ -157,33 +150,18 @@ class Gateway:
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
         )
-        return gate, self._cos_door(control, completion, sequential, destinations, issuer), admin
-
-    def _cos_door(
-        self,
-        control: Control,
-        completion: Completion,
-        sequential: SequentialRelay,
-        destinations: Destinations,
-        issuer: KeyIssuer,
-    ) -> CosDoor:
-        settings, engine = self.settings, self._engine
-        uploads, auth = Uploads(engine), CosAuth(issuer, destinations)
-        puts = StreamedPut(engine, completion, control, sequential)
-        upload_calls = UploadCalls(control, uploads, PartRelay(engine), Backoff(), part_size=settings.part_size_bytes)
-        handlers = {
-            **upload_calls.handlers(),
-            **ListCalls(uploads).handlers(),
-            **SingleCalls(puts, ObjectCalls(engine, destinations)).handlers(),
-        }
-        return CosDoor(
-            auth,
-            handlers,
-            FormCalls(auth, puts),
-            allowed_hosts=_allowed_cos_hosts(settings, destinations),
+        cos = build_cos_door(
+            engine,
+            completion,
+            sequential,
+            control,
+            destinations,
+            issuer,
+            allowed_hosts=_allowed_hosts(settings) | {place.bucket.host for place in destinations.all},
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
         )
+        return gate, cos, admin
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -351,11 +329,5 @@ def _allowed_hosts(settings: Settings) -> frozenset[str]:
     """Lower-case host names without ports."""
     if settings.allowed_hosts:
         return frozenset(host.lower() for host in settings.allowed_hosts)
-    return frozenset({"localhost", "127.0.0.1", "[::1]", settings.listen.host.lower()})
-
-
-def _allowed_cos_hosts(settings: Settings, destinations: Destinations) -> frozenset[str]:
-    """Those, the listen address of that door, and the buckets' own hosts."""
-    buckets = {place.bucket.host for place in destinations.all}
-    listen = settings.cos_listen or settings.listen
-    return _allowed_hosts(settings) | buckets | {listen.host.lower()}
+    listens = (settings.listen, settings.cos_listen)
+    return frozenset({"localhost", "127.0.0.1", "[::1]", *(at.host.lower() for at in listens if at is not None)})

@@ -1,6 +1,6 @@
 """What a request asks of the COS door: operation, bucket, key, query and headers, by COS's rules for reading them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -8,7 +8,9 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
+from gateway.domain.objects import ObjectAddress
 from gateway.domain.policy import MAX_KEY_BYTES, Caller, Destination
+from gateway.web.cos_answers import CosAnswer
 from gateway.web.cos_problems import CosRefusal
 
 _SUB_RESOURCES: Final = frozenset(
@@ -89,6 +91,14 @@ class Admitted:
     caller: Caller
     place: Destination
     key: str
+
+    @property
+    def at(self) -> ObjectAddress:
+        """Where the object stands, or is to stand."""
+        return ObjectAddress(self.place.bucket, self.key)
+
+
+Handler = Callable[[Admitted], Awaitable[CosAnswer]]
 
 
 def read_call(request: Request) -> CosCall:

@@ -85,7 +85,7 @@ def digests(request: Request) -> Digests:
             raise BadDigest("Content-MD5 and Content-Digest disagree.")
         md5 = value
     if md5 is not None:
-        _require_md5(md5)
+        md5_of(md5)
     crc = request.headers.get("x-cos-hash-crc64ecma")
     return Digests(md5, None if crc is None else crc64_of(crc))
 
@@ -101,13 +101,15 @@ def _content_digests(header: str | None) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in matches if match is not None]
 
 
-def _require_md5(text: str) -> None:
+def md5_of(text: str) -> str:
+    """An MD5 in base64, as it is. Raises BadDigest."""
     try:
         digest = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BadDigest("The MD5 is not base64.") from None
     if len(digest) != 16:
         raise BadDigest(f"The MD5 has {len(digest)} bytes, expected 16.")
+    return text
 
 
 def crc64_of(text: str) -> int:

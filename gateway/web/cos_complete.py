@@ -1,0 +1,118 @@
+"""Complete Multipart Upload at the COS door: the list of parts that it takes, and a verdict that may come late."""
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Final
+
+from gateway.cos.xml_tree import MAX_BYTES, Unreadable, XmlElement, read_xml
+from gateway.domain.errors import GatewayError, TaskInError
+from gateway.domain.objects import ETag
+from gateway.domain.parts import MAX_PART_COUNT
+from gateway.domain.policy import Action
+from gateway.domain.task import Task, TaskId, TaskState
+from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
+from gateway.transfer.control import Control
+from gateway.web.cos_answers import DECLARATION, XML_TYPE, CosAnswer, error_element, tag, text
+from gateway.web.cos_call import Admitted, CosCall
+from gateway.web.cos_objects import location_of
+from gateway.web.cos_problems import CosRefusal, refusal_of
+from gateway.web.problems import current_request_id
+from gateway.web.request_reading import body_chunks, digests
+
+SPACE_SECONDS: Final = 2.0
+"""How often a client that waits for the merge is sent a space."""
+_NAMESPACE: Final = "http://www.qcloud.com/document/product/436/7751"
+
+
+async def read_list(call: CosCall) -> CompleteWanted:
+    """The parts that a Complete lists.
+
+    Raises:
+        CosRefusal: XMLSizeLimit, BadDigest, MalformedXML, InvalidPartOrder.
+    """
+    said = digests(call.request)
+    body = bytearray()
+    async for chunk in body_chunks(call.request):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise CosRefusal("XMLSizeLimit", f"The list of parts has more than {MAX_BYTES} bytes.")
+    md5 = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    if said.md5_base64 not in (None, md5):
+        raise CosRefusal("BadDigest", "The Content-MD5 you specified did not match what was received.")
+    try:
+        tree = read_xml(bytes(body))
+    except Unreadable:
+        raise CosRefusal("MalformedXML", "The list of parts is not the XML that it must be.") from None
+    parts = [_part(row) for row in tree.all("Part")]
+    if not 1 <= len(parts) <= MAX_PART_COUNT:
+        raise CosRefusal("MalformedXML", f"The list has {len(parts)} parts, expected 1 to {MAX_PART_COUNT}.")
+    if any(after.number <= before.number for before, after in pairwise(parts)):
+        raise CosRefusal("InvalidPartOrder", "The list of parts was not in ascending order.")
+    return CompleteWanted(parts=tuple(parts))
+
+
+def _part(row: XmlElement) -> ClaimedPart:
+    number, etag = (row.text_of("PartNumber") or "").strip(), (row.text_of("ETag") or "").strip().strip('"')
+    if not (number.isascii() and number.isdecimal() and len(number) < 7 and etag):
+        raise CosRefusal("MalformedXML", "A part of the list has no number or no ETag.")
+    return ClaimedPart(int(number), ETag(f'"{etag}"'))
+
+
+def completed_element(asked: Admitted, task: Task) -> str:
+    """The result of a task in ``success``."""
+    assert task.result is not None
+    return tag(
+        "CompleteMultipartUploadResult",
+        text("Location", location_of(asked.place.bucket, asked.key)),
+        text("Bucket", asked.place.bucket.name),
+        text("Key", asked.key),
+        text("ETag", task.result.etag),
+        namespace=_NAMESPACE,
+    )
+
+
+class LateVerdict:
+    """The body of an answer that began before the verdict: the XML declaration, spaces, then the result or an Error.
+
+    The declaration comes first because Tencent's Python SDK fails on spaces before it.
+    """
+
+    def __init__(self, control: Control, asked: Admitted, task_id: TaskId, wanted: CompleteWanted) -> None:
+        self._control = control
+        self._asked = asked
+        self._task_id = task_id
+        self._wanted = wanted
+
+    def answer(self) -> CosAnswer:
+        """200, whatever comes of it."""
+        return CosAnswer(200, (XML_TYPE,), self._body())
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        yield DECLARATION
+        verdict = asyncio.create_task(self._verdict())
+        try:
+            while not (await asyncio.wait({verdict}, timeout=SPACE_SECONDS))[0]:
+                yield b" "
+            yield verdict.result().encode()
+        finally:
+            verdict.cancel()
+
+    async def _verdict(self) -> str:
+        asked, task_id = self._asked, self._task_id
+        try:
+            while True:
+                task = await self._control.complete(asked.caller, task_id, self._wanted)
+                if task.state is TaskState.SUCCESS:
+                    return completed_element(asked, task)
+        except TaskInError as late:  # it failed between two looks: the task tells why
+            failed = await self._control.get(asked.caller, task_id, Action.COMPLETE)
+            return self._error(failed.error.as_exception() if failed.error is not None else late)
+        except GatewayError as error:
+            return self._error(error)
+
+    def _error(self, error: GatewayError) -> str:
+        resource = location_of(self._asked.place.bucket, self._asked.key).removeprefix("http://")
+        return error_element(refusal_of(error), resource=resource, request_id=current_request_id())

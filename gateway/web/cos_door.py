@@ -1,0 +1,157 @@
+"""The COS door: COS's XML API, host-rooted, for programs that use Tencent's own SDKs. It translates, no more.
+
+Pure ASGI, and the door's own edge: an id for every request, the rules for heads, CORS, one log line, the metrics.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.domain.errors import GatewayError
+from gateway.telemetry import REQUEST_ID, Metrics
+from gateway.web.cos_answers import CosAnswer, Header, refusal_answer, send_answer
+from gateway.web.cos_auth import CosAuth
+from gateway.web.cos_call import CosCall, Handler, Operation, operation_of, read_call
+from gateway.web.cos_cors import CosCors
+from gateway.web.cos_form_calls import FormCalls
+from gateway.web.cos_problems import CosRefusal, refusal_of
+from gateway.web.head_rules import Head, HeadRules
+from gateway.web.problems import CLIENT_GONE
+
+_access = logging.getLogger("gateway.access")
+_log = logging.getLogger(__name__)
+
+_REQUEST_ID_BYTES: Final = 16
+_NO_OPERATION: Final = "cos:none"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+_LOGGED_PATH_BYTES: Final = 512
+
+
+class CosDoor:
+    """Answers every request of the COS listener.
+
+    Args:
+        handlers: who answers which operation; POST Object is *forms*'s.
+        allowed_hosts: host names without ports that we answer to.
+        allowed_origins: web origins whose pages may call.
+    """
+
+    def __init__(
+        self,
+        auth: CosAuth,
+        handlers: Mapping[Operation, Handler],
+        forms: FormCalls,
+        *,
+        allowed_hosts: Collection[str],
+        allowed_origins: Collection[str],
+        metrics: Metrics,
+    ) -> None:
+        self._auth = auth
+        self._handlers = handlers
+        self._forms = forms
+        self._rules = HeadRules(allowed_hosts, key_routes=("/",))
+        self._cors = CosCors(allowed_origins)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        exchange = _Exchange(receive, send)
+        request_id = secrets.token_hex(_REQUEST_ID_BYTES)
+        REQUEST_ID.set(request_id)
+        try:
+            await self._serve(scope, exchange, request_id)
+        except Exception:  # noqa: BLE001 -- the last edge: it is logged, and answered 500
+            _log.exception("a request failed in a way that nobody expected")
+            if not exchange.status:
+                answer = _refused(refusal_of(GatewayError()), scope, request_id)
+                await send_answer(exchange.send, answer, [("x-cos-request-id", request_id)])
+        finally:
+            self._tell(scope, exchange)
+
+    async def _serve(self, scope: Scope, exchange: "_Exchange", request_id: str) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            answer = await self._answer(scope, exchange, headers)
+        except CosRefusal as refusal:
+            answer = _refused(refusal, scope, request_id)
+        except GatewayError as error:
+            answer = _refused(refusal_of(error), scope, request_id)
+        extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers)]
+        await send_answer(exchange.send, answer, extra)
+
+    async def _answer(self, scope: Scope, exchange: "_Exchange", headers: Mapping[str, str]) -> CosAnswer:
+        self._rules.check(scope, Head.of(scope["headers"]))
+        if scope["method"] == "OPTIONS":
+            return self._cors.preflight(headers)
+        call = read_call(Request(scope, exchange.receive))
+        if call.is_form:
+            exchange.route = _route(Operation.POST_OBJECT)
+            return await self._forms.post(call)
+        return await self._admitted(call, exchange)
+
+    async def _admitted(self, call: CosCall, exchange: "_Exchange") -> CosAnswer:
+        asked = self._auth.admit(call)
+        operation = operation_of(asked.call)
+        exchange.route = _route(operation)
+        return await self._handlers[operation](asked)
+
+    def _tell(self, scope: Scope, exchange: "_Exchange") -> None:
+        seconds = time.perf_counter() - exchange.began
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        status = exchange.status or CLIENT_GONE
+        self._metrics.count("gateway_http_requests_total", exchange.route, method, str(status))
+        self._metrics.observe("gateway_http_request_seconds", seconds, exchange.route, method)
+        if exchange.received_bytes:
+            self._metrics.count("gateway_body_bytes_total", by=exchange.received_bytes)
+        if _access.isEnabledFor(logging.INFO):
+            told = {
+                "method": method,
+                "path": scope["raw_path"][:_LOGGED_PATH_BYTES].decode("ascii", "replace"),
+                "route": exchange.route,
+                "status": status,
+                "seconds": round(seconds, 6),
+                "received_bytes": exchange.received_bytes,
+                "client": scope["client"][0] if scope.get("client") else None,
+            }
+            _access.info("request", extra=told)
+
+
+class _Exchange:
+    """One request and its answer, on their way past the door: notes the status and counts bytes."""
+
+    __slots__ = ("_receive", "_send", "began", "received_bytes", "route", "status")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.began = time.perf_counter()
+        self.route = _NO_OPERATION
+        self.received_bytes = 0
+        self.status = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if body := message.get("body"):
+            self.received_bytes += len(body)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _route(operation: Operation) -> str:
+    return f"cos:{operation}"
+
+
+def _refused(refusal: CosRefusal, scope: Scope, request_id: str) -> CosAnswer:
+    resource = scope["raw_path"].decode("ascii", "replace")
+    return refusal_answer(refusal, resource=resource, request_id=request_id, head_only=scope["method"] == "HEAD")

@@ -1,0 +1,102 @@
+"""POST Object at the COS door: a browser's form with a policy, or the wx SDK's with a ``Signature`` (doc 436/14690)."""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+
+from gateway.domain.parts import MAX_PUT_BYTES
+from gateway.domain.task import Task
+from gateway.transfer.digests import Digests
+from gateway.transfer.ports import Clock
+from gateway.transfer.streamed_put import StreamedPut
+from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
+from gateway.web.cos_auth import CosAuth, policy_text
+from gateway.web.cos_call import Admitted, CosCall
+from gateway.web.cos_form_policy import read_form_policy
+from gateway.web.cos_objects import location_of, new_object, stored_headers
+from gateway.web.cos_problems import CosRefusal
+from gateway.web.formdata import FormLimits, FormReader
+from gateway.web.request_reading import body_chunks, md5_of
+
+_STATUSES: Final = {"200": 200, "201": 201}
+_LARGE_FIELD_BYTES: Final = 16 * 1024
+_LARGE_FIELDS: Final = ("policy", "Policy", "Signature", "signature", "x-cos-security-token", "X-Cos-Security-Token")
+_LIMITS: Final = FormLimits(field_count=100, bytes_by_field=dict.fromkeys(_LARGE_FIELDS, _LARGE_FIELD_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class _SizeRange:
+    """How many bytes the file may have, both ends included."""
+
+    smallest: int = 0
+    largest: int = MAX_PUT_BYTES
+
+    async def watched(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """*chunks*, as long as they keep to it. Raises CosRefusal EntityTooLarge, EntityTooSmall."""
+        size = 0
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self.largest:
+                raise CosRefusal("EntityTooLarge", f"The file has more than {self.largest} bytes.")
+            yield chunk
+        if size < self.smallest:
+            raise CosRefusal("EntityTooSmall", f"The file has {size} bytes, expected at least {self.smallest}.")
+
+
+class FormCalls:
+    """Answers POST Object: the fields decide who may store what, before a byte of the file is kept."""
+
+    def __init__(self, auth: CosAuth, puts: StreamedPut, clock: Clock = time.time) -> None:
+        self._auth = auth
+        self._puts = puts
+        self._clock = clock
+
+    async def post(self, call: CosCall) -> CosAnswer:
+        """POST Object."""
+        form = FormReader(call.headers.get("content-type"), body_chunks(call.request), _LIMITS)
+        sent = await form.fields()
+        fields = {name.lower(): value for name, value in sent.items() if value}
+        fields["key"] = fields.get("key", "").replace("${filename}", form.file.filename)
+        asked = self._auth.admit_form(call, fields)
+        sizes = self._sizes(asked, fields)
+        _check_redirect(fields)
+        headers = {**fields, "x-cos-acl": fields["acl"]} if "acl" in fields else fields
+        new = new_object(asked, headers)
+        said = Digests(md5_of(fields["content-md5"])) if "content-md5" in fields else Digests()
+        source = sizes.watched(form.file_chunks())
+        task = await self._puts.receive_unknown(asked.caller, new, source, said, call.content_length)
+        return _answer(asked, fields, task)
+
+    def _sizes(self, asked: Admitted, fields: Mapping[str, str]) -> _SizeRange:
+        """What the policy, if that is how the form is signed, allows; it must allow the form."""
+        if "policy" not in fields:
+            return _SizeRange()
+        policy = read_form_policy(policy_text(fields))
+        policy.check(fields, asked.place.bucket.name, self._clock())
+        largest = MAX_PUT_BYTES if policy.max_size is None else policy.max_size
+        return _SizeRange(policy.min_size, min(largest, MAX_PUT_BYTES))
+
+
+def _answer(asked: Admitted, fields: Mapping[str, str], task: Task) -> CosAnswer:
+    assert task.result is not None
+    bucket, checksums = asked.place.bucket, stored_headers(task)
+    location = location_of(bucket, asked.key)
+    if target := fields.get("success_action_redirect"):
+        place = urlencode({"bucket": bucket.name, "key": asked.key, "etag": task.result.etag})
+        joined = f"{target}{'&' if '?' in target else '?'}{place}"
+        return CosAnswer(303, (*checksums, ("Location", joined)))
+    headers = (*checksums, ("Location", location))
+    status = _STATUSES.get(fields.get("success_action_status", ""), 204)
+    if status != 201:
+        return CosAnswer(status, headers)
+    rows = (("Location", location), ("Bucket", bucket.name), ("Key", asked.key), ("ETag", task.result.etag))
+    return xml_answer(tag("PostResponse", *(text(*row) for row in rows)), status=201, headers=headers)
+
+
+def _check_redirect(fields: Mapping[str, str]) -> None:
+    """Refuse, before the file is stored, to send a browser to what is no web page."""
+    target = fields.get("success_action_redirect", "https://")
+    if not target.startswith(("http://", "https://")) or not (target.isascii() and target.isprintable()):
+        raise CosRefusal("InvalidArgument", "success_action_redirect is not an http address.")

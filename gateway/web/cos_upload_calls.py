@@ -1,0 +1,112 @@
+"""Multipart uploads at the COS door: each operation is a move of the task that its UploadId names."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.domain.errors import UploadLost
+from gateway.domain.objects import UploadId
+from gateway.domain.parts import MAX_PART_COUNT
+from gateway.domain.policy import Action
+from gateway.domain.task import Task, TaskState
+from gateway.telemetry import TASK_ID
+from gateway.transfer.control import Control
+from gateway.transfer.relay import PartConditions, PartRelay
+from gateway.transfer.uploads import Uploads
+from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
+from gateway.web.cos_backoff import Backoff
+from gateway.web.cos_call import Admitted, Handler, Operation
+from gateway.web.cos_complete import LateVerdict, completed_element, read_list
+from gateway.web.cos_objects import checksum_headers, new_object, stored_headers, traffic_headers
+from gateway.web.cos_problems import CosRefusal
+from gateway.web.request_reading import body_chunks, digests
+
+_COMPLETION: Final = 0
+"""The completion's place among the parts that the back-off knows."""
+
+
+class UploadCalls:
+    """Initiate, Upload Part, Complete and Abort."""
+
+    def __init__(self, control: Control, uploads: Uploads, parts: PartRelay, backoff: Backoff) -> None:
+        self._control = control
+        self._uploads = uploads
+        self._parts = parts
+        self._backoff = backoff
+
+    def handlers(self) -> Mapping[Operation, Handler]:
+        """Who answers which operation."""
+        return {
+            Operation.INITIATE_UPLOAD: self.initiate,
+            Operation.UPLOAD_PART: self.put_part,
+            Operation.COMPLETE_UPLOAD: self.complete,
+            Operation.ABORT_UPLOAD: self.abort,
+        }
+
+    async def initiate(self, asked: Admitted) -> CosAnswer:
+        """Initiate Multipart Upload, doc 7746: a task whose size shows at its end."""
+        task = await self._control.create(asked.caller, new_object(asked, asked.call.headers))
+        TASK_ID.set(task.id)
+        assert task.upload_id is not None
+        names = (text("Bucket", asked.place.bucket.name), text("Key", asked.key), text("UploadId", task.upload_id))
+        return xml_answer(tag("InitiateMultipartUploadResult", *names))
+
+    async def put_part(self, asked: Admitted) -> CosAnswer:
+        """Upload Part, doc 7750."""
+        number = _part_number(asked.call.query)
+        headers = traffic_headers(asked, asked.call.headers)
+        length = asked.call.content_length
+        if length is None:
+            raise CosRefusal("MissingContentLength", "A part is sent with a Content-Length.")
+        task = await self._found(asked, Action.UPLOAD)
+        async with self._backoff.turn(task.id, number):
+            part = await self._parts.receive_part(
+                asked.caller,
+                task.id,
+                number,
+                length,
+                body_chunks(asked.call.request),
+                digests=digests(asked.call.request),
+                conditions=PartConditions(),
+                headers=headers,
+            )
+        return CosAnswer(200, checksum_headers(part.etag, part.crc64))
+
+    async def complete(self, asked: Admitted) -> CosAnswer:
+        """Complete Multipart Upload, doc 7742.
+
+        A verdict within the waiting time has a status of its own; a later one is the end of a body that began with 200,
+        as COS's own always is.
+        """
+        wanted = await read_list(asked.call)
+        task = await self._found(asked, Action.COMPLETE)
+        async with self._backoff.turn(task.id, _COMPLETION):
+            task = await self._control.complete(asked.caller, task.id, wanted)
+        if task.state is TaskState.SUCCESS:
+            return xml_answer(completed_element(asked, task), headers=stored_headers(task))
+        return LateVerdict(self._control, asked, task.id, wanted).answer()
+
+    async def abort(self, asked: Admitted) -> CosAnswer:
+        """Abort Multipart Upload, doc 7740: a cancel of the task, which leaves no part behind."""
+        task = await self._uploads.find(asked.caller, asked.at, _upload_id(asked), Action.CONTROL)
+        TASK_ID.set(task.id)
+        if task.is_final:
+            raise UploadLost("No upload of this id is open here.")
+        await self._control.cancel(asked.caller, task.id, None)
+        return CosAnswer(204)
+
+    async def _found(self, asked: Admitted, action: Action) -> Task:
+        task = await self._uploads.find_open(asked.caller, asked.at, _upload_id(asked), action)
+        TASK_ID.set(task.id)
+        return task
+
+
+def _upload_id(asked: Admitted) -> UploadId:
+    return UploadId(asked.call.query.get("uploadId", ""))
+
+
+def _part_number(query: Mapping[str, str]) -> int:
+    number = query.get("partNumber", "")
+    in_range = number.isascii() and number.isdecimal() and len(number) < 7 and 1 <= int(number) <= MAX_PART_COUNT
+    if not in_range or not query.get("uploadId"):
+        raise CosRefusal("InvalidArgument", f"partNumber is 1 to {MAX_PART_COUNT}, with an uploadId.")
+    return int(number)
