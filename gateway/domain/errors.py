@@ -258,6 +258,10 @@ class TaskNotFound(NotAllowed):
     code, title, status_hint = "task_not_found", "No such task", 404
 
 
+class BatchNotFound(NotAllowed):
+    code, title, status_hint = "batch_not_found", "No such batch", 404
+
+
 class NotFound(NotAllowed):
     code, title, status_hint = "not_found", "Nothing here", 404
 

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Final, NamedTuple
 
+from gateway.domain.batch import BatchId
 from gateway.domain.objects import UploadId
 from gateway.domain.task import TaskId
 
@@ -32,6 +33,22 @@ def task_keys(task_id: TaskId) -> TaskKeys:
     """The keys of *task_id*."""
     tag = f"gw:{{{task_id}}}"
     return TaskKeys(tag, f"{tag}:parts", f"{tag}:tail", f"{tag}:bodies")
+
+
+class BatchKeys(NamedTuple):
+    """One batch's keys, under one hash tag.
+
+    ``batch``: a hash, what it is made of. ``slots``: a sorted set, task id → when a body of it was last seen.
+    """
+
+    batch: str
+    slots: str
+
+
+def batch_keys(batch_id: BatchId) -> BatchKeys:
+    """The keys of *batch_id*."""
+    tag = f"gw:batch:{{{batch_id}}}"
+    return BatchKeys(tag, f"{tag}:slots")
 
 
 def owner_key(owner: str) -> str:

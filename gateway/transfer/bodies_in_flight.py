@@ -58,6 +58,10 @@ class BodiesInFlight:
     def __len__(self) -> int:
         return sum(map(len, self._by_task.values()))
 
+    def tasks(self) -> list[Task]:
+        """The tasks of all bodies, each as it was when one of them began."""
+        return [next(iter(bodies)).task for bodies in self._by_task.values()]
+
     @contextmanager
     def registered(self, task: Task, stop: Callable[[GatewayError], None]) -> Iterator[BodyInFlight]:
         """Watch *task* while the block runs; *stop* must not block."""

@@ -65,6 +65,7 @@ class NewTask:
     content_type: str | None = None
     client_ref: str | None = None
     forbid_overwrite: bool = False
+    batch_id: str | None = None
     object_headers: Mapping[str, str] = field(default_factory=dict)
     part_headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -159,6 +160,7 @@ class Control:
             async_limit=new.async_limit,
             intent=Intent.INITIATE if new.size is None or new.size > slice_size else Intent.NONE,
             client_ref=new.client_ref,
+            batch_id=new.batch_id,
             object_headers=headers,
             part_headers=dict(new.part_headers),
             created_at=now,

@@ -5,12 +5,13 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.domain.batch import BatchId
 from gateway.domain.errors import GatewayError, Storage, UploadLost, VersionMismatch
 from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskState, refusal
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.opening import open_upload
 from gateway.transfer.owned import OwnedTasks
-from gateway.transfer.ports import ObjectStore, TaskStore
+from gateway.transfer.ports import BodySlots, ObjectStore, TaskStore
 from gateway.transfer.recovery import rebuild
 from gateway.transfer.replay import ReplayBudget
 
@@ -24,13 +25,22 @@ _UPLOAD_ENDED: Final = frozenset({TaskState.COMPLETING, TaskState.SUCCESS, TaskS
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Where tasks and objects are kept, and what bodies share in this process."""
+    """Where tasks and objects are kept, and what bodies share in this process.
+
+    ``slots`` bounds how many files of a batch move at once; without it any number does.
+    """
 
     tasks: TaskStore
     objects: ObjectStore
     bodies: BodiesInFlight
     budget: ReplayBudget
     owned: OwnedTasks
+    slots: BodySlots | None = None
+
+    async def admit(self, task: Task) -> None:
+        """Let a body of *task* begin. Raises TaskWaiting when its batch has no free slot."""
+        if self.slots is not None and task.batch_id is not None:
+            await self.slots.take(BatchId(task.batch_id), task.id)
 
     async def open(self, task: Task) -> Task:
         """*task* with an upload of its own; opened to its end whatever becomes of the caller. See ``open_upload``."""

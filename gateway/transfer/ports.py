@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.domain.batch import Batch, BatchId
 from gateway.domain.objects import (
     Appended,
     Bucket,
@@ -208,6 +209,41 @@ class TaskStore(Protocol):
 
     async def ping(self) -> None:
         """Raise StateStoreUnavailable unless Redis answers."""
+
+
+class BatchStore(Protocol):
+    """Redis, for batches. All methods raise StateStoreUnavailable when Redis does not answer within 2 s."""
+
+    async def claim(self, owner: str, batch_id: BatchId, idempotency: Idempotency) -> BatchId:
+        """The batch that *owner*'s Idempotency-Key stands for: *batch_id* if it was not used before.
+
+        Raises IdempotencyConflict when the digests differ.
+        """
+
+    async def save(self, batch: Batch) -> None:
+        """Write *batch* down; the same again changes nothing."""
+
+    async def load(self, batch_id: BatchId) -> Batch | None:
+        """The batch, or None."""
+
+    async def take_slot(self, batch_id: BatchId, task_id: TaskId) -> Sequence[TaskId]:
+        """Let *task_id* take, or keep, a slot: empty when it has one, else the tasks that hold them all.
+
+        A slot whose task has been idle for 30 s is free. An unknown batch has slots for everybody.
+        """
+
+    async def free_slots(self, batch_id: BatchId, task_ids: Sequence[TaskId]) -> None:
+        """Take the slots of *task_ids*, at least one, back."""
+
+    async def renew_slots(self, held: Sequence[tuple[BatchId, TaskId]]) -> None:
+        """Note that bodies of these tasks flow; who has no slot gets none by that."""
+
+
+class BodySlots(Protocol):
+    """What a body has to pass before its first byte, in a batch."""
+
+    async def take(self, batch_id: BatchId, task_id: TaskId) -> None:
+        """Raise TaskWaiting unless a body of *task_id* may flow now."""
 
 
 @dataclass(frozen=True, slots=True)

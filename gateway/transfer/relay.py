@@ -88,6 +88,7 @@ class PartRelay:
             if task.size is None:
                 caller.check_size(task.loaded + length - (claim.stored.size if claim.stored else 0))
             conditions.check(claim.stored)
+            await engine.admit(task)
             return await arriving.relay(source)
         finally:
             if not arriving.storing:

@@ -41,6 +41,7 @@ class SequentialRelay:
             size = span.offset + span.length
         if size is not None:
             caller.check_size(size)
+        await engine.admit(task)
         claim = await engine.tasks.begin_content(task_id, span.offset, size)
         span = replace(span, total=claim.task.size)
         flow = SequentialFlow(engine, self._completion, caller, claim.task, span, digests, tail=claim.tail)

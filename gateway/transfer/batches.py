@@ -1,0 +1,176 @@
+"""Batches: many files created, looked at, paused, restarted and canceled together; none ever stops another."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from gateway.domain.batch import Batch, BatchFile, BatchId, BatchTotals
+from gateway.domain.errors import BatchNotFound, Conflict, GatewayError, TaskNotFound
+from gateway.domain.policy import Action, Caller
+from gateway.domain.task import Task, TaskError, TaskId, TaskState
+from gateway.transfer.access import require_visible
+from gateway.transfer.control import Control, NewTask
+from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.ports import BatchStore, Clock, Idempotency, TaskStore
+
+PARALLEL_CALLS: Final = 16
+"""Tasks of one batch that are created or moved at once: each may take a call to COS."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+_ENDED: Final = frozenset({TaskState.COMPLETING, TaskState.SUCCESS, TaskState.CANCELED})
+_RESTING: Final = frozenset({TaskState.PAUSED, TaskState.ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch and those of its tasks that Redis knows."""
+
+    batch: Batch
+    tasks: Mapping[TaskId, Task]
+
+    @property
+    def totals(self) -> BatchTotals:
+        """What its files add up to."""
+        return BatchTotals.of(self.tasks.values())
+
+
+class Batches:
+    """The use cases of batches."""
+
+    def __init__(
+        self, batches: BatchStore, tasks: TaskStore, control: Control, owned: OwnedTasks, clock: Clock = time.time
+    ) -> None:
+        self._batches = batches
+        self._tasks = tasks
+        self._control = control
+        self._owned = owned
+        self._clock = clock
+
+    async def create(
+        self,
+        caller: Caller,
+        files: Sequence[NewTask | GatewayError],
+        file_parallel_limit: int,
+        idempotency: Idempotency | None = None,
+    ) -> BatchView:
+        """A task for each of *files*, in their order; where one cannot be created, its error stands in its place.
+
+        An error among *files* is one that was found before. The same Idempotency-Key gives the same batch.
+
+        Raises:
+            Forbidden: the caller may create nothing.
+            IdempotencyConflict: the key was used for another request.
+        """
+        caller.require(Action.CREATE)
+        batch_id = BatchId(secrets.token_urlsafe(16))
+        if idempotency is not None:
+            batch_id = await self._batches.claim(caller.owner, batch_id, idempotency)
+            if (known := await self._batches.load(batch_id)) is not None:
+                return await self._view(known)
+        created = await self._owned.finish(
+            self._create(caller, batch_id, files, file_parallel_limit, repeatable=idempotency is not None),
+            "create batch",
+        )
+        return await self._view(created)
+
+    async def _create(
+        self,
+        caller: Caller,
+        batch_id: BatchId,
+        files: Sequence[NewTask | GatewayError],
+        file_parallel_limit: int,
+        *,
+        repeatable: bool,
+    ) -> Batch:
+        async def create(numbered: tuple[int, NewTask | GatewayError]) -> BatchFile:
+            index, new = numbered
+            if isinstance(new, GatewayError):
+                return BatchFile(None, TaskError.of(new))
+            once = Idempotency(f"{batch_id}:{index}", "batch") if repeatable else None
+            try:
+                task = await self._control.create(caller, replace(new, batch_id=batch_id), once)
+            except GatewayError as error:
+                return BatchFile(None, TaskError.of(error))
+            return BatchFile(task.id)
+
+        made = await _each(create, list(enumerate(files)))
+        batch = Batch(batch_id, caller.owner, file_parallel_limit, self._clock(), tuple(made))
+        await self._batches.save(batch)
+        return batch
+
+    async def get(self, caller: Caller, batch_id: BatchId) -> BatchView:
+        """The batch as it stands. Raises BatchNotFound."""
+        return await self._visible(caller, batch_id, Action.READ)
+
+    async def pause(self, caller: Caller, batch_id: BatchId) -> BatchView:
+        """Pause every task that can be paused."""
+        return await self._move(caller, batch_id, self._control.pause, lambda task: task.state in _RESTING | _ENDED)
+
+    async def restart(self, caller: Caller, batch_id: BatchId) -> BatchView:
+        """Restart every task that is paused or failed."""
+        return await self._move(caller, batch_id, self._control.restart, lambda task: task.state not in _RESTING)
+
+    async def cancel(self, caller: Caller, batch_id: BatchId) -> BatchView:
+        """Cancel every task that has not ended."""
+        return await self._move(caller, batch_id, self._control.cancel, lambda task: task.state in _ENDED)
+
+    async def _move(
+        self,
+        caller: Caller,
+        batch_id: BatchId,
+        call: Callable[[Caller, TaskId, None], Awaitable[Task]],
+        stays: Callable[[Task], bool],
+    ) -> BatchView:
+        """*call* for every task that does not stay as it is; what fails is raised once all were called."""
+        view = await self._visible(caller, batch_id, Action.CONTROL)
+
+        async def move(task: Task) -> GatewayError | None:
+            try:
+                await call(caller, task.id, None)
+            except (Conflict, TaskNotFound):
+                return None  # it has moved on by itself
+            except GatewayError as error:
+                return error
+            return None
+
+        failures = await _each(move, [task for task in view.tasks.values() if not stays(task)])
+        for failure in failures:
+            if failure is not None:
+                raise failure
+        return await self._view(view.batch)
+
+    async def _visible(self, caller: Caller, batch_id: BatchId, action: Action) -> BatchView:
+        batch = await self._batches.load(batch_id)
+        if batch is None:
+            raise BatchNotFound("No such batch.")
+        view = await self._view(batch)
+        if batch.owner == caller.owner:
+            caller.require(action)
+            return view
+        try:
+            for task in view.tasks.values():
+                require_visible(caller, task, action)
+        except TaskNotFound:
+            raise BatchNotFound("No such batch.") from None
+        if not view.tasks:
+            raise BatchNotFound("No such batch.")
+        return view
+
+    async def _view(self, batch: Batch) -> BatchView:
+        found = await self._tasks.load_many(batch.task_ids)
+        return BatchView(batch, {task.id: task for task in found if task is not None})
+
+
+async def _each(call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+    """What *call* gives for each of *items*, in their order; a few at a time."""
+    turn = asyncio.Semaphore(PARALLEL_CALLS)
+
+    async def one(item: T) -> R:
+        async with turn:
+            return await call(item)
+
+    return await asyncio.gather(*(one(item) for item in items))
