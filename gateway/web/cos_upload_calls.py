@@ -82,7 +82,8 @@ class UploadCalls:
         async with self._backoff.turn(task.id, _COMPLETION):
             task = await self._control.complete(asked.caller, task.id, wanted)
         if task.state is TaskState.SUCCESS:
-            return xml_answer(completed_element(asked, task), headers=stored_headers(task))
+            _, *others = stored_headers(task)  # the ETag stands in the body alone
+            return xml_answer(completed_element(asked, task), headers=others)
         return LateVerdict(self._control, asked, task.id, wanted).answer()
 
     async def abort(self, asked: Admitted) -> CosAnswer:

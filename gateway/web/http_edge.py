@@ -257,8 +257,8 @@ class HttpEdge(asyncio.Protocol):
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """The Date of this second."""
-        return self._server_state.default_headers
+        """The Date of this second, spelled as COS does: its SDKs for Python tell cases apart."""
+        return [(name.title(), value) for name, value in self._server_state.default_headers]
 
     def must_close_after(self, exchange: Exchange) -> bool:
         """Whether an answer that begins now ends the connection: too much of the body is still to come."""
