@@ -27,10 +27,13 @@ from gateway.cos.transport import AiohttpTransport
 from gateway.domain.objects import Bucket
 from gateway.domain.policy import Destination, Destinations
 from gateway.malloc import keep_large_buffers
+from gateway.store.batch_store import RedisBatchStore
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_calls import connect
 from gateway.store.task_store import RedisTaskStore
 from gateway.telemetry import Metrics, configure_logging, metrics_folder, watch_loop_lag
+from gateway.transfer.batch_slots import BatchSlots
+from gateway.transfer.batches import Batches
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.completion import Completion
 from gateway.transfer.control import Control
@@ -43,6 +46,7 @@ from gateway.transfer.sequential import SequentialRelay
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.auth import Authenticator
+from gateway.web.batch_routes import BatchRoutes
 from gateway.web.console_routes import console_routes
 from gateway.web.cos_building import build_cos_door
 from gateway.web.cos_keys import KeyIssuer
@@ -94,9 +98,14 @@ class Gateway:
         self._cos_state = "unknown"
         self._owned = OwnedTasks()
         bodies = BodiesInFlight(self._tasks, self._bus)
-        self._engine = Engine(
-            self._tasks, self._objects, bodies, ReplayBudget(settings.replay_budget_bytes), self._owned
+        self._batches = RedisBatchStore(
+            self._redis,
+            ttl_seconds=settings.task_ttl_seconds,
+            observe=lambda call, seconds: self.metrics.observe("gateway_redis_call_seconds", seconds, call),
         )
+        self._slots = BatchSlots(self._batches, self._tasks, bodies)
+        budget = ReplayBudget(settings.replay_budget_bytes)
+        self._engine = Engine(self._tasks, self._objects, bodies, budget, self._owned, self._slots)
         self.public, self.cos, self.admin = self._doors()
 
     def _observe_cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
@@ -129,6 +138,7 @@ class Gateway:
         whole_files = WholeFiles(control, sequential)
         files = FileRoutes(auth, control, whole_files, documents, settings)
         uploads = UploadRoutes(auth, Uploads(engine), control, documents, destinations)
+        batches = Batches(self._batches, self._tasks, control, self._owned)
         objects = ObjectRoutes(auth, whole_files, ObjectCalls(engine, destinations), documents, settings)
         issuer = KeyIssuer(sealer, destinations)
         sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, settings.sockets_per_subject_count)
@@ -137,6 +147,7 @@ class Gateway:
             *files.routes(),
             *objects.routes(),
             *uploads.routes(),
+            *BatchRoutes(auth, batches, documents, settings).routes(),
             *KeyRoutes(auth, issuer).routes(),
             *sockets.routes(),
             *health.public_routes(),
@@ -172,7 +183,8 @@ class Gateway:
             await self._bus.start()
             stack.push_async_callback(self._bus.aclose)
             stack.push_async_callback(self._owned.drain, OWNED_DRAIN_SECONDS)
-            for work in (self._engine.bodies.run(), watch_loop_lag(self.metrics), self._watch_gauges()):
+            works = (self._engine.bodies.run(), self._slots.run(), watch_loop_lag(self.metrics), self._watch_gauges())
+            for work in works:
                 beside = asyncio.create_task(work)
                 stack.push_async_callback(_cancelled, beside)
             yield

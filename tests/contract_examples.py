@@ -10,7 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.domain.errors import CosAnswer, OffsetMismatch, PartsMissing, StorageSlowDown, TokenExpired, UploadLost
+from gateway.domain.batch import Batch, BatchFile, BatchId
+from gateway.domain.errors import (
+    CosAnswer,
+    KeyNotAllowed,
+    OffsetMismatch,
+    PartsMissing,
+    StorageSlowDown,
+    TokenExpired,
+    UploadLost,
+)
 from gateway.domain.objects import (
     Appended,
     Bucket,
@@ -24,7 +33,9 @@ from gateway.domain.objects import (
     UploadsPage,
 )
 from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, TaskState
+from gateway.transfer.batches import BatchView
 from gateway.transfer.uploads import UploadsQuery
+from gateway.web.batch_routes import batch_document
 from gateway.web.object_routes import appended_document
 from gateway.web.problems import problem
 from gateway.web.task_document import part_document, task_document
@@ -137,6 +148,7 @@ def answers() -> Mapping[str, Any]:
         "progress-task": {"type": "task", "task": uploading},
         "progress-part-lost": {"type": "part_lost", "task": _rendered(_FALLEN)},
         "appended": appended_document(Appended(4096, ETag('"9a0364b9e99bb480dd25e1f0284c8555"'), None)),
+        "batch": _batch(),
         "uploads": uploads_document(
             _WAITING.at.bucket.name,
             UploadsQuery(prefix="films/", delimiter="/", limit=2),
@@ -163,6 +175,15 @@ def answers() -> Mapping[str, Any]:
     }
 
 
+def _batch() -> Mapping[str, Any]:
+    """A batch of which one file moves and the other could not be created."""
+    task = replace(_UPLOADING, batch_id="Yk9wXlq1u3uQW0a7pZ2n5g")
+    refused = TaskError.of(KeyNotAllowed("The key lies outside the prefix that the token and the destination allow."))
+    files = (BatchFile(task.id), BatchFile(None, refused))
+    batch = Batch(BatchId("Yk9wXlq1u3uQW0a7pZ2n5g"), "alice", 3, task.created_at, files)
+    return batch_document(BatchView(batch, {task.id: task}), _rendered)
+
+
 def requests() -> Mapping[str, Any]:
     """What callers say, by file name."""
     return {
@@ -181,6 +202,13 @@ def requests() -> Mapping[str, Any]:
             "forbid_overwrite": True,
             "meta": {"album": "summer"},
             "headers": {"x-cos-tagging": "a=b"},
+        },
+        "create-batch": {
+            "files": [
+                {"key": "films/holiday.mp4", "size": 10_000_000, "content_type": "video/mp4"},
+                {"key": "elsewhere/cat.jpg", "size": 70_000},
+            ],
+            "file_parallel_limit": 3,
         },
         "complete-task": {
             "size": 10_000_000,

@@ -23,6 +23,7 @@ from gateway.domain import object_headers, parts, policy
 from gateway.domain.checksums import combine_all
 from gateway.domain.errors import all_codes
 from gateway.domain.task import TaskState
+from gateway.web.batch_routes import CreateBatch
 from gateway.web.console_routes import console_routes
 from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
@@ -174,7 +175,12 @@ def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Document
 
 @pytest.mark.parametrize(
     ("model", "names"),
-    [(CreateTask, ["ObjectOptions", "CreateTask"]), (CompleteTask, ["CompleteTask"]), (ListedPart, ["ListedPart"])],
+    [
+        (CreateTask, ["ObjectOptions", "CreateTask"]),
+        (CompleteTask, ["CompleteTask"]),
+        (ListedPart, ["ListedPart"]),
+        (CreateBatch, ["CreateBatch"]),
+    ],
 )
 def test_requests_are_documented_field_by_field(model: type[BaseModel], names: list[str]) -> None:
     expected = model.model_json_schema()

@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeVar
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -100,7 +101,7 @@ class TaskRoutes:
         data = await read_json(request, CREATE_LIMIT_BYTES)
         wanted = parse(CreateTask, data)
         new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
-        task = await self._control.create(caller, new, _idempotency(request, wanted))
+        task = await self._control.create(caller, new, idempotency(request, wanted))
         TASK_ID.set(task.id)
         return self._answer(task, 201, {"Location": f"/v1/tasks/{task.id}"})
 
@@ -225,7 +226,8 @@ def _states(text: str | None) -> frozenset[TaskState] | None:
         raise BadQuery("state is not a list of task states.") from None
 
 
-def _idempotency(request: Request, wanted: CreateTask) -> Idempotency | None:
+def idempotency(request: Request, wanted: BaseModel) -> Idempotency | None:
+    """The caller's Idempotency-Key with a digest of what is *wanted*, None without one. Raises InvalidField."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None

@@ -1,0 +1,131 @@
+"""``/v1/batches``: many files created, looked at, paused, restarted and canceled together."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.domain.batch import DEFAULT_FILE_PARALLEL_LIMIT, MAX_BATCH_FILES, BatchFile, BatchId, BatchTotals
+from gateway.domain.errors import GatewayError, TaskNotFound
+from gateway.domain.task import Task, TaskError
+from gateway.transfer.batches import Batches, BatchView
+from gateway.transfer.control import NewTask
+from gateway.web.auth import Authenticator
+from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
+from gateway.web.problems import error_document
+from gateway.web.progress_watch import Render
+from gateway.web.task_document import TaskDocuments
+from gateway.web.task_requests import CreateTask
+from gateway.web.task_routes import TaskDefaults, idempotency
+
+MAX_FILE_PARALLEL_LIMIT: Final = 256
+_GONE: Final = TaskError.of(TaskNotFound("Redis does not know this task any more."))
+
+
+class CreateBatch(BaseModel):
+    """The body of ``POST /v1/batches``: each file is as in ``CreateTask``, and judged by itself."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    files: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH_FILES)
+    file_parallel_limit: int = Field(default=DEFAULT_FILE_PARALLEL_LIMIT, ge=1, le=MAX_FILE_PARALLEL_LIMIT)
+
+
+class BatchRoutes:
+    """Translates."""
+
+    def __init__(self, auth: Authenticator, batches: Batches, documents: TaskDocuments, defaults: TaskDefaults) -> None:
+        self._auth = auth
+        self._batches = batches
+        self._documents = documents
+        self._defaults = defaults
+
+    def routes(self) -> list[Route]:
+        """Every route under ``/v1/batches``."""
+        one = "/v1/batches/{batch_id}"
+        return [
+            Route("/v1/batches", self.create, methods=["POST"]),
+            Route(one, self.get, methods=["GET"]),
+            Route(one + "/pause", self.pause, methods=["POST"]),
+            Route(one + "/restart", self.restart, methods=["POST"]),
+            Route(one + "/cancel", self.cancel, methods=["POST"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        wanted = parse(CreateBatch, await read_json(request, LARGE_BODY_BYTES))
+        files = [self._file(options) for options in wanted.files]
+        view = await self._batches.create(caller, files, wanted.file_parallel_limit, idempotency(request, wanted))
+        return JSONResponse(
+            batch_document(view, self._documents.of), 201, headers={"Location": f"/v1/batches/{view.batch.id}"}
+        )
+
+    async def get(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._batches.get(caller, _batch_id(request)))
+
+    async def pause(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._batches.pause(caller, _batch_id(request)))
+
+    async def restart(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._batches.restart(caller, _batch_id(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        caller = self._auth.caller(request.headers.get("authorization"))
+        return self._answer(await self._batches.cancel(caller, _batch_id(request)))
+
+    def _file(self, options: dict[str, Any]) -> NewTask | GatewayError:
+        try:
+            return parse(CreateTask, options).new_task(
+                slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes
+            )
+        except GatewayError as error:
+            return error
+
+    def _answer(self, view: BatchView) -> Response:
+        return JSONResponse(batch_document(view, self._documents.of))
+
+
+def batch_document(view: BatchView, render: Render) -> dict[str, Any]:
+    """The batch as a JSON object, its files in input order; *render* makes a task's document."""
+    return {
+        **totals_document(view.batch.id, view.totals),
+        "file_parallel_limit": view.batch.file_parallel_limit,
+        "files": [
+            _file_document(index, file, view.tasks.get(file.task_id) if file.task_id else None, render)
+            for index, file in enumerate(view.batch.files)
+        ],
+    }
+
+
+def totals_document(batch_id: BatchId, totals: BatchTotals) -> dict[str, Any]:
+    """What a batch adds up to: ``size`` and ``loaded`` in bytes, ``speed`` in bytes/s, ``percent`` 0-1."""
+    return {
+        "id": batch_id,
+        "size": totals.size,
+        "loaded": totals.loaded,
+        "percent": totals.percent,
+        "speed": round(totals.speed),
+    }
+
+
+def _file_document(index: int, file: BatchFile, task: Task | None, render: Render) -> dict[str, Any]:
+    """One file: its task and, once it has ended, the task's result or error."""
+    document = None if task is None else render(task)
+    error = file.error if task is None else task.error
+    if task is None and error is None:
+        error = _GONE
+    return {
+        "index": index,
+        "task": document,
+        "result": None if document is None else document["result"],
+        "error": None if error is None else error_document(error),
+    }
+
+
+def _batch_id(request: Request) -> BatchId:
+    return BatchId(request.path_params["batch_id"])
