@@ -32,10 +32,13 @@ from gateway.domain.objects import (
     UploadId,
     UploadsPage,
 )
+from gateway.domain.policy import Destination
 from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, TaskState
 from gateway.transfer.batches import BatchView
 from gateway.transfer.uploads import UploadsQuery
 from gateway.web.batch_routes import batch_document
+from gateway.web.cos_keys import IssuedKey
+from gateway.web.key_routes import key_document
 from gateway.web.object_routes import appended_document
 from gateway.web.problems import problem
 from gateway.web.task_document import part_document, task_document
@@ -60,6 +63,14 @@ _WAITING: Final = Task(
     created_at=1_795_375_005.497,
     updated_at=1_795_375_005.508,
     expires_at=1_795_979_805.508,
+)
+_KEY: Final = IssuedKey(
+    "AKID5b1d1b0f8c6f4c8e9f2d0a7c3e4b6a98",
+    "8b5fd1e0c4a79263be0f1d2c3a4958677685940a",
+    "t.DJug0QeVJbyUoJaVZWQWt11ujbaJbws839SFgZtgIZkRFfXymjdJte0o9EfWhvUHxrR7fywQFBVhuE4uggr4pUNkptrajTxe",
+    1_795_375_005,
+    1_795_376_805,
+    Destination("files", _WAITING.at.bucket, ""),
 )
 _PERSON: Final = Person("qcs::cam::uin/100000000001:uin/100000000001", "100000000001")
 _OPEN_UPLOAD: Final = OpenUpload(
@@ -149,6 +160,7 @@ def answers() -> Mapping[str, Any]:
         "progress-part-lost": {"type": "part_lost", "task": _rendered(_FALLEN)},
         "appended": appended_document(Appended(4096, ETag('"9a0364b9e99bb480dd25e1f0284c8555"'), None)),
         "batch": _batch(),
+        "key": key_document(_KEY),
         "uploads": uploads_document(
             _WAITING.at.bucket.name,
             UploadsQuery(prefix="films/", delimiter="/", limit=2),

@@ -28,6 +28,7 @@ from gateway.web.console_routes import console_routes
 from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.json_bodies import parse
+from gateway.web.key_routes import AskForKey
 from gateway.web.object_routes import APPEND_OPTIONS
 from gateway.web.progress_watch import Watch
 from gateway.web.sealing import MAX_SEALED_BYTES
@@ -179,6 +180,7 @@ def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Document
         (CreateTask, ["ObjectOptions", "CreateTask"]),
         (CompleteTask, ["CompleteTask"]),
         (ListedPart, ["ListedPart"]),
+        (AskForKey, ["AskForKey"]),
         (CreateBatch, ["CreateBatch"]),
     ],
 )

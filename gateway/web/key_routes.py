@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.web.auth import Authenticator
-from gateway.web.cos_keys import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, KeyIssuer
+from gateway.web.cos_keys import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, IssuedKey, KeyIssuer
 from gateway.web.json_bodies import parse, read_json
 
 
@@ -37,13 +37,17 @@ class KeyRoutes:
         caller = self._auth.caller(request.headers.get("authorization"))
         wanted = parse(AskForKey, await read_json(request, allow_empty=True))
         key = self._issuer.issue(caller, wanted.bucket, wanted.prefix, wanted.ttl_seconds)
-        document = {
-            "tmp_secret_id": key.tmp_secret_id,
-            "tmp_secret_key": key.tmp_secret_key,
-            "session_token": key.session_token,
-            "start_time": key.start_time,
-            "expired_time": key.expired_time,
-            "bucket": key.place.bucket.name,
-            "region": key.place.bucket.region,
-        }
-        return JSONResponse(document, headers={"Cache-Control": "no-store"})
+        return JSONResponse(key_document(key), headers={"Cache-Control": "no-store"})
+
+
+def key_document(key: IssuedKey) -> dict[str, str | int]:
+    """*key* as callers see it."""
+    return {
+        "tmp_secret_id": key.tmp_secret_id,
+        "tmp_secret_key": key.tmp_secret_key,
+        "session_token": key.session_token,
+        "start_time": key.start_time,
+        "expired_time": key.expired_time,
+        "bucket": key.place.bucket.name,
+        "region": key.place.bucket.region,
+    }
