@@ -116,6 +116,18 @@ class PartStored:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckStarted:
+    """What COS holds is compared with what the file is said to be; ``percent`` of it, 0-1, has been."""
+
+    percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFinished:
+    """It was compared; what differed is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteRequested:
     """Every byte is in COS, or about to be in one PUT; ``size`` is now known."""
 
@@ -166,6 +178,8 @@ TaskEvent = (
     UploadOpened
     | BodyStarted
     | PartStored
+    | CheckStarted
+    | CheckFinished
     | CompleteRequested
     | PartsLost
     | Succeeded
@@ -181,6 +195,7 @@ _S = TaskState
 TRANSITIONS: Final[Mapping[TaskState, Mapping[type[TaskEvent], TaskState]]] = {
     _S.WAITING: {
         UploadOpened: _S.WAITING,
+        CheckStarted: _S.CHECKING,
         BodyStarted: _S.UPLOADING,
         PartStored: _S.UPLOADING,
         CompleteRequested: _S.COMPLETING,
@@ -191,6 +206,8 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[type[TaskEvent], TaskState]]] = {
     },
     _S.CHECKING: {
         UploadOpened: _S.CHECKING,
+        CheckStarted: _S.CHECKING,
+        CheckFinished: _S.WAITING,
         BodyStarted: _S.UPLOADING,
         PartStored: _S.UPLOADING,
         CompleteRequested: _S.COMPLETING,
@@ -201,6 +218,8 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[type[TaskEvent], TaskState]]] = {
     },
     _S.UPLOADING: {
         UploadOpened: _S.UPLOADING,
+        CheckStarted: _S.CHECKING,
+        CheckFinished: _S.UPLOADING,  # bytes came meanwhile
         BodyStarted: _S.UPLOADING,
         PartStored: _S.UPLOADING,
         CompleteRequested: _S.COMPLETING,
@@ -270,7 +289,8 @@ class Task:
     ``loaded`` and ``next_offset`` are bytes; both count the tail. ``next_offset`` is contiguous from 0.
     ``contiguous_count`` is how many parts from number 1 on are stored without a gap, ``stored_count`` all of them.
     ``writer`` is the fencing counter of sequential bodies: only the newest may store. ``object_headers`` go with PUT or
-    Initiate, ``part_headers`` with every body. Times are Unix seconds.
+    Initiate, ``part_headers`` with every body. Times are Unix seconds. ``content`` names the file's content where its
+    creator told it, ``hash_percent`` (0-1) is how much of it was compared.
     """
 
     id: TaskId
@@ -297,6 +317,8 @@ class Task:
     version: int = 1
     batch_id: str | None = None
     client_ref: str | None = None
+    content: str | None = None
+    hash_percent: float | None = None
     object_headers: Mapping[str, str] = field(default_factory=dict)
     part_headers: Mapping[str, str] = field(default_factory=dict)
     result: TaskResult | None = None
@@ -339,6 +361,10 @@ class Task:
                 return {"upload_id": upload_id, "intent": Intent.NONE}
             case BodyStarted(mode, size):
                 return {"mode": mode, "size": self.size if size is None else size}
+            case CheckStarted(percent):
+                return {"hash_percent": percent}
+            case CheckFinished():
+                return {"hash_percent": 1.0}
             case CompleteRequested(intent, size):
                 return {"intent": intent, "size": size}
             case PartsLost():
@@ -368,6 +394,7 @@ class Task:
             return {"error": None}
         return {
             "error": None,
+            "hash_percent": None,
             "upload_id": None,
             "mode": BodyMode.UNDECIDED,
             "stored_count": 0,

@@ -71,6 +71,11 @@ def upload_key(upload_id: UploadId) -> str:
     return f"gw:upload:{_digest(upload_id)}"
 
 
+def content_key(owner: str, content: str) -> str:
+    """Where the newest task of *owner* with this ``content`` is noted."""
+    return f"gw:content:{_digest(owner)}:{content}"
+
+
 def progress_channel(owner: str) -> str:
     """The channel of *owner*'s changes; the scripts spell it too, from the task's ``owner_key``."""
     return _PROGRESS + owner_key(owner)

@@ -14,7 +14,14 @@ from gateway.domain.errors import BadQuery, IdempotencyConflict
 from gateway.domain.objects import UploadId
 from gateway.domain.task import Task, TaskId
 from gateway.store.redis_calls import Command, RedisCalls
-from gateway.store.redis_keys import EVERY_OWNER, idempotency_key, owner_index, owner_key, upload_key
+from gateway.store.redis_keys import (
+    EVERY_OWNER,
+    content_key,
+    idempotency_key,
+    owner_index,
+    owner_key,
+    upload_key,
+)
 
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 YOUNG_SECONDS: Final = 60.0
@@ -56,10 +63,21 @@ class TaskIndex:
     def __init__(self, calls: RedisCalls) -> None:
         self._calls = calls
 
-    def adding(self, task: Task) -> list[Command]:
-        """The commands that list *task*; repeating them changes nothing."""
+    def adding(self, task: Task, ttl_seconds: int) -> list[Command]:
+        """The commands that list *task*, and note its content if that is known; repeating them changes nothing."""
         member = member_of(task)
-        return [("ZADD", owner_index(owner_key(task.owner)), "0", member), ("ZADD", EVERY_OWNER, "0", member)]
+        commands: list[Command] = [
+            ("ZADD", owner_index(owner_key(task.owner)), "0", member),
+            ("ZADD", EVERY_OWNER, "0", member),
+        ]
+        if task.content is not None:
+            commands.append(("SET", content_key(task.owner, task.content), task.id, "EX", ttl_seconds))
+        return commands
+
+    async def find_content(self, owner: str, content: str, ttl_seconds: int) -> TaskId | None:
+        """The newest task of *owner* with this *content*, which may be gone since. Finding lengthens."""
+        found = await self._calls.command("GETEX", content_key(owner, content), "EX", ttl_seconds)
+        return None if found is None else TaskId(found.decode())
 
     async def page(self, owner: str | None, cursor: str | None, limit: int) -> list[Member]:
         """Up to *limit* members after *cursor*, newest first; *owner* None means everybody's."""

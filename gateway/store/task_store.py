@@ -96,7 +96,7 @@ class RedisTaskStore:
             first = await self._index.first_under(idempotency.key, idempotency.request_digest, task)
             task = replace(task, id=first.task_id, created_at=first.created_at)
         keys, args = task_keys(task.id), (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))))
-        return await self._created(task.id, self._index.adding(task), keys, args)
+        return await self._created(task.id, self._index.adding(task, self._ttl_seconds), keys, args)
 
     async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
         """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
@@ -105,7 +105,7 @@ class RedisTaskStore:
         records = [word for part in parts for word in (str(part.number), encode_part(part, RESTORED))]
         runs = [records[start : start + UNPACKED_MOST] for start in range(0, len(records), UNPACKED_MOST)]
         args = (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))), json.dumps(runs))
-        return await self._created(task.id, self._index.adding(task), task_keys(task.id), args)
+        return await self._created(task.id, self._index.adding(task, self._ttl_seconds), task_keys(task.id), args)
 
     async def _created(self, task_id: TaskId, listing: list[Command], keys: Sequence[str], args: Sequence[str]) -> Task:
         # Listed first: a member without a task is removed when found, a task without a member would stay hidden.
@@ -249,6 +249,11 @@ class RedisTaskStore:
     async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
         """The tasks of *owner* that opened *upload_ids*; see ``transfer.ports.TaskStore``."""
         return await self._index.find_uploads(upload_ids, owner, self._ttl_seconds)
+
+    async def find_content(self, owner: str, content: str) -> Task | None:
+        """The newest task of *owner* with this ``content``; see ``transfer.ports.TaskStore``."""
+        task_id = await self._index.find_content(owner, content, self._ttl_seconds)
+        return None if task_id is None else await self.load(task_id)
 
     async def ping(self) -> None:
         """Raise StateStoreUnavailable unless Redis answers."""

@@ -207,6 +207,9 @@ class TaskStore(Protocol):
         A task may have left the upload since: its ``upload_id`` tells.
         """
 
+    async def find_content(self, owner: str, content: str) -> Task | None:
+        """The newest task of *owner* that was created with this ``content``, in whichever state."""
+
     async def ping(self) -> None:
         """Raise StateStoreUnavailable unless Redis answers."""
 

@@ -79,6 +79,7 @@ def _facts(task: Task) -> dict[str, Any]:
         "created_at": task.created_at,
         "batch_id": task.batch_id,
         "client_ref": task.client_ref,
+        "content": task.content,
         "part_headers": dict(task.part_headers),
         _HEADERS: dict(task.object_headers),
     }
@@ -102,6 +103,7 @@ def _task(facts: Mapping[str, Any]) -> Task:
         upload_id=None if upload_id is None else UploadId(upload_id),
         batch_id=facts.get("batch_id"),
         client_ref=facts.get("client_ref"),
+        content=facts.get("content"),
         part_headers=facts.get("part_headers", {}),
         object_headers=facts.get(_HEADERS) or {},
     )

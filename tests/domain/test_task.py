@@ -30,6 +30,8 @@ from gateway.domain.task import (
     BodyMode,
     BodyStarted,
     CancelRequested,
+    CheckFinished,
+    CheckStarted,
     CompleteRequested,
     Failed,
     Intent,
@@ -56,6 +58,8 @@ EVENTS: dict[type[TaskEvent], TaskEvent] = {
     UploadOpened: UploadOpened(UploadId("new")),
     BodyStarted: BodyStarted(BodyMode.PARTS),
     PartStored: PartStored(),
+    CheckStarted: CheckStarted(0.5),
+    CheckFinished: CheckFinished(),
     CompleteRequested: CompleteRequested(Intent.COMPLETE, 42),
     PartsLost: PartsLost(),
     Succeeded: Succeeded(RESULT),
@@ -70,6 +74,7 @@ _OPEN = {
     UploadOpened: None,
     BodyStarted: S.UPLOADING,
     PartStored: S.UPLOADING,
+    CheckStarted: S.CHECKING,
     CompleteRequested: S.COMPLETING,
     Failed: S.ERROR,
     PauseRequested: S.PAUSED,
@@ -79,8 +84,8 @@ _OPEN = {
 # Written a second time on purpose, from the contract: None stays where it is.
 EXPECTED: dict[TaskState, dict[type[TaskEvent], TaskState | None]] = {
     S.WAITING: _OPEN,
-    S.CHECKING: _OPEN,
-    S.UPLOADING: _OPEN,
+    S.CHECKING: {**_OPEN, CheckFinished: S.WAITING},
+    S.UPLOADING: {**_OPEN, CheckFinished: None},
     S.COMPLETING: {PartsLost: S.UPLOADING, Succeeded: S.SUCCESS, Failed: S.ERROR},
     S.PAUSED: {
         UploadOpened: None,
@@ -198,6 +203,15 @@ def test_a_body_that_tells_no_size_leaves_the_known_one() -> None:
     assert task(size=42).after(BodyStarted(BodyMode.PARTS), 1.0).size == 42
 
 
+def test_a_check_tells_how_far_it_is_until_it_is_through() -> None:
+    before = task(state=S.WAITING)
+    begun = before.after(CheckStarted(), 1.0)
+    half = begun.after(CheckStarted(0.5), 2.0)
+    through = half.after(CheckFinished(), 3.0)
+
+    assert [now.hash_percent for now in (before, begun, half, through)] == [None, 0.0, 0.5, 1.0]
+
+
 def test_completing_notes_its_intent_and_the_size() -> None:
     after = task(size=None).after(CompleteRequested(Intent.PUT, 42), 1.0)
 
@@ -254,6 +268,7 @@ STORED = {
     "next_offset": 9,
     "tail_size": 1,
     "writer": 4,
+    "hash_percent": 1.0,
 }
 
 
@@ -267,7 +282,7 @@ def test_a_restart_keeps_every_part_unless_what_cos_holds_is_worthless(code: str
     if code in NEW_UPLOAD_AFTER:
         assert (after.upload_id, after.mode) == (None, BodyMode.UNDECIDED)
         assert (after.stored_count, after.contiguous_count, after.loaded, after.next_offset) == (0, 0, 0, 0)
-        assert after.tail_size == 0
+        assert (after.tail_size, after.hash_percent) == (0, None)
         assert after.writer == 5, "bodies of the old upload must not store in the new one"
     else:
         assert changed(before, after) == {"state", "error"}

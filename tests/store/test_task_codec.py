@@ -20,6 +20,7 @@ from tests.store.conftest import START, TTL_SECONDS, new_task
 FULL = new_task(
     size=123, state=TaskState.UPLOADING, mode=BodyMode.CONTENT, intent=Intent.COMPLETE, stored_count=3,
     contiguous_count=2, loaded=9, next_offset=8, tail_size=1, writer=4, batch_id="batch", client_ref="mine",
+    content="c0ffee", hash_percent=0.5,
     object_headers={"Content-Type": "text/plain", "x-cos-meta-名": "值 \x00 \"'"}, part_headers={"a": "1"},
     result=TaskResult("https://h/k", ETag('"e-2"'), "v", 2**64 - 1, 5, False), version=7,
     error=TaskError("upload_lost", "t", "d", True, {"status": 404, "code": "NoSuchUpload", "request_id": "r"}),

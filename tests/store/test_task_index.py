@@ -28,8 +28,8 @@ async def test_a_page_follows_its_cursor_even_when_the_member_is_gone(redis: Red
     index, calls = TaskIndex(RedisCalls(redis)), RedisCalls(redis)
     tasks = [new_task(number) for number in range(1, 6)]
     for task in tasks:
-        await calls.together("add", index.adding(task))
-        await calls.together("add", index.adding(task))
+        await calls.together("add", index.adding(task, 60))
+        await calls.together("add", index.adding(task, 60))
 
     first = await index.page("alice", None, 2)
     await index.forget(first, now=START + 1000)

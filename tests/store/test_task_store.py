@@ -558,6 +558,17 @@ async def test_uploads_are_found_by_their_ids_for_their_owner_alone(world: World
     assert await world.elsewhere.find_uploads([], "alice") == []
 
 
+async def test_the_newest_task_of_a_content_is_found_by_its_owner(world: World) -> None:
+    first = await world.store.create(new_task(1, content="c0ffee"))
+    await world.store.create(new_task(2, content="decaf"))
+    assert await world.elsewhere.find_content("alice", "c0ffee") == first
+    newer = await world.store.create(new_task(3, content="c0ffee"))
+
+    assert await world.elsewhere.find_content("alice", "c0ffee") == newer
+    assert await world.elsewhere.find_content("bob", "c0ffee") is None
+    assert await world.elsewhere.find_content("alice", "tea") is None
+
+
 async def test_a_lost_task_is_restored_with_its_parts_and_goes_on(world: World) -> None:
     parts = [StoredPart(number, 1000, ETag(f'"etag {number}"'), None) for number in (1, 2, 4)]
     lost = replace(

@@ -26,6 +26,7 @@ def test_a_ticket_gives_its_task_back_with_nothing_stored() -> None:
         mode=BodyMode.PARTS,
         batch_id="b1",
         client_ref="holiday",
+        content="c0ffee",
         object_headers={"content-type": "video/mp4", FORBID_OVERWRITE: "true"},
         part_headers={"x-cos-traffic-limit": "819200"},
     )
