@@ -74,7 +74,13 @@ _KEY: Final = IssuedKey(
 )
 _PERSON: Final = Person("qcs::cam::uin/100000000001:uin/100000000001", "100000000001")
 _OPEN_UPLOAD: Final = OpenUpload(
-    _WAITING.at.key, _WAITING.upload_id or UploadId(""), "STANDARD", _PERSON, _PERSON, "2026-11-22T19:16:45.000Z"
+    _WAITING.at.key,
+    _WAITING.upload_id or UploadId(""),
+    "STANDARD",
+    _PERSON,
+    _PERSON,
+    "2026-11-22T19:16:45.000Z",
+    _WAITING.id,
 )
 _UPLOADING: Final = replace(
     _WAITING,
@@ -165,7 +171,6 @@ def answers() -> Mapping[str, Any]:
             _WAITING.at.bucket.name,
             UploadsQuery(prefix="films/", delimiter="/", limit=2),
             UploadsPage((_OPEN_UPLOAD,), ("films/summer/",), "films/summer/", ""),
-            [_WAITING.id],
             str,
         ),
         "upload-parts": upload_parts_document(

@@ -1,13 +1,15 @@
 """COS's XML as a small tree, from bytes that may be hostile: no DOCTYPE, bounded size, depth and count."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 from xml.parsers import expat
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 _MAX_DEPTH: Final = 16
 _MAX_ELEMENTS: Final = 50_000  # a full page of List Parts or List Multipart Uploads has about 13,000
+
+_TEXT_BYTES: Final = 64 * 1024  # texts arrive in pieces of this size: almost always in one
 
 
 class Unreadable(Exception):
@@ -20,7 +22,7 @@ class XmlElement:
 
     name: str
     text: str = ""
-    children: list["XmlElement"] = field(default_factory=list)
+    children: Sequence["XmlElement"] = ()
 
     def all(self, name: str) -> Iterator["XmlElement"]:
         """The children called *name*."""
@@ -32,10 +34,11 @@ class XmlElement:
 
 
 class _Builder:
+    """Makes one object for an element without children: a full page has thousands, all work for the collector."""
+
     def __init__(self) -> None:
         self.root = XmlElement("")
         self._open = [self.root]
-        self._pieces: list[list[str]] = [[]]
         self._count = 0
 
     def start(self, name: str, _attributes: object) -> None:
@@ -43,15 +46,19 @@ class _Builder:
         if len(self._open) > _MAX_DEPTH or self._count > _MAX_ELEMENTS:
             raise Unreadable(f"more than {_MAX_DEPTH} levels or {_MAX_ELEMENTS} elements")
         element = XmlElement(name.rpartition(":")[2])
-        self._open[-1].children.append(element)
+        parent = self._open[-1]
+        if isinstance(parent.children, list):
+            parent.children.append(element)
+        else:
+            parent.children = [element]
         self._open.append(element)
-        self._pieces.append([])
 
     def data(self, text: str) -> None:
-        self._pieces[-1].append(text)
+        element = self._open[-1]
+        element.text = element.text + text if element.text else text
 
     def end(self, _name: str) -> None:
-        self._open.pop().text = "".join(self._pieces.pop())
+        self._open.pop()
 
     def doctype(self, *_: object) -> None:
         raise Unreadable("a DOCTYPE")
@@ -68,6 +75,7 @@ def read_xml(content: bytes) -> XmlElement:
     builder = _Builder()
     parser = expat.ParserCreate()
     parser.buffer_text = True
+    parser.buffer_size = _TEXT_BYTES
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data

@@ -111,7 +111,10 @@ class PartsPage:
 
 @dataclass(frozen=True, slots=True)
 class OpenUpload:
-    """One row of List Multipart Uploads: ``initiated`` is ISO 8601 as COS wrote it."""
+    """One row of List Multipart Uploads: ``initiated`` is ISO 8601 as COS wrote it.
+
+    ``task_id`` is the task that opened it, where that is known.
+    """
 
     key: str
     upload_id: UploadId
@@ -119,6 +122,7 @@ class OpenUpload:
     initiator: Person
     owner: Person
     initiated: str
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

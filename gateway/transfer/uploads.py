@@ -5,13 +5,13 @@ nothing more is lost.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import KeyNotAllowed, TaskNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, OpenUpload, PartsPage, UploadId, UploadsPage
 from gateway.domain.policy import Action, Caller, Destination
-from gateway.domain.task import NEW_UPLOAD_AFTER, RestartRequested, Task, TaskId, TaskState
+from gateway.domain.task import NEW_UPLOAD_AFTER, RestartRequested, Task, TaskState
 from gateway.transfer.access import require_visible
 from gateway.transfer.engine import Engine
 
@@ -105,16 +105,12 @@ class Uploads:
             at, limit = (page.next_key_marker, page.next_upload_id_marker or ""), MAX_LIST
         return cut.page(*at)
 
-    async def task_ids(self, caller: Caller, uploads: Sequence[OpenUpload]) -> Sequence[TaskId | None]:
-        """The tasks that opened *uploads*, in their order; None for what is not the caller's."""
-        return await self._engine.tasks.find_uploads([upload.upload_id for upload in uploads], _owner(caller))
-
     async def _own(self, caller: Caller, place: Destination, uploads: Sequence[OpenUpload]) -> Sequence[OpenUpload]:
-        owners = await self.task_ids(caller, uploads)
+        found = await self._engine.tasks.find_uploads([upload.upload_id for upload in uploads], _owner(caller))
         prefixes = (caller.policy.prefix, place.prefix)
         return [
-            upload
-            for upload, task_id in zip(uploads, owners, strict=True)
+            replace(upload, task_id=task_id)
+            for upload, task_id in zip(uploads, found, strict=True)
             if task_id is not None and all(map(upload.key.startswith, prefixes))
         ]
 

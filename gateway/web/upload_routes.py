@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -13,7 +13,6 @@ from gateway.cos.signing import encode
 from gateway.domain.errors import BadQuery, InvalidKey, TaskNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, OpenUpload, PartsPage, Person, UploadId, UploadsPage
 from gateway.domain.policy import Action, Caller, Destinations
-from gateway.domain.task import TaskId
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.uploads import MAX_LIST, Uploads, UploadsQuery
@@ -64,8 +63,7 @@ class UploadRoutes:
         place = self._destinations.find(caller.policy, query.get("bucket"), query.get("region"))
         wanted = _uploads_query(query)
         page = await self._uploads.list(caller, place, wanted)
-        tasks = await self._uploads.task_ids(caller, page.uploads)
-        return JSONResponse(uploads_document(place.bucket.name, wanted, page, tasks, spell))
+        return JSONResponse(uploads_document(place.bucket.name, wanted, page, spell))
 
     async def list_parts(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))
@@ -106,16 +104,14 @@ class UploadRoutes:
         return ObjectAddress(place.bucket, query["key"]), UploadId(request.path_params["upload_id"])
 
 
-def uploads_document(
-    bucket: str, asked: UploadsQuery, page: UploadsPage, tasks: Sequence[TaskId | None], spell: Spell
-) -> Document:
-    """A page of open uploads; *tasks* are theirs, in the same order."""
+def uploads_document(bucket: str, asked: UploadsQuery, page: UploadsPage, spell: Spell) -> Document:
+    """A page of open uploads."""
     key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker
     return {
         "bucket": bucket,
         "prefix": spell(asked.prefix),
         "delimiter": spell(asked.delimiter),
-        "uploads": [_upload(upload, task_id, spell) for upload, task_id in zip(page.uploads, tasks, strict=True)],
+        "uploads": [_upload(upload, spell) for upload in page.uploads],
         "common_prefixes": [spell(prefix) for prefix in page.common_prefixes],
         "next_key_marker": None if key_marker is None else spell(key_marker),
         "next_upload_id_marker": upload_id_marker,
@@ -140,11 +136,11 @@ def upload_parts_document(at: ObjectAddress, upload_id: UploadId, page: PartsPag
     }
 
 
-def _upload(upload: OpenUpload, task_id: TaskId | None, spell: Spell) -> Document:
+def _upload(upload: OpenUpload, spell: Spell) -> Document:
     return {
         "key": spell(upload.key),
         "upload_id": upload.upload_id,
-        "task_id": task_id,
+        "task_id": upload.task_id,
         "storage_class": upload.storage_class,
         "initiator": _person(upload.initiator),
         "owner": _person(upload.owner),
