@@ -97,3 +97,10 @@ class CosCaller:
             return CallerAnswer(answer.status, tuple(answer.getheaders()), answer.read())
         finally:
             connection.close()
+
+
+def caller_at(
+    port: int, bucket: str, region: str, secret_id: str, secret_key: str, session_token: str | None
+) -> CosCaller:
+    """A caller of whatever speaks COS's API at *port*."""
+    return CosCaller(port, Bucket(bucket, region), Credentials(secret_id, secret_key, session_token))

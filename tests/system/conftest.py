@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.system.cos_door import Door, running_door
 from tests.system.stack import MIB, Caller, Stack, body, good, running_stack
 
 RSS_GROWTH_BYTES: Final = 24 * MIB
@@ -24,6 +25,20 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Redis, a local COS and two gateways that share them."""
     with running_stack(tmp_path_factory.mktemp("pair"), gateways=2) as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Redis, a local COS and one gateway with a COS door."""
+    with running_door(tmp_path_factory.mktemp("door")) as door:
+        yield door
+
+
+@pytest.fixture
+def dora(door: Door, request: pytest.FixtureRequest) -> Caller:
+    """Somebody new before the COS door, with a COS that works."""
+    door.cos.clear_faults()
+    return door.stack.caller(f"dora of {request.node.name}")
 
 
 @pytest.fixture
