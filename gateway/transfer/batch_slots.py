@@ -25,7 +25,10 @@ _AT_REST: Final = frozenset({TaskState.SUCCESS, TaskState.CANCELED, TaskState.PA
 class BatchSlots:
     """The ``BodySlots`` of ``transfer.ports``. ``run`` must run as long as the process serves."""
 
-    def __init__(self, batches: BatchStore, tasks: TaskStore, bodies: BodiesInFlight) -> None:
+    def __init__(
+        self, batches: BatchStore, tasks: TaskStore, bodies: BodiesInFlight, renew_seconds: float = RENEW_SECONDS
+    ) -> None:
+        self._renew_seconds = renew_seconds
         self._batches = batches
         self._tasks = tasks
         self._bodies = bodies
@@ -49,7 +52,7 @@ class BatchSlots:
     async def run(self) -> None:
         """Keep the slots of files whose bodies flow through this process."""
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             held = [(BatchId(task.batch_id), task.id) for task in self._bodies.tasks() if task.batch_id is not None]
             if not held:
                 continue
