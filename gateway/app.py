@@ -260,6 +260,7 @@ def run(settings: Settings) -> int:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
             backlog=BACKLOG,
+            lifespan="on",  # a failure at the start ends the process instead of serving without its background work
             access_log=False,
             log_config=None,
             server_header=False,
