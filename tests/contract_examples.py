@@ -227,6 +227,15 @@ def requests() -> Mapping[str, Any]:
             ],
             "file_parallel_limit": 3,
         },
+        "create-task-fingerprint": {
+            "key": "films/holiday.mp4",
+            "content_type": "video/mp4",
+            "fingerprint": {
+                "size": 10_000_000,
+                "part_size": 4_194_304,
+                "parts_md5": [part.etag.strip('"') for part in PARTS],
+            },
+        },
         "complete-task": {
             "size": 10_000_000,
             "parts": [{"number": part["number"], "etag": part["etag"]} for part in map(part_document, PARTS)],

@@ -33,7 +33,7 @@ from gateway.web.object_routes import APPEND_OPTIONS
 from gateway.web.progress_watch import Watch
 from gateway.web.sealing import MAX_SEALED_BYTES
 from gateway.web.task_document import task_document
-from gateway.web.task_requests import FORM_FIELDS, CompleteTask, CreateTask, ListedPart
+from gateway.web.task_requests import FORM_FIELDS, CompleteTask, CreateTask, FingerprintBody, ListedPart
 from tests import contract_examples
 from tests.fakes.store import MemoryTaskStore
 from tests.web.sample_tasks import grow, new_task
@@ -167,6 +167,8 @@ def test_a_task_document_has_exactly_the_documented_members() -> None:
 
 def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Document:
     """Pydantic's schema of a field as we write it: ``anyOf`` with null becomes a list of types."""
+    if "$ref" in schema:
+        return {"type": definitions[schema["$ref"].rpartition("/")[2]]["type"]}
     if "anyOf" not in schema:
         return {name: value for name, value in schema.items() if name not in ("title", "default", "items", "$ref")}
     branches = [_flat(branch, definitions) for branch in schema["anyOf"]]
@@ -178,6 +180,7 @@ def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Document
     ("model", "names"),
     [
         (CreateTask, ["ObjectOptions", "CreateTask"]),
+        (FingerprintBody, ["Fingerprint"]),
         (CompleteTask, ["CompleteTask"]),
         (ListedPart, ["ListedPart"]),
         (AskForKey, ["AskForKey"]),
@@ -283,6 +286,9 @@ def test_the_example_requests_are_understood() -> None:
     optional = parse(CreateTask, examples["create-task-options"]).new_task(slice_size=1 << 20, part_size=1 << 22)
 
     assert examples == contract_examples.requests()
+    printed = parse(CreateTask, examples["create-task-fingerprint"]).new_task(slice_size=1 << 20, part_size=1 << 22)
+    assert printed.fingerprint is not None
+    assert (printed.size, printed.part_size) == (printed.fingerprint.size, printed.fingerprint.part_size)
     assert (plain.size, optional.size) == (10_000_000, None)
     assert listed.crc64 == combine_all((part.crc64 or 0, part.size) for part in contract_examples.PARTS)
 

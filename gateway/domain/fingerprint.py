@@ -45,14 +45,19 @@ class Fingerprint:
         facts = [at.bucket.name, at.bucket.region, at.key, sorted(headers.items()), self.size, self.part_size, digests]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
-    def holds(self, part: StoredPart) -> bool:
-        """Whether *part* is the file's, as far as its length and the digest that is known of it tell."""
+    def fits(self, part: StoredPart) -> bool:
+        """Whether *part* has the length that its number has in this fingerprint; one of the whole tells no lengths."""
         if self.part_size is None:
             return True
         expected = min(self.part_size, self.size - (part.number - 1) * self.part_size)
-        if expected < 1 or part.size != expected:
+        return part.size == expected > 0
+
+    def holds(self, part: StoredPart) -> bool:
+        """Whether *part* is the file's, as far as its length and the digest that is known of it tell."""
+        if not self.fits(part):
             return False
         if self.parts_md5 is not None:
             return part.etag.strip('"').lower() == self.parts_md5[part.number - 1]
-        crcs = self.parts_crc64 or ()
-        return part.crc64 in (None, crcs[part.number - 1])
+        if self.parts_crc64 is not None:
+            return part.crc64 in (None, self.parts_crc64[part.number - 1])
+        return True

@@ -17,6 +17,7 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
+from gateway.domain.fingerprint import Fingerprint
 from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
 from gateway.domain.parts import MIB, plan_part_size
@@ -39,6 +40,7 @@ from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.engine import Engine
 from gateway.transfer.opening import abort_quietly, open_upload
 from gateway.transfer.ports import Clock, Idempotency, TaskPage
+from gateway.transfer.resuming import find_same
 from gateway.transfer.sequential import SequentialRelay
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class NewTask:
     content_type: str | None = None
     client_ref: str | None = None
     forbid_overwrite: bool = False
+    fingerprint: Fingerprint | None = None
     batch_id: str | None = None
     object_headers: Mapping[str, str] = field(default_factory=dict)
     part_headers: Mapping[str, str] = field(default_factory=dict)
@@ -111,6 +114,13 @@ class Control:
             task = await open_upload(self._engine.tasks, self._engine.objects, task)
         return task
 
+    async def resume(self, caller: Caller, new: NewTask) -> Task | None:
+        """The unfinished task that *new*'s fingerprint finds, compared with what COS holds; None: create a new one."""
+        if new.fingerprint is None:
+            return None
+        caller.require(Action.CREATE)
+        return await find_same(self._engine, self._draft(caller, new), new.fingerprint)
+
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
         draft = await self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
@@ -150,16 +160,18 @@ class Control:
         headers = dict(new.object_headers)
         if new.forbid_overwrite:
             headers[FORBID_OVERWRITE] = "true"
+        at = ObjectAddress(place.bucket, new.key)
         return Task(
             id=TaskId(secrets.token_urlsafe(16)),
             owner=caller.owner,
-            at=ObjectAddress(place.bucket, new.key),
+            at=at,
             size=new.size,
             part_size=plan_part_size(new.size, new.part_size),
             slice_size=slice_size,
             async_limit=new.async_limit,
             intent=Intent.INITIATE if new.size is None or new.size > slice_size else Intent.NONE,
             client_ref=new.client_ref,
+            content=None if new.fingerprint is None else new.fingerprint.content_of(at, headers),
             batch_id=new.batch_id,
             object_headers=headers,
             part_headers=dict(new.part_headers),

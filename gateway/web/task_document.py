@@ -37,7 +37,7 @@ def task_document(task: Task, ticket: str | None) -> dict[str, Any]:
         "next_offset": task.next_offset,
         "percent": _percent(task),
         "speed": round(task.speed) if moving else 0,
-        "hash_percent": None,
+        "hash_percent": None if task.hash_percent is None else round(task.hash_percent, 4),
         "part_size": task.part_size,
         "part_count": task.part_count,
         "stored_parts": task.stored_count,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.domain.errors import InvalidField, InvalidSize
+from gateway.domain.fingerprint import Fingerprint
 from gateway.domain.object_headers import OPTION_NAMES, object_headers, part_headers
 from gateway.domain.objects import ETag
 from gateway.domain.parts import MAX_PART_COUNT, MIB
@@ -15,7 +16,35 @@ from gateway.web.request_reading import crc64_of
 
 MAX_ASYNC_LIMIT: Final = 256
 _Text = Annotated[str, Field(max_length=1024)]
+_Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_Crc64 = Annotated[str, Field(max_length=20)]
 _STRICT: Final = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class FingerprintBody(BaseModel):
+    """What the caller knows of the file's content: digests of its parts, or one of the whole."""
+
+    model_config = _STRICT
+
+    size: int = Field(ge=0)
+    part_size: int | None = None
+    parts_md5: list[_Md5] | None = Field(default=None, max_length=MAX_PART_COUNT)
+    parts_crc64: list[_Crc64] | None = Field(default=None, max_length=MAX_PART_COUNT)
+    md5: _Md5 | None = None
+    crc64: _Crc64 | None = None
+
+    def fingerprint(self) -> Fingerprint:
+        """The same, checked. Raises InvalidField, InvalidSize, BadDigest."""
+        fingerprint = Fingerprint(
+            size=self.size,
+            part_size=self.part_size,
+            parts_md5=self.parts_md5,
+            parts_crc64=None if self.parts_crc64 is None else [crc64_of(text) for text in self.parts_crc64],
+            md5=self.md5,
+            crc64=None if self.crc64 is None else crc64_of(self.crc64),
+        )
+        fingerprint.check()
+        return fingerprint
 
 
 class CreateTask(BaseModel):
@@ -47,6 +76,7 @@ class CreateTask(BaseModel):
     grant_full_control: _Text | None = None
     meta: dict[str, str] = Field(default_factory=dict, max_length=20)
     headers: dict[str, str] = Field(default_factory=dict, max_length=20)
+    fingerprint: FingerprintBody | None = None
 
     def new_task(self, *, slice_size: int, part_size: int) -> NewTask:
         """What ``Control.create`` takes; *slice_size* and *part_size* stand in where the caller says nothing.
@@ -56,21 +86,38 @@ class CreateTask(BaseModel):
         """
         if self.slice_size is not None and self.slice_size < MIB:
             raise InvalidSize(f"slice_size is {self.slice_size} bytes, expected at least {MIB}.")
+        fingerprint = None if self.fingerprint is None else self.fingerprint.fingerprint()
+        size, wanted_part_size = _agreed(self.size, self.part_size, fingerprint)
         options = {name: value for name in OPTION_NAMES if (value := getattr(self, name)) is not None}
         return NewTask(
             key=self.key,
             bucket=self.bucket,
             region=self.region,
-            size=self.size,
-            part_size=self.part_size if self.part_size is not None else part_size,
+            size=size,
+            part_size=wanted_part_size if wanted_part_size is not None else part_size,
             slice_size=self.slice_size if self.slice_size is not None else slice_size,
             async_limit=self.async_limit or DEFAULT_ASYNC_LIMIT,
             content_type=self.content_type,
             client_ref=self.client_ref,
             forbid_overwrite=self.forbid_overwrite,
+            fingerprint=fingerprint,
             object_headers=object_headers(options, self.meta, self.headers),
             part_headers=part_headers(self.traffic_limit),
         )
+
+
+def _agreed(size: int | None, part_size: int | None, fingerprint: Fingerprint | None) -> tuple[int | None, int | None]:
+    """The file's size and part size where the caller says them once or twice. Raises InvalidSize when they differ."""
+    if fingerprint is None:
+        return size, part_size
+    if size not in (None, fingerprint.size):
+        raise InvalidSize(f"size is {size} bytes, the fingerprint's is {fingerprint.size}.", expected=fingerprint.size)
+    if part_size is not None and fingerprint.part_size not in (None, part_size):
+        raise InvalidSize(
+            f"part_size is {part_size} bytes, the fingerprint's is {fingerprint.part_size}.",
+            expected=fingerprint.part_size,
+        )
+    return fingerprint.size, fingerprint.part_size if fingerprint.part_size is not None else part_size
 
 
 class ListedPart(BaseModel):
@@ -111,7 +158,7 @@ class CompleteTask(BaseModel):
 _NUMBERS: Final = frozenset({"size", "part_size", "slice_size", "async_limit", "traffic_limit"})
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _META_PREFIX: Final = "meta-"
-FORM_FIELDS: Final = frozenset(CreateTask.model_fields) - {"meta", "headers"}
+FORM_FIELDS: Final = frozenset(CreateTask.model_fields) - {"meta", "headers", "fingerprint"}
 
 
 def typed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -131,6 +178,8 @@ def typed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
             typed[name] = _FLAGS.get(value, value)
         elif name in ("meta", "headers"):
             raise InvalidField("meta and headers are JSON members; in a form each entry is a field meta-<name>.")
+        elif name == "fingerprint":
+            raise InvalidField("fingerprint is a JSON member of a task to create: a form brings the file at once.")
         else:
             typed[name] = value
     return {**typed, "meta": meta} if meta else typed

@@ -101,9 +101,11 @@ class TaskRoutes:
         data = await read_json(request, CREATE_LIMIT_BYTES)
         wanted = parse(CreateTask, data)
         new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
-        task = await self._control.create(caller, new, idempotency(request, wanted))
+        once = idempotency(request, wanted)
+        earlier = await self._control.resume(caller, new)
+        task = earlier or await self._control.create(caller, new, once)
         TASK_ID.set(task.id)
-        return self._answer(task, 201, {"Location": f"/v1/tasks/{task.id}"})
+        return self._answer(task, 201 if earlier is None else 200, {"Location": f"/v1/tasks/{task.id}"})
 
     async def list(self, request: Request) -> Response:
         caller = self._auth.caller(request.headers.get("authorization"))

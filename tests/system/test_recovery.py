@@ -1,5 +1,6 @@
 """Redis loses everything under a running gateway: callers with their tickets lose nothing that was acknowledged."""
 
+import hashlib
 import threading
 import time
 from typing import Any
@@ -91,7 +92,7 @@ def test_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, sta
     stop = threading.Event()
 
     def flush() -> None:
-        while not stop.wait(0.1):
+        while not stop.wait(0.03):
             _flush(stack)
 
     flusher = threading.Thread(target=flush)
@@ -119,3 +120,65 @@ def _send_whatever_happens(caller: Caller, key: str, data: bytes) -> None:
                 break
             assert time.monotonic() < deadline, answer.text
             assert answer.json()["retryable"], answer.text
+
+
+def _fingerprint(data: bytes) -> dict[str, Any]:
+    md5s = [hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts_of(data, MIB)]
+    return {"size": len(data), "part_size": MIB, "parts_md5": md5s}
+
+
+def test_a_file_chosen_again_goes_on_by_its_fingerprint(alice: Caller, stack: Stack) -> None:
+    """No id, no ticket: only the file is there, first with what Redis knows and then with nothing but COS."""
+    data, key = body("fingerprint", 5 * MIB + 3), "recovery/fingerprint.bin"
+    told = {"key": key, "fingerprint": _fingerprint(data)}
+    first = good(alice.call("POST", "/v1/tasks", json=told), 201)
+    for number in (1, 2):
+        good(alice.put_part(first["id"], number, parts_of(data, MIB)[number - 1]))
+
+    again = good(alice.call("POST", "/v1/tasks", json=told))
+    assert (again["id"], again["loaded"], again["hash_percent"]) == (first["id"], 2 * MIB, 1.0)
+    _flush(stack)
+    adopted = good(alice.call("POST", "/v1/tasks", json=told))
+    assert (adopted["upload_id"], adopted["loaded"], adopted["state"]) == (first["upload_id"], 2 * MIB, "waiting")
+    for number in (3, 4, 5, 6):
+        good(alice.put_part(adopted["id"], number, parts_of(data, MIB)[number - 1]))
+    assert good(alice.control(adopted["id"], "complete"))["state"] == "success"
+    assert stack.cos.read(key) == data
+    assert stack.cos.open_uploads(key) == set()
+    assert good(alice.call("POST", "/v1/tasks", json=told), 201)["loaded"] == 0
+
+
+def test_fingerprints_that_cannot_be_are_refused(alice: Caller) -> None:
+    good_one = _fingerprint(body("bad", 2 * MIB))
+    for changes, code in [
+        ({"parts_md5": good_one["parts_md5"][:1]}, "invalid_size"),
+        ({"parts_md5": ["F" * 32] * 2}, "invalid_field"),
+        ({"parts_md5": "all"}, "invalid_field"),
+        ({"md5": "0" * 32}, "invalid_field"),
+        ({"part_size": None}, "invalid_field"),
+        ({"part_size": 1}, "invalid_size"),
+        ({"part_size": 0}, "invalid_size"),
+        ({"part_size": -MIB}, "invalid_size"),
+        ({"parts_md5": None, "parts_crc64": ["x", "1"]}, "bad_digest"),
+        ({"parts_md5": None, "parts_crc64": ["18446744073709551616", "1"]}, "bad_digest"),
+        ({"size": -1}, "invalid_field"),
+        ({"sha1": "0"}, "unknown_field"),
+    ]:
+        told = {"key": "recovery/bad", "fingerprint": {**good_one, **changes}}
+        require_problem(alice.call("POST", "/v1/tasks", json=told), 400, code)
+    contradictions: list[dict[str, Any]] = [{"size": MIB}, {"part_size": 2 * MIB}]
+    for said in contradictions:
+        told = {"key": "recovery/bad", "fingerprint": good_one, **said}
+        require_problem(alice.call("POST", "/v1/tasks", json=told), 400, "invalid_size")
+
+
+def test_ten_thousand_digests_fit_into_a_create(alice: Caller) -> None:
+    size = 10_000 * MIB
+    told = {"size": size, "part_size": MIB, "parts_md5": [f"{number:032x}" for number in range(10_000)]}
+
+    task = good(alice.call("POST", "/v1/tasks", json={"key": "recovery/many", "fingerprint": told}), 201)
+    began = time.monotonic()
+    again = good(alice.call("POST", "/v1/tasks", json={"key": "recovery/many", "fingerprint": told}))
+
+    assert (again["id"], task["part_count"]) == (task["id"], 10_000)
+    assert time.monotonic() - began < 2
