@@ -1,128 +1,97 @@
-/** One gateway, spoken to: JSON calls by fetch, bodies by XMLHttpRequest, since fetch tells no upload progress. */
+/** One gateway, spoken to over a transport. */
 
 export const NETWORK = "network";
-const CALL_SECONDS = 75; // complete may hold its answer for 50
-const STALL_SECONDS = 120; // a part whose bytes are sent may wait for the gateway's own retries against COS
 
-/** A refusal in the gateway's own words (its problem document), or `network` when no answer came at all. */
+/** A refusal in the gateway's own words (its problem document, `next_offset` and such included), or `network`. */
 export class Problem extends Error {
-  constructor({ status = 0, code = "internal", title = "It failed", detail = "", retryable = false, ...facts }) {
-    super(title);
-    Object.assign(this, { name: "Problem", status, code, title, detail, retryable, facts, retryAfterSeconds: 0 });
+  constructor(given) {
+    super(given.title);
+    Object.assign(this, { status: 0, code: "internal", title: "It failed", detail: "", retryable: false }, given);
   }
 }
-
-const unreachable = () => new Problem({ code: NETWORK, title: "The gateway cannot be reached", retryable: true });
 
 export class Api {
   #token;
-  #signIns = [];
+  #asking;
+  #getToken;
 
-  /** `base`: the gateway's address without a slash at the end, empty for the page's own. */
-  constructor({ base = "", token = "" } = {}) {
+  /**
+   * `base`: the gateway's address without a slash at the end, empty for the page's own. `getToken(refused)` gives a
+   * bearer token, or a promise of one; `refused` is the one it gave before, when the gateway refused that.
+   */
+  constructor(base, transport, getToken) {
+    this.transport = transport;
     this.base = base;
+    this.#getToken = getToken;
+  }
+
+  /** The bearer token in force. */
+  async token() {
+    return this.#token ?? this.#ask();
+  }
+
+  /** Go on with `token`. */
+  use(token) {
     this.#token = token;
   }
 
-  get token() {
-    return this.#token;
+  /** See to another token than the one that `problem` is about; throws `problem` when there is none. */
+  async renew(problem) {
+    if (this.#token === problem.token) await this.#ask(problem.token);
+    if (this.#token === problem.token) throw problem;
   }
 
-  /** A new token also wakes everything that waited for one. */
-  set token(token) {
-    this.#token = token;
-    if (token) this.#signIns.splice(0).forEach((wake) => wake());
-  }
-
-  /** Resolves when there is another token. */
-  signedIn(signal) {
+  /**
+   * Send `json`, the bytes of `body`, or a form of `fields` and `file`; get the parsed answer. `onSent(bytes)` tells how
+   * many have left. Throws Problem, or `stop`'s reason.
+   */
+  async send(method, path, { headers, json, body, stop, onSent = () => {}, ...form } = {}) {
+    const token = await this.token();
+    const all = { ...headers, Authorization: `Bearer ${token}` };
+    if (json) [body, all["Content-Type"]] = [JSON.stringify(json), "application/json"];
+    else if (body) all["Content-Type"] = "application/octet-stream";
+    stop?.check();
+    const url = this.base + path;
     return new Promise((resolve, reject) => {
-      this.#signIns.push(resolve);
-      signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
-    });
-  }
-
-  /** Send `json`, get the parsed answer. Throws Problem, or `signal`'s reason. */
-  async call(method, path, { json, headers = {}, signal } = {}) {
-    const deadline = AbortSignal.timeout(CALL_SECONDS * 1000);
-    try {
-      const response = await fetch(this.base + path, {
-        method,
-        headers: { ...this.#headers(json === undefined ? undefined : "application/json"), ...headers },
-        body: json === undefined ? undefined : JSON.stringify(json),
-        signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
-        cache: "no-store",
-        credentials: "omit",
-        redirect: "error",
+      let off;
+      const abort = this.transport.send({ method, url, headers: all, body, onSent, ...form }, (status, text, wait) => {
+        off?.();
+        const [answer, problem] = read(status, text, token, wait);
+        if (problem) reject(problem);
+        else resolve(answer);
       });
-      return answer(response.status, await response.text(), response.headers.get("Retry-After"));
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw error instanceof Problem ? error : unreachable();
-    }
-  }
-
-  /** PUT the bytes of `body`; `onSent(bytes)` tells how many have left. Throws Problem, or `signal`'s reason. */
-  put(path, body, { headers = {}, signal, onSent = () => {} } = {}) {
-    return new Promise((resolve, reject) => {
-      const xhr = new XMLHttpRequest();
-      const stop = () => xhr.abort();
-      let stall;
-      const moved = () => {
-        clearTimeout(stall);
-        stall = setTimeout(stop, STALL_SECONDS * 1000);
-      };
-      xhr.upload.onprogress = (event) => {
-        moved();
-        onSent(event.loaded);
-      };
-      xhr.onloadend = () => {
-        clearTimeout(stall);
-        signal?.removeEventListener("abort", stop);
-        globalThis.removeEventListener?.("offline", stop);
-        if (signal?.aborted) return reject(signal.reason);
-        if (xhr.status === 0) return reject(unreachable());
-        try {
-          return resolve(answer(xhr.status, xhr.responseText, xhr.getResponseHeader("Retry-After")));
-        } catch (error) {
-          return reject(error);
-        }
-      };
-      if (signal?.aborted) return reject(signal.reason);
-      xhr.open("PUT", this.base + path);
-      const all = { ...this.#headers("application/octet-stream"), ...headers };
-      for (const [name, value] of Object.entries(all)) xhr.setRequestHeader(name, value);
-      signal?.addEventListener("abort", stop);
-      globalThis.addEventListener?.("offline", stop); // it would hang until TCP gives up
-      moved();
-      xhr.send(body);
+      off = stop?.on((reason) => {
+        reject(reason);
+        abort();
+      });
     });
   }
 
-  #headers(type) {
-    return { ...(type && { "Content-Type": type }), Authorization: `Bearer ${this.#token}` };
+  #ask(refused) {
+    return (this.#asking ??= (async () => {
+      try {
+        return (this.#token = await this.#getToken(refused));
+      } catch {
+        throw unreachable(); // whoever gives tokens is asked again, as the gateway would be
+      } finally {
+        this.#asking = null;
+      }
+    })());
   }
 }
 
-function answer(status, text, retryAfter) {
-  const body = parsed(text);
-  if (status >= 200 && status < 300) return body;
-  const retryable = status >= 500 || status === 429;
-  const guess = { code: `http_${status}`, title: `The server answered ${status}`, retryable };
-  const problem = new Problem({ ...(typeof body?.code === "string" ? body : guess), status });
-  problem.retryAfterSeconds = seconds(retryAfter);
-  throw problem;
+function unreachable() {
+  return new Problem({ code: NETWORK, title: "The gateway cannot be reached", retryable: true });
 }
 
-function parsed(text) {
+/** [answer, problem]; a `status` of 0 is no answer. */
+function read(status, text, token, wait) {
+  if (!status) return [null, unreachable()];
+  let body = null; // a proxy's own page, or nothing
   try {
-    return JSON.parse(text);
-  } catch {
-    return null; // a proxy's own page, or nothing
-  }
-}
-
-function seconds(retryAfter) {
-  const left = Number(retryAfter) || (Date.parse(retryAfter) - Date.now()) / 1000;
-  return left > 0 ? left : 0;
+    body = JSON.parse(text);
+  } catch {}
+  if (status < 300) return [body];
+  const guess = { code: `http_${status}`, title: `The server answered ${status}`, retryable: status > 428 };
+  return [null, new Problem({ ...(body?.code ? body : guess), status, token, retryAfter: Number(wait) || 0 })];
 }

@@ -1,41 +1,19 @@
-/** What the list knows of one file: the gateway's task, the file if it is here, and what is being done about it. */
+/** One file in the list of the page: {id, Key, createdAt, hidden, leftHere, movedAt, sender}. */
 
-import { recall } from "./memory.js";
-import { Speedometer, secondsLeft } from "./speed.js";
-import { FINAL, HALTED } from "./transfer.js";
+import { FINAL, HALTED } from "./sender.js";
+import { secondsLeft } from "./words.js";
 
 const UNDER_WAY = new Set(["waiting", "checking", "uploading"]);
 const QUIET_SECONDS = 20; // a task that stood still for so long has nobody who sends it
 
-/**
- * `local`: the state while the gateway knows no better (queued, checking, paused without a network, given up). `shown`:
- * bytes shown so far. `movedAt`: when the task last changed. `leftHere`: whether this very tab sent it before a reload.
- */
-export function newItem({ id, Key, file = null, task = null }) {
-  return {
-    id,
-    Key,
-    file,
-    createdAt: task?.created_at ?? now(),
-    hidden: false,
-    leftHere: task ? Boolean(recall(task.id)?.here) : false,
-    task: null,
-    ref: id,
-    shown: 0,
-    movedAt: 0,
-    meter: new Speedometer(),
-  };
-}
-
 /** One entry of the list, as the seed SDKs spell it, and what a page needs beyond. */
 export function describe(item) {
-  const { task, file } = item;
-  const state = stateOf(item);
+  const { state, task, file, shown, problem, waiting, sending, speed: ours } = item.sender.now;
   const size = task?.size ?? file?.size ?? null;
-  const speed = item.transfer ? item.meter.speed() : (task?.speed ?? 0);
-  const loaded = state === "success" ? size : item.shown;
+  const speed = sending ? ours : (task?.speed ?? 0);
+  const loaded = state === "success" ? size : shown;
   const abandoned = needsFile(item);
-  const moves = state === "uploading" && !item.waiting && !abandoned;
+  const moves = state === "uploading" && !waiting && !abandoned;
   return {
     id: item.id,
     taskId: task?.id ?? null,
@@ -45,29 +23,27 @@ export function describe(item) {
     loaded,
     percent: state === "success" ? 1 : size ? Math.min(loaded / size, 0.999) : 0, // sent is not stored
     speed: moves ? speed : 0,
-    error: item.problem ?? task?.error ?? null,
+    error: problem ?? task?.error ?? null,
     secondsLeft: moves ? secondsLeft(size - loaded, speed) : null,
-    waiting: item.waiting ?? null,
+    waiting: waiting ?? null,
     needsFile: abandoned,
     canPause: UNDER_WAY.has(state) && !abandoned,
-    canRestart: HALTED.has(state) && (Boolean(file) || !item.leftHere),
-    canCancel: UNDER_WAY.has(state) || HALTED.has(state),
-    finished: FINAL.has(state),
+    canRestart: HALTED.test(state) && (Boolean(file) || !item.leftHere),
+    canCancel: UNDER_WAY.has(state) || HALTED.test(state),
+    finished: FINAL.test(state),
     hidden: item.hidden,
     createdAt: item.createdAt,
   };
 }
 
-function stateOf({ task, local, transfer }) {
-  if (FINAL.has(task?.state)) return task.state;
-  if (local || !task) return local ?? "waiting";
-  return transfer && task.state === "waiting" ? "uploading" : task.state; // the gateway says so after the first part
-}
-
-/** Whether the task waits for its file in vain: nobody here has it, and nobody elsewhere seems to send it. */
-export function needsFile({ task, file, leftHere, movedAt }) {
-  if (!task || file || FINAL.has(task.state) || task.state === "completing") return false;
-  return leftHere || HALTED.has(task.state) || now() - movedAt > QUIET_SECONDS;
+/**
+ * Whether the task waits for its file in vain: nobody here has it, and nobody elsewhere seems to send it. `leftHere`: this
+ * very tab sent it before a reload; `movedAt`: when it last changed.
+ */
+export function needsFile({ sender, leftHere, movedAt }) {
+  const { task, file } = sender.now;
+  if (!task || file || FINAL.test(task.state) || task.state === "completing") return false;
+  return leftHere || HALTED.test(task.state) || now() - movedAt > QUIET_SECONDS;
 }
 
 export function now() {

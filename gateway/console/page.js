@@ -1,9 +1,9 @@
 /** The console page: hands files to the upload client and shows what it tells. */
 
+import { UploadClient } from "./client.js";
 import { dropped, picked } from "./drop.js";
 import { Row } from "./row.js";
 import { Summary } from "./summary.js";
-import { UploadClient } from "./upload.js";
 import { troubleOf } from "./words.js";
 
 const TOKEN = "gateway.token";

@@ -7,21 +7,26 @@ export class Slots {
     this.#free = limit;
   }
 
-  /** Resolves to the function that gives the slot back. Throws `signal`'s reason when that comes first. */
-  async take(signal) {
-    if (this.#free > 0) this.#free -= 1;
-    else {
-      await new Promise((resolve, reject) => {
-        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-        this.#queue.push({ resolve, signal });
-      });
-    }
-    return () => this.#pass();
+  /** Resolves when a slot is taken, which `give` gives back. Throws `stop`'s reason when that comes first. */
+  take(stop) {
+    return new Promise((resolve, reject) => {
+      this.#queue.push([resolve, stop]);
+      stop.on(reject);
+      this.#next();
+    });
   }
 
-  #pass() {
-    while (this.#queue[0]?.signal.aborted) this.#queue.shift();
-    if (this.#queue.length > 0) this.#queue.shift().resolve();
-    else this.#free += 1;
+  give() {
+    this.#free += 1;
+    this.#next();
+  }
+
+  #next() {
+    while (this.#free > 0 && this.#queue.length) {
+      const [resolve, stop] = this.#queue.shift();
+      if (stop.reason) continue;
+      this.#free -= 1;
+      resolve();
+    }
   }
 }

@@ -1,7 +1,6 @@
 /** All files taken together: what there is to do, how far it is, and what to say aloud about it. */
 
-import { secondsLeft } from "./speed.js";
-import { bytes, duration, percent, plural } from "./words.js";
+import { bytes, duration, percent, plural, secondsLeft } from "./words.js";
 
 const MOVING = new Set(["waiting", "checking", "uploading", "completing"]);
 

@@ -1,6 +1,7 @@
 /** Hears of every task of the caller: over the websocket, and by asking while that is down. */
 
 import { delay } from "./retry.js";
+import { Stop } from "./stop.js";
 
 const POLL_SECONDS = 3;
 const LONGEST_PAUSE_SECONDS = 15;
@@ -11,7 +12,7 @@ const TOKEN_EXPIRED = 4401;
  * `onConnection(how)` with `"live"`, `"polling"`, `"offline"` or `"signed_out"`.
  */
 export class Watch {
-  #stop = new AbortController();
+  #stop = new Stop();
 
   constructor(api, hooks) {
     this.api = api;
@@ -20,40 +21,40 @@ export class Watch {
 
   start() {
     this.#run().catch((error) => {
-      if (!this.#stop.signal.aborted) throw error;
+      if (!this.#stop.reason) throw error;
     });
   }
 
   stop() {
-    this.#stop.abort();
+    this.#stop.stop();
   }
 
   async #run() {
-    const { signal } = this.#stop;
+    const stop = this.#stop;
     for (let failures = 0; ; ) {
-      const { lived, code } = await this.#listen(signal);
+      const { lived, code } = await this.#listen(stop);
       failures = lived ? 0 : failures + 1;
       const until = performance.now() + Math.min(LONGEST_PAUSE_SECONDS, 2 ** failures / 2) * 1000;
       do {
-        await this.#poll(signal, code === TOKEN_EXPIRED);
-        await delay(Math.min(POLL_SECONDS, (until - performance.now()) / 1000), signal, "online");
+        await this.#poll(stop, code === TOKEN_EXPIRED);
+        await delay(Math.min(POLL_SECONDS, (until - performance.now()) / 1000), stop, this.api);
       } while (performance.now() < until);
     }
   }
 
   /** One websocket's life. The token goes as a subprotocol, never into the address. */
-  #listen(signal) {
-    return new Promise((resolve, reject) => {
+  async #listen(stop) {
+    const token = await this.api.token();
+    return new Promise((resolve) => {
       const address = new URL(`${this.api.base}/v1/progress`, globalThis.location?.href);
       address.protocol = address.protocol.replace("http", "ws");
-      const socket = new WebSocket(address, ["gateway.v1", `bearer.${this.api.token}`]);
+      const socket = new WebSocket(address, ["gateway.v1", `bearer.${token}`]);
       let lived = false;
       const end = (code) => {
         socket.close();
-        signal.removeEventListener("abort", end);
+        off();
         globalThis.removeEventListener?.("offline", end);
-        if (signal.aborted) reject(signal.reason);
-        else resolve({ lived, code });
+        resolve({ lived, code });
       };
       socket.onmessage = ({ data }) => {
         if (!lived) this.hooks.onConnection("live");
@@ -61,7 +62,7 @@ export class Watch {
         this.#hear(JSON.parse(data));
       };
       socket.onclose = ({ code }) => end(code);
-      signal.addEventListener("abort", end);
+      const off = stop.on(() => end());
       globalThis.addEventListener?.("offline", end); // nobody else tells a socket that its network is gone
     });
   }
@@ -71,16 +72,17 @@ export class Watch {
     else if (message.task) this.hooks.onTask(message.task);
   }
 
-  async #poll(signal, expired) {
+  async #poll(stop, expired) {
+    const token = await this.api.token();
     try {
-      const { tasks } = await this.api.call("GET", "/v1/tasks?limit=100", { signal });
+      const { tasks } = await this.api.send("GET", "/v1/tasks?limit=100", { stop });
       this.hooks.onConnection("polling");
       tasks.forEach((task) => this.hooks.onTask(task));
     } catch (error) {
-      signal.throwIfAborted();
+      stop.check();
       const signedOut = expired || error.status === 401;
       this.hooks.onConnection(signedOut ? "signed_out" : "offline");
-      if (signedOut) await this.api.signedIn(signal);
+      if (signedOut) await stop.race(this.api.renew({ token }));
     }
   }
 }

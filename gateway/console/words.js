@@ -17,6 +17,11 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.round((whole % 3600) / 60)} min`;
 }
 
+/** Seconds until `left` bytes have gone, null when nobody can tell. */
+export function secondsLeft(left, speed) {
+  return speed > 0 ? left / speed : null;
+}
+
 /** 99.9 % is not 100 %. */
 export function percent(part) {
   return `${Math.floor(part * 100)} %`;

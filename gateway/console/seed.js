@@ -1,0 +1,60 @@
+/** The parameters, results and errors of Tencent's COS SDKs, and what the gateway calls them. */
+
+const OPTION =
+  /^(bucket|region|acl|expires|storage_class|cache_control|content_(type|disposition|encoding|language)|grant_\w+)$/;
+const NOT_OURS = /^(content-|expect|host)/i;
+
+/** What `POST /v1/tasks` takes, from the SDK's parameters; those in `Headers` may be spelled as COS's headers. */
+export function optionsOf({ Key, Headers, ...params }) {
+  const [options, meta, headers] = [{ key: Key }, {}, {}];
+  const take = (given, isHeader) => {
+    for (const name in given) {
+      const value = given[name];
+      const option = name.replace(/^x-cos-/i, "").replace(/([a-z])([A-Z])/g, "$1_$2").replace(/-/g, "_").toLowerCase();
+      if (value == null || value === "") continue;
+      if (/^x-cos-meta-/i.test(name)) meta[name.slice(11).toLowerCase()] = `${value}`;
+      else if (/^(traffic|async)_limit$/.test(option)) options[option] = Number(value);
+      else if (OPTION.test(option)) options[option] = value;
+      else if (isHeader && !NOT_OURS.test(name)) headers[name] = `${value}`;
+    }
+  };
+  take(params);
+  take(Headers, true);
+  return { ...options, meta, headers };
+}
+
+/** {loaded, total, speed, percent}: bytes, bytes, bytes/s and 0 to 1, which is 1 only once COS has the whole. */
+export function progress(loaded, total, speed = 0, done = loaded >= total) {
+  const percent = total ? Math.floor((loaded / total) * 100) / 100 : 1;
+  return { loaded, total, speed: Math.round(speed), percent: done ? percent : Math.min(percent, 0.99) };
+}
+
+/** The data of a callback, of a task in success. */
+export function dataOf({ result, upload_id }) {
+  const headers = { etag: result.etag, "x-cos-hash-crc64ecma": result.crc64 };
+  const data = {
+    statusCode: 200,
+    headers,
+    Location: result.location.replace(/^\w+:\/\//, ""),
+    Bucket: result.bucket,
+    Key: result.key,
+    ETag: result.etag,
+  };
+  if (upload_id) data.UploadId = upload_id;
+  if (result.version_id) data.VersionId = headers["x-cos-version-id"] = result.version_id;
+  return data;
+}
+
+/** The err of a callback: COS's own code and request id where COS refused. */
+export function failure({ code, title, detail, status, errMsg, cos, request_id }) {
+  const Code = cos?.code || code || "file_unreadable";
+  const RequestId = cos?.request_id || request_id;
+  const Message = [title || errMsg || "The file cannot be read", detail].filter(Boolean).join(": ");
+  return Object.assign(new Error(Message), {
+    code: Code,
+    statusCode: cos?.status || status || undefined,
+    headers: RequestId ? { "x-cos-request-id": RequestId } : {},
+    RequestId,
+    error: { Code, Message, RequestId },
+  });
+}

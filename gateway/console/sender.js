@@ -1,0 +1,325 @@
+/** One file on its way into one task: from its place in the queue to its end or a halt, and on again. */
+
+import { Problem } from "./api.js";
+import { delay, persist } from "./retry.js";
+import { speedometer } from "./speed.js";
+import { Stop } from "./stop.js";
+
+export const FINAL = /^(success|canceled)$/;
+export const HALTED = /^(paused|error)$/; // until somebody restarts the task
+const GONE = /^task_(not_found|expired)$/; // a retry begins a new task
+const TOLD_BY_TASK = /^task_(paused|error|canceled)$/; // the task itself says it better
+const PARTS_MISSING = "parts_missing";
+const POLL_SECONDS = 3; // the websocket is faster; this is for when it is down, or where there is none
+const MOST_COMPLETES = 4;
+
+/** A name that none of the caller's other files has. */
+export function uniqueName() {
+  return Date.now().toString(36) + Math.random().toString(36).slice(1);
+}
+
+/** Calls about `task`: (method, suffix, more) as `api.send` has them. */
+export function callsAbout(api, { id }, ticket) {
+  return (method, suffix, more = {}) => {
+    const headers = { ...(ticket && { "Upload-Ticket": ticket }), ...more.headers };
+    return api.send(method, `/v1/tasks/${encodeURIComponent(id)}${suffix}`, { ...more, headers });
+  };
+}
+
+/** Every stored part: [{number, size, etag, crc64}]. */
+export async function storedParts(call) {
+  const found = [];
+  let cursor = "";
+  do {
+    const page = await call("GET", `/parts?limit=1000${cursor}`);
+    found.push(...page.parts);
+    cursor = page.next_cursor && `&cursor=${encodeURIComponent(page.next_cursor)}`;
+  } while (cursor);
+  return found;
+}
+
+/** The bytes of `file` that are part `number`. */
+export function sliceOf(file, size, number) {
+  return file.slice((number - 1) * size, Math.min(number * size, file.size));
+}
+
+/**
+ * `given`: {id, file, task, options, mode, parallel}. `options` is what `POST /v1/tasks` takes, `mode` is `"parts"` or
+ * `"content"`, else the task decides; `parallel` parts are in flight at once.
+ *
+ * `hooks`: `changed()` when anything moved. `prepare(patiently)` before a task is created: whoever knows an earlier one
+ * lets the sender `take` it. `created(task, ticket)`. `ended()` when the task is over, or was lost.
+ */
+export function newSender(api, slots, given, hooks) {
+  let { id: ref, file, task, ticket, options, mode, parallel = 3 } = given;
+  let local; // the state while the gateway knows no better: queued, checking, paused without a network, given up
+  let run; // stops what is under way
+  let [problem, waiting, again, loaded, heard] = [];
+  let [shown, speed, meter] = [0, 0, speedometer()];
+  const { changed } = hooks;
+
+  const call = (...what) => callsAbout(api, task, ticket)(...what);
+  const onWait = (reason) => {
+    waiting = reason;
+    changed();
+  };
+
+  /** The shown progress only grows: a part that breaks off is sent again, which is nobody's concern. */
+  function moved(bytes = loaded?.() ?? task?.loaded ?? 0) {
+    shown = Math.max(shown, bytes);
+    speed = meter(shown);
+    changed();
+  }
+
+  function halt(as) {
+    const before = run;
+    [local, run, loaded] = [as];
+    changed();
+    before?.stop();
+  }
+
+  /** Take in the task's document, from wherever it came; an older one than is known changes nothing. */
+  function see(newer) {
+    if (!newer?.state || newer.version < task?.version) return;
+    const before = task?.state;
+    task = { ...task, ...newer };
+    ticket = newer.ticket ?? ticket;
+    heard?.();
+    if (FINAL.test(task.state)) {
+      hooks.ended();
+      if (task.state === "canceled") run?.stop();
+      local = file = null;
+    } else if (local === "canceled") cancel().catch(() => {}); // canceled while it was being created
+    else if (HALTED.test(task.state) && !HALTED.test(before)) halt();
+    moved();
+  }
+
+  async function control(move, stop) {
+    see(await call("POST", `/${move}`, { stop }));
+  }
+
+  /** Stop sending; the parts stay. Without a network only this side knows of it, and nothing moves all the same. */
+  async function pause() {
+    try {
+      if (task) return await control("pause");
+    } catch (error) {
+      if (error.status || !file) throw error;
+    }
+    halt("paused");
+  }
+
+  /** Go on, also after an error; whoever has the file sends the rest. */
+  async function restart() {
+    if (!file) return control("restart");
+    if (GONE.test(problem?.code)) {
+      hooks.ended(); // begun again under a new reference: the old one would only find the old task
+      [task, ticket, ref, shown] = [null, null, uniqueName(), 0];
+    }
+    again = task && task.state !== "completing";
+    start();
+  }
+
+  /** End the task; its parts are dropped. */
+  async function cancel() {
+    if (task && !GONE.test(problem?.code)) await control("cancel");
+    halt("canceled");
+    file = null;
+  }
+
+  /** One attempt to bring the file over. */
+  async function start() {
+    if (run) return;
+    const mine = (run = new Stop());
+    [problem, local, meter] = [null, "waiting", speedometer()];
+    changed();
+    try {
+      await slots.take(mine);
+      try {
+        await attempt(mine);
+      } finally {
+        slots.give();
+      }
+    } catch (error) {
+      if (!mine.reason) await failed(error);
+    } finally {
+      if (run === mine) {
+        run = loaded = waiting = null;
+        changed();
+      }
+    }
+  }
+
+  async function failed(error) {
+    local = null;
+    try {
+      if (TOLD_BY_TASK.test(error.code)) return see(await call("GET", ""));
+    } catch {
+      // then the error itself must do
+    }
+    if (GONE.test(error.code)) hooks.ended();
+    problem = error instanceof Problem ? error : new Problem({ title: `${error}` });
+    local = "error";
+    changed();
+  }
+
+  /** Nothing stops the request: of a task that it makes we must hear, to cancel it. A form has task and bytes at once. */
+  function create(stop) {
+    const json = { ...options, size: file.size, client_ref: ref };
+    if (file.path && mode === "content") {
+      const onSent = (bytes) => moved(Math.min(bytes, file.size));
+      return api.send("POST", "/v1/files", { file, fields: json, stop, onSent }).then(see);
+    }
+    return stop.race(api.send("POST", "/v1/tasks", { json, headers: { "Idempotency-Key": ref } }).then(see));
+  }
+
+  async function attempt(stop) {
+    const patiently = (action, until = stop, check = null) => persist(api, until, action, onWait, check);
+    local = "checking";
+    changed();
+    await stop.race(hooks.prepare(patiently));
+    if (!task) await patiently(() => create(stop));
+    hooks.created(task, ticket);
+    if (again) await patiently(() => control("restart", stop));
+    local = again = null;
+    await send(stop, patiently);
+  }
+
+  /** Find out what is stored, send what is missing, have it completed. */
+  async function send(stop, patiently) {
+    const sending = new Map(); // part number -> bytes under way
+    let stored = new Map(); // part number -> bytes COS has acknowledged
+    let from = 0; // where a single body began
+    const ask = (method, suffix) => patiently(() => call(method, suffix, { stop }), stop, probe);
+    const look = async () => see(await ask("GET", ""));
+    loaded = () => from + sum(stored) + sum(sending);
+
+    /** After a lost connection: is the file still readable, and does the gateway answer? */
+    async function probe() {
+      await requireReadable(file);
+      see(await call("GET", "", { stop }));
+    }
+
+    async function put(number, suffix, body, until, headers) {
+      const onSent = (bytes) => {
+        sending.set(number, bytes);
+        moved();
+      };
+      try {
+        return await call("PUT", suffix, { body, headers, stop: until, onSent });
+      } finally {
+        sending.delete(number);
+      }
+    }
+
+    async function sendParts() {
+      stored = new Map((await storedParts(ask)).map((part) => [part.number, part.size]));
+      moved();
+      const group = new Stop(); // one part is lost: the others need not go on
+      const leave = stop.on((reason) => group.stop(reason));
+      let next = 0;
+      const worker = async () => {
+        while (next < Math.max(1, Math.ceil(file.size / task.part_size))) {
+          const number = ++next;
+          if (stored.has(number)) continue;
+          const body = sliceOf(file, task.part_size, number);
+          await patiently(() => put(number, `/parts/${number}`, body, group), group, probe);
+          stored.set(number, body.size);
+          moved();
+        }
+      };
+      try {
+        await Promise.all(Array.from({ length: parallel }, worker));
+      } catch (error) {
+        group.stop(error);
+        throw error;
+      } finally {
+        leave();
+      }
+    }
+
+    /** The file as one body, from where the gateway stands. */
+    async function sendContent() {
+      const { size } = file;
+      let told;
+      const body = async () => {
+        from = told ?? task.next_offset;
+        if (from && from === size) return ask("POST", "/complete");
+        const headers = from ? { "Content-Range": `bytes ${from}-${size - 1}/${size}` } : {};
+        try {
+          return await put(0, "/content", file.slice(from), stop, headers);
+        } catch (error) {
+          told = error.next_offset;
+          throw error;
+        }
+      };
+      see(await patiently(body, stop, probe));
+    }
+
+    async function complete() {
+      try {
+        see(await ask("POST", "/complete"));
+      } catch (error) {
+        if (!/^task_(completing|succeeded)$/.test(error.code)) throw error;
+        await look(); // an earlier request did it, its answer was lost
+      }
+      await settled();
+    }
+
+    /** Wait for COS's verdict on the whole. */
+    async function settled() {
+      while (task.state === "completing") {
+        const news = new Promise((resolve) => (heard = resolve));
+        await Promise.race([news, delay(POLL_SECONDS, stop)]);
+        if (task.state === "completing") await look();
+      }
+      stop.check();
+      if (task.state !== "success") throw new Problem(task.error ?? { code: PARTS_MISSING, title: "Parts were lost" });
+    }
+
+    if (FINAL.test(task.state) || task.state === "completing") return settled();
+    if (!mode) mode = task.upload_id ? "parts" : "content"; // small: one PUT is the whole file
+    for (let attempts = 1; ; attempts += 1) {
+      try {
+        if (mode === "content" || !file.size) return await sendContent().then(settled);
+        await sendParts();
+        return await complete();
+      } catch (error) {
+        if (error.code === "task_mode") mode = "content"; // begun as one body by another client: it goes on as one
+        else if (error.code !== PARTS_MISSING) throw error;
+        if (attempts === MOST_COMPLETES) throw error;
+      }
+    }
+  }
+
+  return {
+    ...{ start, pause, restart, cancel, halt, see },
+
+    /** Take over a file, or an earlier task. */
+    take(other) {
+      ({ file = file, task = task, ticket = ticket, ref = ref, shown = shown, again = again } = other);
+    },
+
+    /** How it stands. `shown`: bytes; `speed`: bytes/s; `sending`: whether bytes may move. */
+    get now() {
+      let state = local ?? task?.state ?? "waiting";
+      if (FINAL.test(task?.state)) state = task.state;
+      if (loaded && state === "waiting") state = "uploading"; // the gateway says so after the first part
+      return { state, file, task, ticket, ref, problem, waiting, shown, speed, sending: !!loaded };
+    },
+  };
+}
+
+/** A file changed or deleted since it was chosen cannot be read, and XMLHttpRequest calls that a lost network. */
+async function requireReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Problem({ code: "file_unreadable", title: "The file was changed, moved or deleted since it was chosen" });
+  }
+}
+
+function sum(sizes) {
+  let total = 0;
+  sizes.forEach((size) => (total += size));
+  return total;
+}

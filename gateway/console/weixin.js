@@ -1,0 +1,86 @@
+/** What a mini-program gives: wx.request for JSON and parts, wx.uploadFile for forms, files by path, some storage. */
+
+const TIMEOUT_MILLISECONDS = 60_000; // the platform's own, which no setting of ours may exceed
+
+export const weixin = {
+  /** Bytes of a part: what a slow phone can send before the timeout. */
+  partSize: 1 << 20,
+
+  /** As in browser.js; `file` and `fields` make a form, of which alone the platform tells the progress. */
+  send({ method, url, headers: header, body, file, fields, onSent }, done) {
+    const fail = () => done(0);
+    const success = ({ statusCode, data, header: told = {} }) => {
+      const text = typeof data === "string" ? data : JSON.stringify(data);
+      done(statusCode, text, told["Retry-After"] ?? told["retry-after"]);
+    };
+    const common = { url, header, timeout: TIMEOUT_MILLISECONDS, success, fail };
+    if (file) {
+      const task = wx.uploadFile({ ...common, filePath: file.path, name: "file", formData: formOf(fields) });
+      task.onProgressUpdate?.((now) => onSent(now.totalBytesSent));
+      return () => task.abort();
+    }
+    let [task, over] = [null, false];
+    const start = (data) => {
+      if (!over) task = wx.request({ ...common, method, data, dataType: "text" });
+    };
+    Promise.resolve(body?.arrayBuffer ? body.arrayBuffer() : body).then(start).catch(fail);
+    return () => {
+      over = true;
+      task?.abort();
+    };
+  },
+
+  /** The content of a call's parameters: {size, slice}, as a Blob has them, and the path of a file. */
+  async file({ FilePath, Body = "" }) {
+    if (!FilePath) return content(typeof Body === "string" ? utf8(Body) : Body);
+    const { stats } = await called("stat", { path: FilePath });
+    const read = (position, length) => called("readFile", { filePath: FilePath, position, length });
+    return sliced(stats.size, async (start, size) => (await read(start, size)).data, { path: FilePath });
+  },
+
+  /** `listener()` is called when the app or the network is back. Returns how to take that back. */
+  onBack(listener) {
+    const network = ({ isConnected }) => isConnected && listener();
+    wx.onAppShow?.(listener);
+    wx.onNetworkStatusChange?.(network);
+    return () => {
+      wx.offAppShow?.(listener);
+      wx.offNetworkStatusChange?.(network);
+    };
+  },
+
+  /** Keeps texts. */
+  storage: {
+    getItem: (name) => wx.getStorageSync(name) || null,
+    setItem: (name, text) => wx.setStorageSync(name, text),
+    removeItem: (name) => wx.removeStorageSync(name),
+  },
+};
+
+/** The members of a task's JSON as the fields of a form. */
+function formOf({ meta, headers, ...fields }) {
+  const form = {};
+  for (const name in fields) if (fields[name] !== undefined) form[name] = String(fields[name]);
+  for (const name in meta) form[`meta-${name}`] = meta[name];
+  return form;
+}
+
+function called(method, options) {
+  return new Promise((success, fail) => wx.getFileSystemManager()[method]({ ...options, success, fail }));
+}
+
+function content(buffer) {
+  return sliced(buffer.byteLength, async (start, size) => buffer.slice(start, start + size));
+}
+
+function sliced(size, read, more) {
+  const slice = (start = 0, end = size) => {
+    const length = Math.max(0, end - start);
+    return { size: length, arrayBuffer: async () => (length ? read(start, length) : new ArrayBuffer(0)) };
+  };
+  return { size, slice, ...more };
+}
+
+function utf8(text) {
+  return Uint8Array.from(unescape(encodeURIComponent(text)), (byte) => byte.charCodeAt(0)).buffer;
+}
