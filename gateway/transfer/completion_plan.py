@@ -53,7 +53,15 @@ def plan_completion(task: Task, stored: Sequence[StoredPart], wanted: CompleteWa
     by_plan = task.size is not None and task.mode is not BodyMode.CONTENT
     count = task.part_count if by_plan and task.size else (numbers[-1] if numbers else 0)
     missing = missing_ranges(numbers, count or 0)
-    missing += [[part.number, part.number] for part in parts[:-1] if part.size < MIN_PART_BYTES]
+    small = [[part.number, part.number] for part in parts[:-1] if part.size < MIN_PART_BYTES]
+    if small and not missing:
+        raise PartsMissing(
+            f"{len(small)} parts before the last have less than {MIN_PART_BYTES} bytes.",
+            missing=small,
+            next_offset=task.next_offset,
+            expected=MIN_PART_BYTES,
+        )
+    missing += small
     total = sum(part.size for part in parts)
     if missing or (size is not None and total != size):
         raise PartsMissing(f"{total} bytes are stored, expected {size}.", missing=missing, next_offset=task.next_offset)

@@ -160,7 +160,7 @@ def refusal_of(error: GatewayError) -> CosRefusal:
     cos = error.cos
     if cos is not None and cos.code and 400 <= cos.status < 500 and not _is_ours_alone(error):
         return CosRefusal(cos.code, error.title, status=cos.status)
-    if isinstance(error, PartsMissing) and error.facts.get("too_small"):
+    if isinstance(error, PartsMissing) and "expected" in error.facts:
         return CosRefusal("EntityTooSmall", error.detail)
     code = COS_CODES.get(error.code, "InternalError")
     retry_after = error.retry_after_seconds
