@@ -13,6 +13,7 @@ from gateway.domain.errors import (
     GatewayError,
     ObjectExists,
     ObjectNotFound,
+    StateStoreUnavailable,
     TaskNotFound,
     UploadLost,
     VersionMismatch,
@@ -110,9 +111,12 @@ class Control:
         if new.forbid_overwrite:
             await self._require_free(task.at)
         task = await self._engine.tasks.create(task, idempotency)
-        if task.state is TaskState.WAITING and needs_upload(task):
-            task = await open_upload(self._engine.tasks, self._engine.objects, task)
-        return task
+        if task.state is not TaskState.WAITING or not needs_upload(task):
+            return task
+        try:
+            return await open_upload(self._engine.tasks, self._engine.objects, task)
+        except TaskNotFound:  # nobody has its ticket yet, so it is as if it had never been
+            raise StateStoreUnavailable("Redis lost the task while it was created.") from None
 
     async def resume(self, caller: Caller, new: NewTask) -> Task | None:
         """The unfinished task that *new*'s fingerprint finds, compared with what COS holds; None: create a new one."""

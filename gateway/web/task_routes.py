@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.domain.errors import BadQuery, InvalidField, TaskNotFound
+from gateway.domain.errors import BadQuery, InvalidField, StateStoreUnavailable, TaskNotFound
 from gateway.domain.objects import StoredPart
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskId, TaskState
@@ -197,7 +197,10 @@ class TaskRoutes:
             if ticket is None:
                 raise
         await self._control.rebuild(caller, self._tickets.open(ticket, task_id))
-        return await act(task_id)
+        try:
+            return await act(task_id)
+        except TaskNotFound:
+            raise StateStoreUnavailable("Redis keeps losing the task.") from None
 
     def _answer(self, task: Task, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse(self._documents.of(task), status, {**(headers or {}), "ETag": f'"{task.version}"'})

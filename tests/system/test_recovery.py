@@ -109,17 +109,24 @@ def test_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, sta
 
 
 def _send_whatever_happens(caller: Caller, key: str, data: bytes) -> None:
-    """As a client should: what is retryable is sent again, with the newest ticket there is."""
+    """As a client should: what is retryable is sent again, and nothing else is ever answered."""
+    told = {"key": key, "size": len(data), "part_size": MIB}
+    task = _insist(caller, "POST", "/v1/tasks", json=told)
+    path, headers = f"/v1/tasks/{task['id']}", _ticket(task)
+    for number, part in enumerate(parts_of(data, MIB), 1):
+        _insist(caller, "PUT", f"{path}/parts/{number}", content=part, headers=headers)
+    assert _insist(caller, "POST", f"{path}/complete", headers=headers)["state"] == "success"
+
+
+def _insist(caller: Caller, method: str, path: str, **request: Any) -> dict[str, Any]:
     deadline = time.monotonic() + 30
-    task = caller.create(key, len(data), part_size=MIB)
-    calls = [("PUT", f"/parts/{number}", part) for number, part in enumerate(parts_of(data, MIB), 1)]
-    for method, path, content in [*calls, ("POST", "/complete", b"")]:
-        while True:
-            answer = caller.call(method, f"/v1/tasks/{task['id']}{path}", content=content, headers=_ticket(task))
-            if answer.status_code == 200:
-                break
-            assert time.monotonic() < deadline, answer.text
-            assert answer.json()["retryable"], answer.text
+    while True:
+        answer = caller.call(method, path, **request)
+        document: dict[str, Any] = answer.json()
+        if answer.is_success:
+            return document
+        assert document["retryable"], answer.text
+        assert time.monotonic() < deadline, answer.text
 
 
 def _fingerprint(data: bytes) -> dict[str, Any]:
