@@ -143,8 +143,8 @@ class Gateway:
         issuer = KeyIssuer(sealer, destinations)
         sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, settings.sockets_per_subject_count)
         routes: list[BaseRoute] = [
+            *files.routes(),  # the routes are tried in turn: the busiest first
             *tasks.routes(),
-            *files.routes(),
             *objects.routes(),
             *uploads.routes(),
             *BatchRoutes(auth, batches, documents, settings).routes(),

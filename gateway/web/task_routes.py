@@ -81,9 +81,9 @@ class TaskRoutes:
         """Every route under ``/v1/tasks``."""
         one = "/v1/tasks/{task_id}"
         return [
+            Route(one + "/parts/{number}", self.put_part, methods=["PUT"]),
             Route("/v1/tasks", self.create_or_list, methods=["GET", "POST"]),
             Route(one, self.get, methods=["GET"]),
-            Route(one + "/parts/{number}", self.put_part, methods=["PUT"]),
             Route(one + "/parts", self.list_parts, methods=["GET"]),
             Route(one + "/content", self.put_content, methods=["PUT"]),
             Route(one + "/complete", self.complete, methods=["POST"]),
