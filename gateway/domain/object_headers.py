@@ -9,6 +9,8 @@ from typing import Final
 
 from gateway.domain.errors import InvalidField, InvalidMetadata
 
+TRAFFIC_LIMIT: Final = "x-cos-traffic-limit"
+META_MD5: Final = "x-cos-meta-md5"
 FORBID_OVERWRITE: Final = "x-cos-forbid-overwrite"
 MAX_META_BYTES: Final = 2048
 MIN_TRAFFIC_LIMIT: Final = 819_200
@@ -73,6 +75,32 @@ def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: M
     return headers | _meta_headers(meta)
 
 
+def with_md5(headers: Mapping[str, str], md5_hex: str | None) -> dict[str, str]:
+    """*headers* with the content's MD5 as metadata; None leaves its place empty, to be filled when the bytes are here.
+
+    Raises:
+        InvalidMetadata: the metadata has no room for it.
+    """
+    meta = {name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)}
+    _meta_headers({**meta, "md5": md5_hex or "0" * 32})
+    return {**headers, META_MD5: md5_hex or ""}
+
+
+def lacks_md5(headers: Mapping[str, str]) -> bool:
+    """Whether *headers* have an empty place for the content's MD5."""
+    return headers.get(META_MD5) == ""
+
+
+def require_md5(headers: Mapping[str, str]) -> None:
+    """Refuse a multipart upload that wants an MD5 nobody knows: metadata goes with Initiate, before any byte.
+
+    Raises:
+        InvalidField: the caller has to give it.
+    """
+    if lacks_md5(headers):
+        raise InvalidField("upload_add_meta_md5 needs md5, the file's own, where the file goes in parts.")
+
+
 def headers_as_sent(sent: Mapping[str, str]) -> dict[str, str]:
     """The object headers among *sent*, which are COS's own by lower-case name, checked as ``object_headers`` does.
 
@@ -102,7 +130,7 @@ def part_headers(traffic_limit: int | None) -> dict[str, str]:
         raise InvalidField(
             f"traffic_limit is {traffic_limit} bit/s, expected {MIN_TRAFFIC_LIMIT} to {MAX_TRAFFIC_LIMIT}."
         )
-    return {"x-cos-traffic-limit": str(traffic_limit)}
+    return {TRAFFIC_LIMIT: str(traffic_limit)}
 
 
 def _clean(option: str, value: str) -> str:
@@ -120,7 +148,8 @@ def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
             raise InvalidMetadata("A metadata name is outside a-z, 0-9 and the hyphen.")
         if any(not (" " <= c <= "~") for c in value):
             raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
-        headers[_META + lowered] = value.strip()
+        if value.strip():  # COS takes an empty header for none
+            headers[_META + lowered] = value.strip()
     total = sum(len(name) + len(value) for name, value in headers.items())
     if total > MAX_META_BYTES:
         raise InvalidMetadata(f"The metadata has {total} bytes, expected at most {MAX_META_BYTES}.")

@@ -6,6 +6,7 @@ answer is settled by HEAD and List Parts, never by guessing.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 from dataclasses import replace
@@ -27,7 +28,7 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.object_headers import FORBID_OVERWRITE, META_MD5, lacks_md5
 from gateway.domain.objects import ETag, PartBody, StoredObject
 from gateway.domain.task import (
     CompleteRequested,
@@ -91,7 +92,7 @@ class Completion:
     async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
         task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
-        headers = _put_headers(task, content_md5)
+        headers = await _put_headers(task, body, content_md5)
         return await self._owned.finish(self._put(task, body, headers), "put object")
 
     async def put_streamed(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
@@ -104,7 +105,8 @@ class Completion:
             await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
 
         try:
-            stored = await self._put_once(task, LastChunkAfter(body, commit), _put_headers(task, content_md5))
+            headers = {**task.object_headers, **task.part_headers, **_md5_header(content_md5)}
+            stored = await self._put_once(task, LastChunkAfter(body, commit), headers)
         except GatewayError as error:
             with contextlib.suppress(Conflict, TaskNotFound):  # it was paused or canceled meanwhile
                 await self._fail(task, error)
@@ -113,7 +115,8 @@ class Completion:
 
     async def put_new(self, draft: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a small file whose task is not written yet: COS first, then the task once, with its end in it."""
-        return await self._owned.finish(self._put_new(draft, body, _put_headers(draft, content_md5)), "put object")
+        headers = await _put_headers(draft, body, content_md5)
+        return await self._owned.finish(self._put_new(draft, body, headers), "put object")
 
     async def _put_new(self, draft: Task, body: PartBody, headers: dict[str, str]) -> Task:
         try:
@@ -297,9 +300,20 @@ class Completion:
         await self._tasks.apply(task, Failed(TaskError.of(error)))
 
 
-def _put_headers(task: Task, content_md5: str | None) -> dict[str, str]:
-    md5 = {} if content_md5 is None else {"content-md5": content_md5}
-    return {**task.object_headers, **task.part_headers, **md5}
+async def _put_headers(task: Task, body: PartBody, content_md5: str | None) -> dict[str, str]:
+    """The headers of a PUT whose *body* is here; what they lack of an MD5 is computed."""
+    headers = {**task.object_headers, **task.part_headers, **_md5_header(content_md5)}
+    if lacks_md5(headers):
+        digest = hashlib.md5(usedforsecurity=False)
+        async for chunk in body.chunks():
+            digest.update(chunk)
+            await asyncio.sleep(0)  # the largest file that goes in one piece takes a tenth of a second
+        headers[META_MD5] = digest.hexdigest()
+    return headers
+
+
+def _md5_header(content_md5: str | None) -> dict[str, str]:
+    return {} if content_md5 is None else {"content-md5": content_md5}
 
 
 def result_of(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:

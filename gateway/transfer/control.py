@@ -19,7 +19,7 @@ from gateway.domain.errors import (
     VersionMismatch,
 )
 from gateway.domain.fingerprint import Fingerprint
-from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.object_headers import FORBID_OVERWRITE, require_md5
 from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
 from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destinations
@@ -108,6 +108,8 @@ class Control:
         """
         caller.require(Action.CREATE)
         task = self._draft(caller, new)
+        if needs_upload(task):
+            require_md5(task.object_headers)
         if new.forbid_overwrite:
             await self._require_free(task.at)
         task = await self._engine.tasks.create(task, idempotency)
@@ -138,7 +140,9 @@ class Control:
         """Refuse, before a byte is asked for, what ``create_for_body`` and ``draft_for_whole`` would refuse."""
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
-        self._draft(caller, new)
+        draft = self._draft(caller, new)
+        if draft.size is not None and needs_upload(draft):
+            require_md5(draft.object_headers)
 
     async def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
         caller.require(Action.CREATE)

@@ -4,6 +4,7 @@ import logging
 from typing import Final
 
 from gateway.domain.errors import Conflict, GatewayError, TaskNotFound, VersionMismatch
+from gateway.domain.object_headers import require_md5
 from gateway.domain.objects import UploadId
 from gateway.domain.task import Task, UploadOpened
 from gateway.transfer.ports import ObjectStore, TaskStore
@@ -20,10 +21,12 @@ async def open_upload(tasks: TaskStore, objects: ObjectStore, task: Task) -> Tas
 
     Raises:
         Storage: COS or Redis failed.
+        InvalidField: the upload would need an MD5 that nobody has given.
         Conflict, TaskNotFound: the task ended meanwhile; nothing is left behind.
     """
     if task.upload_id is not None:
         return task
+    require_md5(task.object_headers)
     mine = await objects.initiate(task.at, task.object_headers)
     for _ in range(OPEN_ATTEMPTS):
         try:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.domain.errors import InvalidField, InvalidSize
 from gateway.domain.fingerprint import Fingerprint
-from gateway.domain.object_headers import OPTION_NAMES, object_headers, part_headers
+from gateway.domain.object_headers import OPTION_NAMES, TRAFFIC_LIMIT, object_headers, part_headers, with_md5
 from gateway.domain.objects import ETag
 from gateway.domain.parts import MAX_PART_COUNT, MIB
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
@@ -61,6 +61,8 @@ class CreateTask(BaseModel):
     async_limit: int | None = Field(default=None, ge=1, le=MAX_ASYNC_LIMIT)
     client_ref: Annotated[str, Field(max_length=128, pattern=r"^[ -~]*$")] | None = None
     forbid_overwrite: bool = False
+    upload_add_meta_md5: bool = False
+    md5: _Md5 | None = None
     traffic_limit: int | None = None
     content_type: _Text | None = None
     cache_control: _Text | None = None
@@ -76,6 +78,7 @@ class CreateTask(BaseModel):
     grant_full_control: _Text | None = None
     meta: dict[str, str] = Field(default_factory=dict, max_length=20)
     headers: dict[str, str] = Field(default_factory=dict, max_length=20)
+    query: dict[str, str] = Field(default_factory=dict, max_length=20)
     fingerprint: FingerprintBody | None = None
 
     def new_task(self, *, slice_size: int, part_size: int) -> NewTask:
@@ -101,9 +104,26 @@ class CreateTask(BaseModel):
             client_ref=self.client_ref,
             forbid_overwrite=self.forbid_overwrite,
             fingerprint=fingerprint,
-            object_headers=object_headers(options, self.meta, self.headers),
-            part_headers=part_headers(self.traffic_limit),
+            object_headers=self._object_headers(options, fingerprint),
+            part_headers=part_headers(self._traffic_limit()),
         )
+
+    def _object_headers(self, options: Mapping[str, str], fingerprint: Fingerprint | None) -> dict[str, str]:
+        headers = object_headers(options, self.meta, self.headers)
+        if self.upload_add_meta_md5:
+            known = None if fingerprint is None else fingerprint.md5
+            return with_md5(headers, self.md5 or known)
+        if self.md5 is not None:
+            raise InvalidField("md5 is the metadata that upload_add_meta_md5 asks for; it says nothing without.")
+        return headers
+
+    def _traffic_limit(self) -> int | None:
+        """The one thing that COS takes in the query of an upload, and that is not the gateway's to say (doc 7749)."""
+        if not self.query:
+            return self.traffic_limit
+        if self.query.keys() != {TRAFFIC_LIMIT} or self.traffic_limit is not None:
+            raise InvalidField(f"query takes {TRAFFIC_LIMIT} only, and not beside traffic_limit.")
+        return _number("query", self.query[TRAFFIC_LIMIT])
 
 
 def _agreed(size: int | None, part_size: int | None, fingerprint: Fingerprint | None) -> tuple[int | None, int | None]:
@@ -156,9 +176,11 @@ class CompleteTask(BaseModel):
 
 
 _NUMBERS: Final = frozenset({"size", "part_size", "slice_size", "async_limit", "traffic_limit"})
+_FLAG_FIELDS: Final = frozenset({"forbid_overwrite", "upload_add_meta_md5"})
+_JSON_ONLY: Final = frozenset({"meta", "headers", "query", "fingerprint"})
 _FLAGS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _META_PREFIX: Final = "meta-"
-FORM_FIELDS: Final = frozenset(CreateTask.model_fields) - {"meta", "headers", "fingerprint"}
+FORM_FIELDS: Final = frozenset(CreateTask.model_fields) - _JSON_ONLY
 
 
 def typed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -174,10 +196,10 @@ def typed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
             meta[name.removeprefix(_META_PREFIX)] = value
         elif name in _NUMBERS:
             typed[name] = _number(name, value)
-        elif name == "forbid_overwrite":
+        elif name in _FLAG_FIELDS:
             typed[name] = _FLAGS.get(value, value)
-        elif name in ("meta", "headers"):
-            raise InvalidField("meta and headers are JSON members; in a form each entry is a field meta-<name>.")
+        elif name in ("meta", "headers", "query"):
+            raise InvalidField("meta, headers and query are JSON members; in a form each entry is a field meta-<name>.")
         elif name == "fingerprint":
             raise InvalidField("fingerprint is a JSON member of a task to create: a form brings the file at once.")
         else:

@@ -203,3 +203,55 @@ async def test_each_call_needs_its_action(rest: Rest, method: str, needed: str) 
     async with rest.as_caller(actions=["create", "upload"]) as without, rest.as_caller(actions=[needed]) as with_it:
         assert (await without.request(method, url, params=query, content=b"")).status_code == 403
         assert (await with_it.request(method, url, params=query, content=b"x")).status_code in (200, 404)
+
+
+def md5_of(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 5, 700_000, MIB])
+async def test_up_to_slice_size_the_gateway_adds_the_md5(alice: httpx.AsyncClient, cos: RunningCos, size: int) -> None:
+    data, key = random_bytes(size), f"rest/md5/{size}"
+    put = await alice.put(f"/v1/objects/{key}", content=data, params={"upload_add_meta_md5": "true"})
+    form = await alice.post(
+        "/v1/files",
+        data={"key": key + "/form", "upload_add_meta_md5": "true"},
+        files={"file": ("a.bin", data)},
+    )
+    created = await alice.post("/v1/tasks", json={"key": key + "/task", "size": size, "upload_add_meta_md5": True})
+    content = await alice.put(f"/v1/tasks/{created.json()['id']}/content", content=data)
+
+    assert (put.status_code, form.status_code, content.status_code) == (201, 201, 200)
+    for name in (key, key + "/form", key + "/task"):
+        assert cos.headers(BUCKET, name)["x-cos-meta-md5"] == md5_of(data), name
+
+
+async def test_above_slice_size_the_caller_gives_the_md5(alice: httpx.AsyncClient, cos: RunningCos) -> None:
+    data, key = random_bytes(MIB + 1), "rest/md5/large"
+    given = {"upload_add_meta_md5": "true", "md5": md5_of(data)}
+    put = await alice.put(f"/v1/objects/{key}", content=data, params=given)
+
+    assert put.status_code == 201
+    assert cos.headers(BUCKET, key)["x-cos-meta-md5"] == md5_of(data)
+
+
+async def test_above_slice_size_without_it_nothing_begins(alice: httpx.AsyncClient, cos: RunningCos) -> None:
+    asked: list[int] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        asked.append(1)
+        yield bytes(MIB + 1)
+
+    wanted = {"upload_add_meta_md5": "true"}
+    url = "/v1/objects/rest/md5/refused"
+    known = await alice.put(url, content=body(), params=wanted, headers={"Content-Length": str(MIB + 1)})
+    task = await alice.post("/v1/tasks", json={"key": "rest/md5/refused", "upload_add_meta_md5": True})
+    before = list(asked)
+    unknown = await alice.put(url, content=body(), params=wanted)
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in (known, task, unknown)] == [
+        (400, "invalid_field")
+    ] * 3
+    assert before == []
+    assert cos.open_uploads(BUCKET) == []
+    assert "rest/md5/refused" not in cos.keys(BUCKET)

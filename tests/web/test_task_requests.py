@@ -165,3 +165,45 @@ def test_fields_that_are_no_numbers_or_have_another_form_are_refused(name: str, 
 def test_a_flag_that_is_neither_true_nor_false_is_refused() -> None:
     with pytest.raises(InvalidField):
         create(**typed_fields({"forbid_overwrite": "yes"}))
+
+
+def test_an_md5_that_is_known_is_metadata_from_the_start() -> None:
+    md5 = "900150983cd24fb0d6963f7d28e17f72"
+
+    assert create(upload_add_meta_md5=True, md5=md5, meta={"a": "b"}).object_headers == {
+        "x-cos-meta-a": "b",
+        "x-cos-meta-md5": md5,
+    }
+    fingerprint = {"size": 3, "md5": md5}
+    assert create(upload_add_meta_md5=True, fingerprint=fingerprint).object_headers == {"x-cos-meta-md5": md5}
+    assert "x-cos-meta-md5" not in create(upload_add_meta_md5=False).object_headers
+
+
+@pytest.mark.parametrize("told", [{"md5": "0" * 32}, {"md5": "A" * 32, "upload_add_meta_md5": True}])
+def test_an_md5_without_its_meaning_or_shape_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField):
+        create(**told)
+
+
+def test_an_md5_needs_its_room_among_the_metadata() -> None:
+    with pytest.raises(InvalidMetadata):
+        create(upload_add_meta_md5=True, meta={"a": "x" * 2030})
+
+
+def test_the_query_takes_what_cos_takes_there() -> None:
+    assert create(query={"x-cos-traffic-limit": "819200"}).part_headers == {"x-cos-traffic-limit": "819200"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"query": {"acl": ""}},
+        {"query": {"x-cos-traffic-limit": "1"}},
+        {"query": {"x-cos-traffic-limit": "many"}},
+        {"query": {"x-cos-traffic-limit": "819200"}, "traffic_limit": 819_200},
+        {"query": {"x-cos-traffic-limit": "819200", "uploadId": "1"}},
+    ],
+)
+def test_a_query_that_cos_would_not_take_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField):
+        create(**told)
