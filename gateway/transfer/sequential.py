@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
-from gateway.domain.errors import OffsetMismatch, TaskNotFound
+from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNotFound
 from gateway.domain.policy import Action, Caller
-from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId, TaskState
+from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
 from gateway.transfer.access import require_visible
 from gateway.transfer.completion import Completion
+from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.part_window import PartWindow
@@ -48,11 +49,11 @@ class SequentialRelay:
         try:
             return await flow.run(source)
         except TaskNotFound:  # no answer for a body that was read: it would be asked for again
-            now = await engine.rebuild(flow.task)
-            if now.state is TaskState.SUCCESS:
+            now = await self._settled(flow.task)
+            if now.next_offset == now.size:
                 return now
-            offset = now.next_offset
-            raise OffsetMismatch(f"Redis had lost the task; expected byte {offset}.", next_offset=offset) from None
+            expected = now.next_offset
+            raise OffsetMismatch(f"Redis had lost the task; expected byte {expected}.", next_offset=expected) from None
 
     async def receive_file(
         self, caller: Caller, task: Task, source: AsyncIterator[bytes], digests: Digests, at_most: int | None = None
@@ -60,7 +61,18 @@ class SequentialRelay:
         """Take all bytes of a task just created in ``content`` mode; *at_most* bounds a size that is unknown."""
         span = ContentRange(length=task.size, total=task.size)
         flow = SequentialFlow(self._engine, self._completion, caller, task, span, digests, at_most=at_most)
-        return await flow.run(source)
+        try:
+            return await flow.run(source)
+        except TaskNotFound:
+            now = await self._settled(flow.task)
+            if now.next_offset == now.size:
+                return now
+            raise StateStoreUnavailable("Redis lost the task while its file came.") from None
+
+    async def _settled(self, lost: Task) -> Task:
+        """*lost*, made again after its body came, and completed if the whole file is stored."""
+        now = await self._engine.rebuild(lost)
+        return await self._completion.complete(now, CompleteWanted()) if now.next_offset == now.size else now
 
     async def receive_whole(self, draft: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
         """Store a file whose bytes are all here; *draft* is its task, not written yet. Raises DigestMismatch."""

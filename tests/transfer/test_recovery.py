@@ -14,11 +14,13 @@ from gateway.domain.objects import ETag, PartsPage, Person, StoredPart
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, PauseRequested, Task, TaskState
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
+from gateway.transfer.digests import Digests
 from gateway.transfer.recovery import rebuild, with_parts
 from gateway.transfer.sequential_flow import ContentRange
+from tests.fakes.local_cos import BUCKET
 from tests.fakes.redis_server import send_command
-from tests.transfer.kit import ALICE, BOB, Client, World, all_of, kinds, part_of, random_bytes
-from tests.web.sample_tasks import new_task
+from tests.transfer.kit import ALICE, BOB, Client, World, all_of, kinds, new_task, part_of, random_bytes, sent
+from tests.web.sample_tasks import new_task as sample_task
 
 _OF_COS_ALONE = ("state", "mode", "size", "upload_id", "loaded", "next_offset", "stored_count", "contiguous_count")
 
@@ -406,7 +408,65 @@ async def test_a_loss_at_the_end_of_a_body_is_told_as_the_offset_to_go_on_from(
 
 def test_a_gap_ends_what_is_contiguous() -> None:
     parts = [StoredPart(number, MIB, ETag('"e"'), None) for number in (1, 2, 4)]
-    task = with_parts(new_task("t"), parts)
+    task = with_parts(sample_task("t"), parts)
 
     assert (task.contiguous_count, task.next_offset, task.loaded) == (2, 2 * MIB, 3 * MIB)
     assert with_parts(task, []).state is TaskState.WAITING
+
+
+async def test_a_loss_after_a_body_s_last_part_still_ends_in_success(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    data = random_bytes(3 * MIB)
+    task = await world.create(size=len(data))
+    last = world.objects.hold("upload_part", 3, after=True)
+    sending = asyncio.create_task(world.put_content(task, data))
+    await last.reached.wait()
+    begun = world.objects.hold("list_parts", after=True)
+    lose_everything()
+    last.open()
+    await begun.reached.wait()
+    begun.open()
+
+    assert (await sending).state is TaskState.SUCCESS
+    assert world.read(task.at) == data
+
+
+async def test_a_whole_file_whose_task_is_lost_on_its_way_ends_well(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    data = random_bytes(3 * MIB)
+    task = await world.control.create_for_body(ALICE, new_task(size=len(data)))
+    held = world.objects.hold("complete")
+    sending = asyncio.create_task(world.sequential.receive_file(ALICE, task, sent(data), Digests()))
+    await held.reached.wait()
+    lose_everything()
+    held.open()
+
+    assert (await sending).state is TaskState.SUCCESS
+    assert world.read(task.at) == data
+
+
+async def test_a_small_file_whose_task_is_lost_on_its_way_is_to_be_sent_again(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    data = random_bytes(1000)
+    task = await world.control.create_for_body(ALICE, new_task(size=len(data)))
+    client = Client(data)
+    sending = asyncio.create_task(world.sequential.receive_file(ALICE, task, client, Digests()))
+    await client.taken()
+    lose_everything()
+    client.end()
+
+    assert kinds(await all_of(sending)) == [StateStoreUnavailable.__name__]
+
+
+async def test_a_create_whose_task_is_lost_is_to_be_repeated(world: World, lose_everything: Callable[[], Any]) -> None:
+    opened = world.objects.hold("initiate", after=True)
+    creating = asyncio.create_task(world.create(key="t/lost", size=2 * MIB))
+    await opened.reached.wait()
+    lose_everything()
+    opened.open()
+
+    assert kinds(await all_of(creating)) == [StateStoreUnavailable.__name__]
+    assert "t/lost" not in world.cos.open_uploads(BUCKET)
