@@ -60,7 +60,8 @@ class SingleCalls:
             digests(call.request),
         )
         etag = (("ETag", str(appended.etag)),) if appended.etag is not None else ()
-        others = _spelled(appended.headers, {"x-cos-next-append-position"})
+        sha1 = appended.headers.get("x-cos-content-sha1")
+        others = (("x-cos-content-sha1", sha1),) if sha1 is not None else ()
         return CosAnswer(200, (*etag, ("x-cos-next-append-position", str(appended.next_position)), *others))
 
     async def head(self, asked: Admitted) -> CosAnswer:
@@ -69,10 +70,10 @@ class SingleCalls:
         return CosAnswer(200, (("ETag", stored.etag), *_spelled(stored.headers)))
 
 
-def _spelled(headers: Mapping[str, str], without: frozenset[str] | set[str] = frozenset()) -> tuple[Header, ...]:
+def _spelled(headers: Mapping[str, str]) -> tuple[Header, ...]:
     """Lower-case *headers* as COS spells them, without its own ids of the request."""
     return tuple(
         (name if name.startswith("x-cos-") else name.title(), value)
         for name, value in headers.items()
-        if name not in _NOT_ECHOED and name not in without
+        if name not in _NOT_ECHOED
     )
