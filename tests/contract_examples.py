@@ -186,6 +186,7 @@ def answers() -> Mapping[str, Any]:
             ),
             str,
         ),
+        "progress-batch": {"type": "batch", "batch": _batch_totals()},
         "livez": {"status": "live"},
         "readyz": {"status": "ready", "redis": "ok", "cos_state": "unknown"},
         "version": {"version": "0.1.0", "python": "3.12.11"},
@@ -199,6 +200,11 @@ def _batch() -> Mapping[str, Any]:
     files = (BatchFile(task.id), BatchFile(None, refused))
     batch = Batch(BatchId("Yk9wXlq1u3uQW0a7pZ2n5g"), "alice", 3, task.created_at, files)
     return batch_document(BatchView(batch, {task.id: task}), _rendered)
+
+
+def _batch_totals() -> Mapping[str, Any]:
+    document = _batch()
+    return {name: document[name] for name in ("id", "size", "loaded", "percent", "speed")}
 
 
 def requests() -> Mapping[str, Any]:

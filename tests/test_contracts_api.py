@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.app import Gateway
 from gateway.config import load_settings
 from gateway.config_values import BucketSetting
 from gateway.domain import object_headers, parts, policy
+from gateway.domain.batch import BatchId, BatchTotals
 from gateway.domain.checksums import combine_all
 from gateway.domain.errors import all_codes
 from gateway.domain.task import TaskState
@@ -315,18 +317,23 @@ async def test_the_documented_channels_are_the_websocket_routes(gateway: Gateway
 
 
 async def test_the_messages_of_a_watch_are_the_documented_ones() -> None:
-    """A watcher hears of a task, of its next part, and of a part that turned out to be lost."""
+    """A watcher hears of a task and its batch, of its next part, and of a part that turned out to be lost."""
     store = MemoryTaskStore()
-    task = await store.create(new_task("t1"))
-    watch = Watch(store, lambda task: task_document(task, None), "alice")
+    task = await store.create(replace(new_task("t1"), batch_id="b1"))
+
+    async def add_up(batch_id: BatchId) -> BatchTotals:
+        return BatchTotals.of([await store.load(task.id) or task])
+
+    watch = Watch(store, lambda task: task_document(task, None), "alice", add_up=add_up)
     messages = await watch.snapshot()
+    messages += await watch.batches(watch.take_moved())
     task = await grow(store, task, 1)
     messages += await watch.changes([task.id])
     await store.forget_parts(task, [1])
     messages += await watch.changes([task.id])
 
     documented = ASYNCAPI["components"]["messages"]
-    assert [message["type"] for message in messages] == ["snapshot", "task", "part_lost"]
+    assert [message["type"] for message in messages] == ["snapshot", "batch", "task", "part_lost"]
     assert set(documented) == {message["type"] for message in messages}
     for message in messages:
         _check(documented[message["type"]]["payload"], message)

@@ -59,7 +59,8 @@ class Batches:
     ) -> BatchView:
         """A task for each of *files*, in their order; where one cannot be created, its error stands in its place.
 
-        An error among *files* is one that was found before. The same Idempotency-Key gives the same batch.
+        An error among *files* is one that was found before. A fingerprint may find an unfinished task, which then stays
+        in the batch that it was created in. The same Idempotency-Key gives the same batch.
 
         Raises:
             Forbidden: the caller may create nothing.
@@ -92,7 +93,9 @@ class Batches:
                 return BatchFile(None, TaskError.of(new))
             once = Idempotency(f"{batch_id}:{index}", "batch") if repeatable else None
             try:
-                task = await self._control.create(caller, replace(new, batch_id=batch_id), once)
+                task = await self._control.resume(caller, new)
+                if task is None:
+                    task = await self._control.create(caller, replace(new, batch_id=batch_id), once)
             except GatewayError as error:
                 return BatchFile(None, TaskError.of(error))
             return BatchFile(task.id)
@@ -105,6 +108,11 @@ class Batches:
     async def get(self, caller: Caller, batch_id: BatchId) -> BatchView:
         """The batch as it stands. Raises BatchNotFound."""
         return await self._visible(caller, batch_id, Action.READ)
+
+    async def totals(self, batch_id: BatchId) -> BatchTotals | None:
+        """What a batch adds up to, None for one that Redis does not know; whose it is, is for the caller to know."""
+        batch = await self._batches.load(batch_id)
+        return None if batch is None else (await self._view(batch)).totals
 
     async def pause(self, caller: Caller, batch_id: BatchId) -> BatchView:
         """Pause every task that can be paused."""

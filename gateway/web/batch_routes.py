@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.domain.batch import DEFAULT_FILE_PARALLEL_LIMIT, MAX_BATCH_FILES, BatchFile, BatchId, BatchTotals
+from gateway.domain.batch import DEFAULT_FILE_PARALLEL_LIMIT, MAX_BATCH_FILES, BatchFile, BatchId
 from gateway.domain.errors import GatewayError, TaskNotFound
 from gateway.domain.task import Task, TaskError
 from gateway.transfer.batches import Batches, BatchView
@@ -15,7 +15,7 @@ from gateway.transfer.control import NewTask
 from gateway.web.auth import Authenticator
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
-from gateway.web.progress_watch import Render
+from gateway.web.progress_watch import Render, totals_document
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_requests import CreateTask
 from gateway.web.task_routes import TaskDefaults, idempotency
@@ -99,17 +99,6 @@ def batch_document(view: BatchView, render: Render) -> dict[str, Any]:
             _file_document(index, file, view.tasks.get(file.task_id) if file.task_id else None, render)
             for index, file in enumerate(view.batch.files)
         ],
-    }
-
-
-def totals_document(batch_id: BatchId, totals: BatchTotals) -> dict[str, Any]:
-    """What a batch adds up to: ``size`` and ``loaded`` in bytes, ``speed`` in bytes/s, ``percent`` 0-1."""
-    return {
-        "id": batch_id,
-        "size": totals.size,
-        "loaded": totals.loaded,
-        "percent": totals.percent,
-        "speed": round(totals.speed),
     }
 
 

@@ -15,13 +15,14 @@ from typing import Any, Final
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from gateway.domain.batch import BatchId
 from gateway.domain.errors import Overloaded, RateLimited, StateStoreUnavailable
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import TaskId
 from gateway.transfer.access import require_visible
 from gateway.transfer.ports import ChangeFeed, Clock, ProgressBus, TaskStore
 from gateway.web.auth import Authenticator
-from gateway.web.progress_watch import Pace, Render, Watch
+from gateway.web.progress_watch import AddUp, Pace, Render, Watch
 
 TOKEN_EXPIRED: Final = 4401
 TOO_SLOW: Final = 4408
@@ -31,6 +32,7 @@ TOO_BIG: Final = 1009
 MAX_MESSAGE_BYTES: Final = 4096
 MAX_MESSAGES_PER_SECOND: Final = 5
 _TASKS_AT_ONCE: Final = 20
+_BATCHES_AT_ONCE: Final = 2
 _CLOSE_SECONDS: Final = 5.0
 
 
@@ -38,12 +40,14 @@ _CLOSE_SECONDS: Final = 5.0
 class Timing:
     """When things happen on a socket, in seconds.
 
-    ``retry`` is how long a socket waits before it asks a store again that did not answer; ``unsent`` how long a message
-    may wait for a slow reader.
+    ``gap`` lies between two messages for one task, ``batch_gap`` between two for one batch, which may take reading
+    1,000 tasks. ``retry`` is how long a socket waits before it asks a store again that did not answer; ``unsent`` how
+    long a message may wait for a slow reader.
     """
 
     snapshot: float = 15.0
     gap: float = 0.25
+    batch_gap: float = 0.5
     retry: float = 2.0
     unsent: float = 30.0
 
@@ -64,6 +68,7 @@ class ProgressSockets:
         tasks: where tasks are read.
         bus: tells of changes.
         render: a task as a document.
+        add_up: what a batch adds up to; without it nothing is told of batches.
         per_subject_count: how many sockets one subject may hold in this process.
         total_count: how many there may be in this process.
         clock: Unix time in seconds, for the tokens' ends.
@@ -77,6 +82,7 @@ class ProgressSockets:
         render: Render,
         per_subject_count: int = 20,
         *,
+        add_up: AddUp | None = None,
         total_count: int = 10_000,
         timing: Timing = Timing(),
         clock: Clock = time.time,
@@ -85,6 +91,7 @@ class ProgressSockets:
         self._tasks = tasks
         self._bus = bus
         self._render = render
+        self._add_up = add_up
         self._per_subject_count = per_subject_count
         self._total_count = total_count
         self._timing = timing
@@ -131,7 +138,7 @@ class ProgressSockets:
         self, websocket: WebSocket, caller: Caller, protocol: str | None, owner: str, only: TaskId | None
     ) -> None:
         ends_at = time.monotonic() + caller.expires_at - self._clock()
-        watch = Watch(self._tasks, self._render, owner, only)
+        watch = Watch(self._tasks, self._render, owner, only, self._add_up)
         async with self._bus.watch_owner(owner) as feed:
             first = await watch.snapshot()
             await websocket.accept(protocol)
@@ -186,11 +193,13 @@ class _Teller:
         self._watch = watch
         self._timing = timing
         self._ends_at = ends_at
-        self._pace = Pace(timing.gap)
+        self._pace: Pace[TaskId] = Pace(timing.gap)
+        self._batch_pace: Pace[BatchId] = Pace(timing.batch_gap)
         self._snapshot_at = 0.0
 
     async def run(self, feed: ChangeFeed, first: list[dict[str, Any]]) -> None:
         await self._send(first)
+        self._batch_pace.note(self._watch.take_moved())
         self._snapshot_at = time.monotonic() + self._timing.snapshot
         while True:
             self._note(await feed.next(self._wait_seconds()))
@@ -203,8 +212,8 @@ class _Teller:
 
     def _wait_seconds(self) -> float:
         now = time.monotonic()
-        turn = self._pace.next_turn(now)
-        until = min(self._snapshot_at, self._ends_at, self._ends_at if turn is None else turn)
+        turns = (self._pace.next_turn(now), self._batch_pace.next_turn(now))
+        until = min(self._snapshot_at, self._ends_at, *(turn for turn in turns if turn is not None))
         return max(0.0, until - now)
 
     def _note(self, changes: Mapping[TaskId, int] | None) -> None:
@@ -221,6 +230,9 @@ class _Teller:
             await self._send(messages)
         if task_ids := self._pace.take(now, _TASKS_AT_ONCE):
             await self._send(await self._watch.changes(task_ids))
+        self._batch_pace.note(self._watch.take_moved())
+        if batch_ids := self._batch_pace.take(now, _BATCHES_AT_ONCE):
+            await self._send(await self._watch.batches(batch_ids))
 
     async def _send(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:

@@ -1,12 +1,13 @@
-"""What one watcher is told, and when: snapshots, then changes, at most four messages a second for a task.
+"""What one watcher is told, and when: snapshots, then changes, at most four messages a second for a task or a batch.
 
 Messages carry a task as it is when they are made, so nothing piles up: a slow reader hears less often, not later.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
+from gateway.domain.batch import BatchId, BatchTotals
 from gateway.domain.task import Task, TaskId
 from gateway.transfer.ports import TaskStore
 
@@ -16,8 +17,10 @@ SNAPSHOT_SCAN_COUNT: Final = 1000
 
 _PAGE: Final = 100
 
+Id = TypeVar("Id", TaskId, BatchId)
 Message = dict[str, Any]
 Render = Callable[[Task], dict[str, Any]]
+AddUp = Callable[[BatchId], Awaitable[BatchTotals | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,25 @@ class Watch:
         render: a task as a document.
         owner: whose tasks are watched.
         only: the one task to watch, or None for all of them.
+        add_up: what a batch adds up to; without it nothing is told of batches.
     """
 
-    def __init__(self, tasks: TaskStore, render: Render, owner: str, only: TaskId | None = None) -> None:
+    def __init__(
+        self,
+        tasks: TaskStore,
+        render: Render,
+        owner: str,
+        only: TaskId | None = None,
+        add_up: AddUp | None = None,
+    ) -> None:
         self._tasks = tasks
         self._render = render
         self._owner = owner
         self._only = only
         self._told: dict[TaskId, _Told] = {}
+        self._add_up = add_up
+        self._moved: set[BatchId] = set()
+        self._told_batches: dict[BatchId, BatchTotals] = {}
 
     def concerns(self, task_id: TaskId) -> bool:
         """Whether a change of *task_id* is to be told."""
@@ -56,6 +70,9 @@ class Watch:
         tasks = await self._everything()
         losses = [self._change(task) for task in tasks if self._has_fallen(task)]
         self._told = {task.id: _told(task) for task in tasks}
+        for task in tasks:
+            if not task.is_final:
+                self._note_batch(task)
         return [*losses, {"type": "snapshot", "tasks": [self._render(task) for task in tasks]}]
 
     async def changes(self, task_ids: Iterable[TaskId]) -> list[Message]:
@@ -63,7 +80,27 @@ class Watch:
         found = await self._tasks.load_many(list(task_ids))
         return [self._change(task) for task in found if task is not None and self._told.get(task.id) != _told(task)]
 
+    def take_moved(self) -> set[BatchId]:
+        """The batches of which something has been told since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    async def batches(self, batch_ids: Iterable[BatchId]) -> list[Message]:
+        """The messages for batches whose totals are others than those that the watcher knows."""
+        messages: list[Message] = []
+        for batch_id in batch_ids:
+            totals = await self._add_up(batch_id) if self._add_up is not None else None
+            if totals is not None and totals != self._told_batches.get(batch_id):
+                self._told_batches[batch_id] = totals
+                messages.append({"type": "batch", "batch": totals_document(batch_id, totals)})
+        return messages
+
+    def _note_batch(self, task: Task) -> None:
+        if self._add_up is not None and task.batch_id is not None:
+            self._moved.add(BatchId(task.batch_id))
+
     def _change(self, task: Task) -> Message:
+        self._note_batch(task)
         kind = "part_lost" if self._has_fallen(task) else "task"
         self._told[task.id] = _told(task)
         return {"type": kind, "task": self._render(task)}
@@ -101,27 +138,41 @@ def _told(task: Task) -> _Told:
     return _Told(task.version, task.updated_at, task.loaded, task.is_final)
 
 
-class Pace:
-    """Which changed tasks may be told now; *gap_seconds* lie between two messages for one task. Times are monotonic."""
+def totals_document(batch_id: BatchId, totals: BatchTotals) -> dict[str, Any]:
+    """What a batch adds up to: ``size`` and ``loaded`` in bytes, ``speed`` in bytes/s, ``percent`` 0-1."""
+    return {
+        "id": batch_id,
+        "size": totals.size,
+        "loaded": totals.loaded,
+        "percent": totals.percent,
+        "speed": round(totals.speed),
+    }
+
+
+class Pace(Generic[Id]):
+    """Which changed tasks, or batches, may be told now; *gap_seconds* lie between two messages for one of them.
+
+    Times are monotonic.
+    """
 
     def __init__(self, gap_seconds: float) -> None:
         self._gap_seconds = gap_seconds
-        self._pending: dict[TaskId, None] = {}
-        self._free_at: dict[TaskId, float] = {}
+        self._pending: dict[Id, None] = {}
+        self._free_at: dict[Id, float] = {}
 
-    def note(self, task_ids: Iterable[TaskId]) -> None:
-        """These tasks have changed."""
-        self._pending.update(dict.fromkeys(task_ids))
+    def note(self, ids: Iterable[Id]) -> None:
+        """These have changed."""
+        self._pending.update(dict.fromkeys(ids))
 
-    def take(self, now: float, most: int) -> list[TaskId]:
-        """Up to *most* changed tasks whose turn it is; they count as told."""
-        turn = [task_id for task_id in self._pending if self._free_at.get(task_id, now) <= now][:most]
-        self._free_at = {task_id: at for task_id, at in self._free_at.items() if at > now}
-        for task_id in turn:
-            del self._pending[task_id]
-            self._free_at[task_id] = now + self._gap_seconds
+    def take(self, now: float, most: int) -> list[Id]:
+        """Up to *most* of those that have changed and whose turn it is; they count as told."""
+        turn = [one for one in self._pending if self._free_at.get(one, now) <= now][:most]
+        self._free_at = {one: at for one, at in self._free_at.items() if at > now}
+        for one in turn:
+            del self._pending[one]
+            self._free_at[one] = now + self._gap_seconds
         return turn
 
     def next_turn(self, now: float) -> float | None:
         """When there will be something to take; None while nothing has changed."""
-        return min((self._free_at.get(task_id, now) for task_id in self._pending), default=None)
+        return min((self._free_at.get(one, now) for one in self._pending), default=None)

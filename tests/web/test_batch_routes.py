@@ -1,15 +1,20 @@
 """``/v1/batches`` as a front end meets it: whole gateway, real Redis, local COS."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from gateway.domain.parts import MIB
 from tests.fakes.local_cos import BUCKET, RunningCos, running_local_cos
 from tests.transfer.kit import random_bytes
 from tests.web.rest import Rest, running_rest
+from tests.web.serving import running
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +135,24 @@ async def test_anothers_batch_is_not_there(rest: Rest, alice: httpx.AsyncClient,
         answer = await (bob.post(url) if path else bob.get(url))
 
     assert (answer.status_code, answer.json()["code"]) == (404, "batch_not_found")
+
+
+async def test_a_watcher_hears_of_the_batch_as_it_grows(rest: Rest, alice: httpx.AsyncClient) -> None:
+    async with running(rest.gateway.public) as address:
+        token = alice.headers["authorization"].removeprefix("Bearer ")
+        offered = Subprotocol(f"bearer.{token}")
+        async with connect(f"ws://{address}/v1/progress", subprotocols=[offered]) as socket:
+            batch = await create(
+                alice, {"key": "rest/heard/1", "size": 70_000}, {"key": "rest/heard/2", "size": 30_000}
+            )
+            for file in batch["files"]:
+                await alice.put(f"/v1/tasks/{file['task']['id']}/content", content=bytes(file["task"]["size"]))
+            heard: list[dict[str, Any]] = []
+            async with asyncio.timeout(10):
+                while not heard or heard[-1]["percent"] != 1:
+                    message = json.loads(await socket.recv())
+                    heard += [message["batch"]] if message["type"] == "batch" else []
+
+    assert {told["id"] for told in heard} == {batch["id"]}
+    assert (heard[-1]["size"], heard[-1]["loaded"]) == (100_000, 100_000)
+    assert [told["loaded"] for told in heard] == sorted(told["loaded"] for told in heard)

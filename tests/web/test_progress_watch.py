@@ -4,10 +4,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.batch import BatchId, BatchTotals
 from gateway.domain.task import AbortFinished, CancelRequested, TaskId
 from gateway.web.progress_watch import SNAPSHOT_FINISHED_COUNT, Pace, Watch
 from tests.fakes.store import MemoryTaskStore
-from tests.web.sample_tasks import grow, new_task, told
+from tests.web.sample_tasks import MIB, grow, new_task, told
 
 
 async def test_a_snapshot_tells_every_unfinished_task_and_the_last_finished() -> None:
@@ -129,3 +130,36 @@ def test_what_is_over_the_most_waits_for_the_next_turn() -> None:
     assert pace.next_turn(0.0) == 0.0
     assert pace.take(0.0, 2) == ["c"]
     assert pace.next_turn(0.0) is None
+
+
+async def test_a_batch_is_told_when_its_totals_are_others() -> None:
+    store = MemoryTaskStore()
+    task = await store.create(replace(new_task("t1"), batch_id="b1"))
+    alone = await store.create(new_task("t2"))
+
+    async def add_up(batch_id: BatchId) -> BatchTotals | None:
+        return BatchTotals.of([await store.load(task.id) or task]) if batch_id == "b1" else None
+
+    watch = Watch(store, told, "alice", add_up=add_up)
+    await watch.snapshot()
+    moved = watch.take_moved()
+    first = await watch.batches(moved)
+    again = await watch.batches(moved)
+    await grow(store, task, 1)
+    await grow(store, alone, 1)
+    await watch.changes([task.id, alone.id])
+    after = await watch.batches(watch.take_moved())
+
+    assert (moved, watch.take_moved(), again) == ({"b1"}, set(), [])
+    assert [message["type"] for message in first + after] == ["batch", "batch"]
+    assert [message["batch"]["loaded"] for message in first + after] == [0, MIB]
+    assert await watch.batches([BatchId("unknown")]) == []
+
+
+async def test_without_totals_nothing_is_told_of_batches() -> None:
+    store = MemoryTaskStore()
+    await store.create(replace(new_task("t1"), batch_id="b1"))
+    watch = Watch(store, told, "alice")
+    await watch.snapshot()
+
+    assert watch.take_moved() == set()
