@@ -21,6 +21,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _README: Final = (_ROOT / "README.md").read_text()
 _ADDRESS: Final = re.compile(r"(http://[^/\s]+)/#token=")
 _FILE: Final = "import { openAsBlob } from 'node:fs'; const file = new File([await openAsBlob('cat.jpg')], 'cat.jpg');"
+_HEAD: Final = re.compile(r"HTTP/1\.1 200 .*?\n\n", re.DOTALL)
 _PRELUDE: Final = "const { GATEWAY: gateway, TOKEN: token } = process.env;"
 
 
@@ -82,13 +83,23 @@ def _documents(text: str) -> list[dict[str, Any]]:
 
 def _shape(document: dict[str, Any]) -> str:
     """Which of the documented answers *document* must be."""
-    by_member = {"tasks": "TaskList", "parts": "PartList", "number": "Part", "state": "Task", "request_id": "Problem"}
+    by_member = {
+        "files": "Batch",
+        "uploads": "UploadList",
+        "next_position": "Appended",
+        "tasks": "TaskList",
+        "parts": "PartList",
+        "number": "Part",
+        "state": "Task",
+        "request_id": "Problem",
+    }
     return next(name for member, name in by_member.items() if member in document)
 
 
 def test_the_curl_examples_do_what_they_say(newcomer: Newcomer) -> None:
     require_tool("curl")
-    said = _documents(newcomer.run("sh", "-eu", script="\n".join(_examples("sh", "curl"))))
+    printed = newcomer.run("sh", "-eu", script="\n".join(_examples("sh", "curl")))
+    said = _documents(_HEAD.sub("", printed))
     openapi = yaml.safe_load((_ROOT / "openapi" / "openapi.yaml").read_text())
     holiday = (newcomer.folder / "holiday.mp4").read_bytes()
 
@@ -98,6 +109,18 @@ def test_the_curl_examples_do_what_they_say(newcomer: Newcomer) -> None:
         "success",
         *("uploading", "success"),
         *("paused", "waiting", "canceled"),
+        "success",
+    ]
+    (head,) = _HEAD.findall(printed)
+    assert "content-length: 10000000" in head.lower()
+    assert [(newcomer.bucket / "films" / name).read_bytes() for name in ("put.mp4", "log.txt")] == [
+        holiday,
+        b"hello world",
+    ]
+    moved = [{file["task"]["state"] for file in document["files"]} for document in said if "files" in document]
+    assert moved == [{"paused"}, {"canceled"}]
+    assert [[row["key"] for row in document["uploads"]] for document in said if "uploads" in document] == [
+        ["films/1.mp4"]
     ]
     for document in said:
         schema = {"$ref": f"#/components/schemas/{_shape(document)}", "components": openapi["components"]}
