@@ -141,14 +141,8 @@ class Gateway:
         batches = Batches(self._batches, self._tasks, control, self._owned)
         objects = ObjectRoutes(auth, whole_files, ObjectCalls(engine, destinations), documents, settings)
         issuer = KeyIssuer(sealer, destinations)
-        sockets = ProgressSockets(
-            auth,
-            self._tasks,
-            self._bus,
-            documents.of,
-            settings.sockets_per_subject_count,
-            add_up=batches.totals,
-        )
+        most = settings.sockets_per_subject_count
+        sockets = ProgressSockets(auth, self._tasks, self._bus, documents.of, most, add_up=batches.totals)
         routes: list[BaseRoute] = [
             *files.routes(),  # the routes are tried in turn: the busiest first
             *tasks.routes(),

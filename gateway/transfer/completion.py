@@ -6,7 +6,6 @@ answer is settled by HEAD and List Parts, never by guessing.
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 from dataclasses import replace
@@ -28,7 +27,7 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.object_headers import FORBID_OVERWRITE, META_MD5, lacks_md5
+from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import ETag, PartBody, StoredObject
 from gateway.domain.task import (
     CompleteRequested,
@@ -46,6 +45,7 @@ from gateway.transfer.completion_plan import CompleteWanted, CompletionPlan, as_
 from gateway.transfer.opening import abort_quietly
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ObjectStore, TaskStore
+from gateway.transfer.put_headers import put_headers, streamed_headers
 from gateway.transfer.replay import BufferedBody, LastChunkAfter
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Completion:
     async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
         task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
-        headers = await _put_headers(task, body, content_md5)
+        headers = await put_headers(task, body, content_md5)
         return await self._owned.finish(self._put(task, body, headers), "put object")
 
     async def put_streamed(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
@@ -105,7 +105,7 @@ class Completion:
             await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
 
         try:
-            headers = {**task.object_headers, **task.part_headers, **_md5_header(content_md5)}
+            headers = streamed_headers(task, content_md5)
             stored = await self._put_once(task, LastChunkAfter(body, commit), headers)
         except GatewayError as error:
             with contextlib.suppress(Conflict, TaskNotFound):  # it was paused or canceled meanwhile
@@ -115,7 +115,7 @@ class Completion:
 
     async def put_new(self, draft: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a small file whose task is not written yet: COS first, then the task once, with its end in it."""
-        headers = await _put_headers(draft, body, content_md5)
+        headers = await put_headers(draft, body, content_md5)
         return await self._owned.finish(self._put_new(draft, body, headers), "put object")
 
     async def _put_new(self, draft: Task, body: PartBody, headers: dict[str, str]) -> Task:
@@ -298,22 +298,6 @@ class Completion:
     async def _fail(self, task: Task, error: GatewayError) -> None:
         log.warning("the task failed: %s", error.code, extra={"task_id": task.id})
         await self._tasks.apply(task, Failed(TaskError.of(error)))
-
-
-async def _put_headers(task: Task, body: PartBody, content_md5: str | None) -> dict[str, str]:
-    """The headers of a PUT whose *body* is here; what they lack of an MD5 is computed."""
-    headers = {**task.object_headers, **task.part_headers, **_md5_header(content_md5)}
-    if lacks_md5(headers):
-        digest = hashlib.md5(usedforsecurity=False)
-        async for chunk in body.chunks():
-            digest.update(chunk)
-            await asyncio.sleep(0)  # the largest file that goes in one piece takes a tenth of a second
-        headers[META_MD5] = digest.hexdigest()
-    return headers
-
-
-def _md5_header(content_md5: str | None) -> dict[str, str]:
-    return {} if content_md5 is None else {"content-md5": content_md5}
 
 
 def result_of(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:
