@@ -17,7 +17,12 @@ REQUEST_HEADERS: Final = (
     "X-Cos-Hash-Crc64ecma",
     "X-Request-Id",
 )
-ANSWER_HEADERS: Final = ("ETag", "Location", "Retry-After", "X-Request-Id")
+ANSWER_HEADERS: Final = (
+    *("Content-Length", "ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id"),
+    *("x-cos-hash-crc64ecma", "x-cos-next-append-position", "x-cos-object-type", "x-cos-request-id"),
+    *("x-cos-storage-class", "x-cos-version-id", "*"),
+)
+"""What pages may read; the asterisk, for pages that send no cookies, is an object's own ``x-cos-meta-*``."""
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, PATCH"
 _PREFLIGHT_SECONDS: Final = 7200
 _VARY: Final = (b"vary", b"origin")
