@@ -66,7 +66,7 @@ def completed_element(asked: Admitted, task: Task) -> str:
     assert task.result is not None
     return tag(
         "CompleteMultipartUploadResult",
-        text("Location", location_of(asked.place.bucket, asked.key)),
+        text("Location", location_of(asked)),
         text("Bucket", asked.place.bucket.name),
         text("Key", asked.key),
         text("ETag", task.result.etag),
@@ -114,5 +114,5 @@ class LateVerdict:
             return self._error(error)
 
     def _error(self, error: GatewayError) -> str:
-        resource = location_of(self._asked.place.bucket, self._asked.key).removeprefix("http://")
+        resource = location_of(self._asked).removeprefix("http://")
         return error_element(refusal_of(error), resource=resource, request_id=current_request_id())

@@ -82,7 +82,7 @@ class FormCalls:
 def _answer(asked: Admitted, fields: Mapping[str, str], task: Task) -> CosAnswer:
     assert task.result is not None
     bucket, checksums = asked.place.bucket, stored_headers(task)
-    location = location_of(bucket, asked.key)
+    location = location_of(asked)
     if target := fields.get("success_action_redirect"):
         place = urlencode({"bucket": bucket.name, "key": asked.key, "etag": task.result.etag})
         joined = f"{target}{'&' if '?' in target else '?'}{place}"

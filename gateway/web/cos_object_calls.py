@@ -12,6 +12,7 @@ from gateway.web.cos_problems import CosRefusal
 from gateway.web.request_reading import body_chunks, digests
 
 _NOT_ECHOED: Final = frozenset({"x-cos-request-id", "x-cos-trace-id", "etag"})
+_APPEND_HEADERS: Final = ("ETag", "x-cos-content-sha1", "x-cos-hash-crc64ecma", "x-cos-version-id")
 _POSITION_DIGITS_MOST: Final = 16
 
 
@@ -59,10 +60,9 @@ class SingleCalls:
             body_chunks(call.request),
             digests(call.request),
         )
-        etag = (("ETag", str(appended.etag)),) if appended.etag is not None else ()
-        sha1 = appended.headers.get("x-cos-content-sha1")
-        others = (("x-cos-content-sha1", sha1),) if sha1 is not None else ()
-        return CosAnswer(200, (*etag, ("x-cos-next-append-position", str(appended.next_position)), *others))
+        told = appended.headers
+        as_cos_says = tuple((name, told[name.lower()]) for name in _APPEND_HEADERS if name.lower() in told)
+        return CosAnswer(200, (*as_cos_says, ("x-cos-next-append-position", str(appended.next_position))))
 
     async def head(self, asked: Admitted) -> CosAnswer:
         """HEAD Object, doc 7745."""

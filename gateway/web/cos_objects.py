@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from gateway.domain.object_headers import STORAGE_CLASSES, headers_as_sent, part_headers
-from gateway.domain.objects import Bucket
 from gateway.domain.task import Task
 from gateway.transfer.control import NewTask
 from gateway.web.cos_answers import Header
@@ -57,6 +56,6 @@ def stored_headers(task: Task) -> tuple[Header, ...]:
     return checksum_headers(task.result.etag, task.result.crc64, task.result.version_id)
 
 
-def location_of(bucket: Bucket, key: str) -> str:
-    """Where the object stands, as COS writes it in its answers."""
-    return f"http://{bucket.host}/{quote(key, safe='/-_.~')}"
+def location_of(asked: Admitted) -> str:
+    """Where the object stands, as COS writes it in its answers: below the Host that was asked."""
+    return f"http://{asked.call.host}/{quote(asked.key, safe='/-_.~')}"
