@@ -6,78 +6,71 @@ export const NETWORK = "network";
 export class Problem extends Error {
   constructor(given) {
     super(given.title);
-    Object.assign(this, { status: 0, code: "internal", title: "It failed", detail: "", retryable: false }, given);
+    Object.assign(this, { code: "internal", title: "It failed" }, given);
   }
 }
 
-export class Api {
-  #token;
-  #asking;
-  #getToken;
+/**
+ * `base`: the gateway's address without a slash at the end, empty for the page's own. `getToken(refused)` gives a
+ * bearer token, or a promise of one; `refused` is the one it gave before, when the gateway refused that.
+ */
+export function newApi(base, transport, getToken) {
+  let current, asking;
 
-  /**
-   * `base`: the gateway's address without a slash at the end, empty for the page's own. `getToken(refused)` gives a
-   * bearer token, or a promise of one; `refused` is the one it gave before, when the gateway refused that.
-   */
-  constructor(base, transport, getToken) {
-    this.transport = transport;
-    this.base = base;
-    this.#getToken = getToken;
-  }
-
-  /** The bearer token in force. */
-  async token() {
-    return this.#token ?? this.#ask();
-  }
-
-  /** Go on with `token`. */
-  use(token) {
-    this.#token = token;
-  }
-
-  /** See to another token than the one that `problem` is about; throws `problem` when there is none. */
-  async renew(problem) {
-    if (this.#token === problem.token) await this.#ask(problem.token);
-    if (this.#token === problem.token) throw problem;
-  }
-
-  /**
-   * Send `json`, the bytes of `body`, or a form of `fields` and `file`; get the parsed answer. `onSent(bytes)` tells how
-   * many have left. Throws Problem, or `stop`'s reason.
-   */
-  async send(method, path, { headers, json, body, stop, onSent = () => {}, ...form } = {}) {
-    const token = await this.token();
-    const all = { ...headers, Authorization: `Bearer ${token}` };
-    if (json) [body, all["Content-Type"]] = [JSON.stringify(json), "application/json"];
-    else if (body) all["Content-Type"] = "application/octet-stream";
-    stop?.check();
-    const url = this.base + path;
-    return new Promise((resolve, reject) => {
-      let off;
-      const abort = this.transport.send({ method, url, headers: all, body, onSent, ...form }, (status, text, wait) => {
-        off?.();
-        const [answer, problem] = read(status, text, token, wait);
-        if (problem) reject(problem);
-        else resolve(answer);
-      });
-      off = stop?.on((reason) => {
-        reject(reason);
-        abort();
-      });
-    });
-  }
-
-  #ask(refused) {
-    return (this.#asking ??= (async () => {
+  const ask = (refused) =>
+    (asking ??= (async () => {
       try {
-        return (this.#token = await this.#getToken(refused));
+        return (current = await getToken(refused));
       } catch {
         throw unreachable(); // whoever gives tokens is asked again, as the gateway would be
       } finally {
-        this.#asking = null;
+        asking = null;
       }
     })());
-  }
+
+  /** The bearer token in force. */
+  const token = async () => current ?? ask();
+
+  return {
+    base,
+    transport,
+    token,
+
+    /** Go on with another token. */
+    use: (given) => (current = given),
+
+    /** See to another token than the one that `problem` is about; throws `problem` when there is none. */
+    async renew(problem) {
+      if (current === problem.token) await ask(current);
+      if (current === problem.token) throw problem;
+    },
+
+    /**
+     * Send `json`, the bytes of `body`, or a form of `fields` and `file`; get the parsed answer. `onSent(bytes)` tells
+     * how many have left. Throws Problem, or `stop`'s reason.
+     */
+    async send(method, path, { headers, json, body, stop, ...form } = {}) {
+      const bearer = await token();
+      const all = { ...headers, Authorization: `Bearer ${bearer}` };
+      if (json) [body, all["Content-Type"]] = [JSON.stringify(json), "application/json"];
+      else if (body) all["Content-Type"] = "application/octet-stream";
+      stop?.check();
+      const request = { method, url: base + path, headers: all, body, ...form };
+      return new Promise((resolve, reject) => {
+        let off;
+        const abort = transport.send(request, (status, text, wait) => {
+          off?.();
+          const [answer, problem] = read(status, text, bearer, wait);
+          if (problem) reject(problem);
+          else resolve(answer);
+        });
+        off = stop?.on((reason) => {
+          reject(reason);
+          abort();
+        });
+      });
+    },
+  };
 }
 
 function unreachable() {

@@ -18,7 +18,7 @@ export const browser = {
     };
     xhr.upload.onprogress = (event) => {
       moved();
-      onSent(event.loaded);
+      onSent?.(event.loaded);
     };
     xhr.onloadend = () => {
       clearTimeout(stall);
@@ -33,7 +33,7 @@ export const browser = {
   },
 
   /** The content of a call's parameters: {size, type, slice}, as a Blob has them. */
-  file: ({ Body = "" }) => (Body instanceof Blob ? Body : new Blob([Body])),
+  file: async ({ Body = "" }) => (Body instanceof Blob ? Body : new Blob([Body])),
 
   /** `listener()` is called when the network is back. Returns how to take that back. */
   onBack: (listener) => on("online", listener),

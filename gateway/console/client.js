@@ -4,20 +4,20 @@
  * Each file has an `id` in the list from the moment it is handed over; the gateway's own id comes as `taskId`.
  */
 
-import { Api, Problem } from "./api.js";
+import { Problem, newApi } from "./api.js";
 import { browser } from "./browser.js";
 import { crc64 } from "./crc64.js";
 import { describe, needsFile, now } from "./item.js";
 import { difference, fingerprint, forget, recall, remember, tidy } from "./memory.js";
 import { FINAL, HALTED, callsAbout, newSender, sliceOf, storedParts, uniqueName } from "./sender.js";
-import { Slots } from "./slots.js";
+import { newSlots } from "./slots.js";
 import { Watch } from "./watch.js";
 
 const NEWS_MILLISECONDS = 100;
 
 export class UploadClient {
   #api;
-  #slots = new Slots(3);
+  #slots = newSlots(3);
   #watch;
   #items = new Map(); // list id -> item, oldest first
   #listeners = new Map();
@@ -30,7 +30,7 @@ export class UploadClient {
   /** `base`: the gateway's address, empty for its own pages. */
   constructor({ base = "", token }) {
     const getToken = (refused) => (refused ? new Promise((resolve) => (this.#signIn = resolve)) : token);
-    this.#api = new Api(base, browser, getToken);
+    this.#api = newApi(base, browser, getToken);
     this.connection = "connecting";
     this.#watch = new Watch(this.#api, {
       onSnapshot: (tasks) => this.#seeAll(tasks),

@@ -1,4 +1,4 @@
-/** CRC-64/XZ, the checksum COS keeps of every part and object. Halves of 32 bits: BigInt would be 50 times slower, and is not everywhere. */
+/** CRC-64/XZ, the checksum COS keeps of every part and object. In halves: BigInt is 50 times slower. */
 
 const POLYNOMIAL_HIGH = 0xc96c5795;
 const POLYNOMIAL_LOW = 0xd7870f42;

@@ -37,8 +37,8 @@ export function describe(item) {
 }
 
 /**
- * Whether the task waits for its file in vain: nobody here has it, and nobody elsewhere seems to send it. `leftHere`: this
- * very tab sent it before a reload; `movedAt`: when it last changed.
+ * Whether the task waits for its file in vain: nobody here has it, and nobody elsewhere seems to send it. `leftHere`:
+ * this very tab sent it before a reload; `movedAt`: when it last changed.
  */
 export function needsFile({ sender, leftHere, movedAt }) {
   const { task, file } = sender.now;

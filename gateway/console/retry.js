@@ -52,16 +52,11 @@ function backoff(attempt) {
 }
 
 /** Wait so many seconds, or until the network or the app is back (if `api` is given); throws `stop`'s reason. */
-export async function delay(seconds, stop, api) {
-  let timer, off;
+export function delay(seconds, stop, api) {
+  let off;
   const waited = new Promise((resolve) => {
-    timer = setTimeout(resolve, seconds * 1000);
+    setTimeout(resolve, seconds * 1000);
     off = api?.transport.onBack(resolve);
   });
-  try {
-    await stop.race(waited);
-  } finally {
-    clearTimeout(timer);
-    off?.();
-  }
+  return stop.race(waited).finally(() => off?.());
 }

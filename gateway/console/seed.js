@@ -1,7 +1,7 @@
 /** The parameters, results and errors of Tencent's COS SDKs, and what the gateway calls them. */
 
 const OPTION =
-  /^(bucket|region|acl|expires|storage_class|cache_control|content_(type|disposition|encoding|language)|grant_\w+)$/;
+  /^(bucket|region|acl|expires|storage_class|cache_control|content_(type|d\w+|e\w+|la\w+)|grant_\w+)$/;
 const NOT_OURS = /^(content-|expect|host)/i;
 
 /** What `POST /v1/tasks` takes, from the SDK's parameters; those in `Headers` may be spelled as COS's headers. */
@@ -32,14 +32,8 @@ export function progress(loaded, total, speed = 0, done = loaded >= total) {
 /** The data of a callback, of a task in success. */
 export function dataOf({ result, upload_id }) {
   const headers = { etag: result.etag, "x-cos-hash-crc64ecma": result.crc64 };
-  const data = {
-    statusCode: 200,
-    headers,
-    Location: result.location.replace(/^\w+:\/\//, ""),
-    Bucket: result.bucket,
-    Key: result.key,
-    ETag: result.etag,
-  };
+  const Location = result.location.replace(/^.*:\/\//, "");
+  const data = { statusCode: 200, headers, Location, Bucket: result.bucket, Key: result.key, ETag: result.etag };
   if (upload_id) data.UploadId = upload_id;
   if (result.version_id) data.VersionId = headers["x-cos-version-id"] = result.version_id;
   return data;
@@ -53,7 +47,7 @@ export function failure({ code, title, detail, status, errMsg, cos, request_id }
   return Object.assign(new Error(Message), {
     code: Code,
     statusCode: cos?.status || status || undefined,
-    headers: RequestId ? { "x-cos-request-id": RequestId } : {},
+    headers: { "x-cos-request-id": RequestId },
     RequestId,
     error: { Code, Message, RequestId },
   });

@@ -3,7 +3,7 @@
 import { Problem } from "./api.js";
 import { delay, persist } from "./retry.js";
 import { speedometer } from "./speed.js";
-import { Stop } from "./stop.js";
+import { newStop } from "./stop.js";
 
 export const FINAL = /^(success|canceled)$/;
 export const HALTED = /^(paused|error)$/; // until somebody restarts the task
@@ -22,7 +22,7 @@ export function uniqueName() {
 export function callsAbout(api, { id }, ticket) {
   return (method, suffix, more = {}) => {
     const headers = { ...(ticket && { "Upload-Ticket": ticket }), ...more.headers };
-    return api.send(method, `/v1/tasks/${encodeURIComponent(id)}${suffix}`, { ...more, headers });
+    return api.send(method, `/v1/tasks/${id}${suffix}`, { ...more, headers });
   };
 }
 
@@ -33,7 +33,7 @@ export async function storedParts(call) {
   do {
     const page = await call("GET", `/parts?limit=1000${cursor}`);
     found.push(...page.parts);
-    cursor = page.next_cursor && `&cursor=${encodeURIComponent(page.next_cursor)}`;
+    cursor = page.next_cursor && `&cursor=${page.next_cursor}`;
   } while (cursor);
   return found;
 }
@@ -55,7 +55,8 @@ export function newSender(api, slots, given, hooks) {
   let local; // the state while the gateway knows no better: queued, checking, paused without a network, given up
   let run; // stops what is under way
   let [problem, waiting, again, loaded, heard] = [];
-  let [shown, speed, meter] = [0, 0, speedometer()];
+  let [shown, speed] = [0, 0];
+  const meter = speedometer();
   const { changed } = hooks;
 
   const call = (...what) => callsAbout(api, task, ticket)(...what);
@@ -129,8 +130,8 @@ export function newSender(api, slots, given, hooks) {
   /** One attempt to bring the file over. */
   async function start() {
     if (run) return;
-    const mine = (run = new Stop());
-    [problem, local, meter] = [null, "waiting", speedometer()];
+    const mine = (run = newStop());
+    [problem, local] = [null, "waiting"];
     changed();
     try {
       await slots.take(mine);
@@ -140,7 +141,7 @@ export function newSender(api, slots, given, hooks) {
         slots.give();
       }
     } catch (error) {
-      if (!mine.reason) await failed(error);
+      if (!mine.reason()) await failed(error);
     } finally {
       if (run === mine) {
         run = loaded = waiting = null;
@@ -162,7 +163,7 @@ export function newSender(api, slots, given, hooks) {
     changed();
   }
 
-  /** Nothing stops the request: of a task that it makes we must hear, to cancel it. A form has task and bytes at once. */
+  /** Nothing stops the request: of a task that it makes we must hear, to cancel it. A form has its bytes with it. */
   function create(stop) {
     const json = { ...options, size: file.size, client_ref: ref };
     if (file.path && mode === "content") {
@@ -214,7 +215,7 @@ export function newSender(api, slots, given, hooks) {
     async function sendParts() {
       stored = new Map((await storedParts(ask)).map((part) => [part.number, part.size]));
       moved();
-      const group = new Stop(); // one part is lost: the others need not go on
+      const group = newStop(); // one part is lost: the others need not go on
       const leave = stop.on((reason) => group.stop(reason));
       let next = 0;
       const worker = async () => {
@@ -314,7 +315,7 @@ async function requireReadable(file) {
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
-    throw new Problem({ code: "file_unreadable", title: "The file was changed, moved or deleted since it was chosen" });
+    throw new Problem({ code: "file_unreadable", title: "The file was changed, moved or deleted" });
   }
 }
 

@@ -1,32 +1,31 @@
-/** So many at once; the others wait in the order they came. */
-export class Slots {
-  #free;
-  #queue = [];
+/**
+ * So many at once; the others wait in the order they came.
+ *
+ * `take(stop)` resolves when a slot is taken, which `give()` gives back, or throws `stop`'s reason.
+ */
+export function newSlots(free) {
+  const queue = [];
 
-  constructor(limit) {
-    this.#free = limit;
-  }
-
-  /** Resolves when a slot is taken, which `give` gives back. Throws `stop`'s reason when that comes first. */
-  take(stop) {
-    return new Promise((resolve, reject) => {
-      this.#queue.push([resolve, stop]);
-      stop.on(reject);
-      this.#next();
-    });
-  }
-
-  give() {
-    this.#free += 1;
-    this.#next();
-  }
-
-  #next() {
-    while (this.#free > 0 && this.#queue.length) {
-      const [resolve, stop] = this.#queue.shift();
-      if (stop.reason) continue;
-      this.#free -= 1;
+  const next = () => {
+    while (free > 0 && queue.length) {
+      const [resolve, stop] = queue.shift();
+      if (stop.reason()) continue;
+      free -= 1;
       resolve();
     }
-  }
+  };
+
+  return {
+    take: (stop) =>
+      new Promise((resolve, reject) => {
+        queue.push([resolve, stop]);
+        stop.on(reject);
+        next();
+      }),
+
+    give() {
+      free += 1;
+      next();
+    },
+  };
 }

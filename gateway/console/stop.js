@@ -1,30 +1,38 @@
-/** Asks work to end, from outside: an AbortController for places that have none, as mini-programs. */
-export class Stop {
-  #listeners = new Set();
-  reason = null;
+/**
+ * Asks work to end, from outside: an AbortController for places that have none, as mini-programs.
+ *
+ * `stop(reason)`. `reason()` is there once it is time to stop, and `check()` throws it. `on(listener)` calls
+ * `listener(reason)` then, at once if it is time, and returns how to take that back. `race(promise)` is what the
+ * promise comes to, or the reason if that comes first.
+ */
+export function newStop() {
+  const listeners = new Set();
+  let reason = null;
 
-  /** `listener(reason)` is called when it is time to stop, at once if it is. Returns how to take that back. */
-  on(listener) {
-    if (this.reason) listener(this.reason);
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
+  const on = (listener) => {
+    if (reason) listener(reason);
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  };
 
-  stop(reason = new Error("stopped")) {
-    this.reason ??= reason;
-    this.#listeners.forEach((listener) => listener(this.reason));
-  }
+  return {
+    on,
+    reason: () => reason,
 
-  /** Throws the reason once there is one. */
-  check() {
-    if (this.reason) throw this.reason;
-  }
+    stop(why = new Error("stopped")) {
+      if (reason) return;
+      reason = why;
+      listeners.forEach((listener) => listener(why));
+    },
 
-  /** What `promise` comes to, or the reason if that comes first. */
-  race(promise) {
-    return new Promise((resolve, reject) => {
-      const off = this.on(reject);
-      promise.then(resolve, reject).then(off);
-    });
-  }
+    check() {
+      if (reason) throw reason;
+    },
+
+    race: (promise) =>
+      new Promise((resolve, reject) => {
+        const off = on(reject);
+        promise.then(resolve, reject).then(off);
+      }),
+  };
 }

@@ -1,10 +1,10 @@
-/** Uploads through the gateway for WeChat mini-programs: the calls of Tencent's cos-wx-sdk-v5, without any key. */
+/** Uploads through the gateway for mini-programs: the calls of Tencent's cos-wx-sdk-v5, without any key. */
 
+import { newUploads } from "./uploads.js";
 import { weixin } from "./weixin.js";
-import { Uploads } from "./uploads.js";
 
-export class UploadGateway extends Uploads {
+export class UploadGateway {
   constructor(options) {
-    super({ transport: weixin, ...options });
+    Object.assign(this, newUploads({ transport: weixin, ...options }));
   }
 }

@@ -138,7 +138,7 @@ export interface Transport {
       body?: unknown;
       file?: Content;
       fields?: Record<string, unknown>;
-      onSent(bytes: number): void;
+      onSent?(bytes: number): void;
     },
     /** `status` is 0 when no answer came. */
     done: (status: number, text?: string, retryAfter?: string | null) => void,

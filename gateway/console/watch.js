@@ -1,7 +1,7 @@
 /** Hears of every task of the caller: over the websocket, and by asking while that is down. */
 
 import { delay } from "./retry.js";
-import { Stop } from "./stop.js";
+import { newStop } from "./stop.js";
 
 const POLL_SECONDS = 3;
 const LONGEST_PAUSE_SECONDS = 15;
@@ -12,7 +12,7 @@ const TOKEN_EXPIRED = 4401;
  * `onConnection(how)` with `"live"`, `"polling"`, `"offline"` or `"signed_out"`.
  */
 export class Watch {
-  #stop = new Stop();
+  #stop = newStop();
 
   constructor(api, hooks) {
     this.api = api;
@@ -21,7 +21,7 @@ export class Watch {
 
   start() {
     this.#run().catch((error) => {
-      if (!this.#stop.reason) throw error;
+      if (!this.#stop.reason()) throw error;
     });
   }
 

@@ -16,7 +16,7 @@ export const weixin = {
     const common = { url, header, timeout: TIMEOUT_MILLISECONDS, success, fail };
     if (file) {
       const task = wx.uploadFile({ ...common, filePath: file.path, name: "file", formData: formOf(fields) });
-      task.onProgressUpdate?.((now) => onSent(now.totalBytesSent));
+      task.onProgressUpdate?.((now) => onSent?.(now.totalBytesSent));
       return () => task.abort();
     }
     let [task, over] = [null, false];
