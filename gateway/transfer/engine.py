@@ -1,13 +1,14 @@
 """What every path of bytes needs, and what a failure on the way to COS means for the task."""
 
+import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.batch import BatchId
 from gateway.domain.errors import GatewayError, Storage, UploadLost, VersionMismatch
-from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskState, refusal
+from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskId, TaskState, refusal
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.opening import open_upload
 from gateway.transfer.owned import OwnedTasks
@@ -36,6 +37,7 @@ class Engine:
     budget: ReplayBudget
     owned: OwnedTasks
     slots: BodySlots | None = None
+    _rebuilding: "dict[TaskId, asyncio.Task[Task]]" = field(default_factory=dict)
 
     async def admit(self, task: Task) -> None:
         """Let a body of *task* begin. Raises TaskWaiting when its batch has no free slot."""
@@ -49,10 +51,14 @@ class Engine:
         return await self.owned.finish(open_upload(self.tasks, self.objects, task), "open upload")
 
     async def rebuild(self, lost: Task) -> Task:
-        """A task that Redis lost, made again; see ``recovery.rebuild``."""
-        task = await self.owned.finish(rebuild(self.tasks, self.objects, lost, time.time()), "rebuild")
-        log.warning("redis had lost the task: %d parts found", task.stored_count, extra={"task_id": task.id})
-        return task
+        """A task that Redis lost, made again, once for all who miss it at the same time; see ``recovery.rebuild``."""
+        rebuilding = self._rebuilding.get(lost.id)
+        if rebuilding is None:
+            log.warning("redis has lost the task", extra={"task_id": lost.id})
+            rebuilding = self.owned.start(rebuild(self.tasks, self.objects, lost, time.time()), "rebuild")
+            self._rebuilding[lost.id] = rebuilding
+            rebuilding.add_done_callback(lambda _: self._rebuilding.pop(lost.id, None))
+        return await asyncio.shield(rebuilding)
 
     async def judged(self, task: Task, error: GatewayError) -> GatewayError:
         """The error to tell a body of *task* that met *error*: COS's last word puts the task into ``error``.

@@ -137,7 +137,8 @@ async def test_rebuilding_twice_at_once_gives_one_task(world: World, lose_everyt
     lose_everything()
     held = world.objects.hold("list_parts", after=True)
 
-    both = asyncio.gather(*(world.engine.rebuild(ticket_of(task)) for _ in range(2)))
+    lost = ticket_of(task)
+    both = asyncio.gather(*(rebuild(world.tasks, world.objects, lost, time.time()) for _ in range(2)))
     await held.reached_by(2)
     held.open()
     first, second = await both
@@ -145,6 +146,22 @@ async def test_rebuilding_twice_at_once_gives_one_task(world: World, lose_everyt
     assert first == second
     await world.put_part(task, 2, part_of(data, 2))
     assert await world.stored(task) == [(1, MIB), (2, MIB)]
+
+
+async def test_cos_is_asked_once_for_all_who_miss_a_task_at_the_same_time(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    task = await world.create(size=2 * MIB)
+    lose_everything()
+    listing = world.objects.hold("list_parts")
+
+    many = asyncio.gather(*(world.control.rebuild(ALICE, ticket_of(task)) for _ in range(20)))
+    await listing.reached.wait()
+    listing.open()
+    await many
+
+    assert world.objects.calls["list_parts"] == 1
+    assert (await world.load(task)).upload_id == task.upload_id
 
 
 async def test_a_task_that_redis_knows_is_left_as_it_is(world: World) -> None:
