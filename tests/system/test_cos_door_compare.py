@@ -40,13 +40,11 @@ def plain(value: Any) -> Any:
 
 
 def shown_headers(headers: Any) -> dict[str, str]:
-    """The headers that programs read; a document's own length says how long the ids in it are."""
-    found = {name.lower(): plain(value) for name, value in headers.items() if name.lower() in READ_HEADERS}
-    return {
-        name: value
-        for name, value in found.items()
-        if (name, found.get("content-type")) != ("content-length", "application/xml")
-    }
+    """The headers that programs read, in order of their names; how long a document is depends on the ids in it."""
+    found = {name.lower(): plain(headers[name]) for name in sorted(headers) if name.lower() in READ_HEADERS}
+    if found.get("content-type") == "application/xml":
+        found.pop("content-length", None)
+    return dict(sorted(found.items()))
 
 
 def elements(answer: CallerAnswer) -> Any:
