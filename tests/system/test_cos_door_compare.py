@@ -48,9 +48,11 @@ def shown_headers(headers: Any) -> dict[str, str]:
 
 
 def elements(answer: CallerAnswer) -> Any:
-    """The answer's XML as names and texts, in order."""
+    """The answer's XML as names and texts, in order; of an error its code."""
     if not answer.body:
         return None
+    if answer.xml.tag == "Error":
+        return answer.code
     return [
         (element.tag, _MERGED.sub(r"merged-\1", element.text or ""))
         for element in answer.xml.iter()
