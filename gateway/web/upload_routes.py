@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ LIST_PARAMETERS: Final = _PLACE | {
 }
 PARTS_PARAMETERS: Final = _PLACE | {"key", "encoding_type", "limit", "cursor", "part_number_marker"}
 _MAX_TEXT: Final = 1024
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Document = dict[str, Any]
 Spell = Callable[[str], str]
@@ -171,8 +173,9 @@ def _uploads_query(query: dict[str, str]) -> UploadsQuery:
         if any(markers):
             raise BadQuery("A page begins at a cursor or at markers, not at both.")
         markers = _opened(query["cursor"])
-    if any(len(query.get(name, "")) > _MAX_TEXT for name in ("prefix", "delimiter", "key_marker", "upload_id_marker")):
-        raise BadQuery(f"A prefix, delimiter or marker has more than {_MAX_TEXT} characters.")
+    told = (query.get("prefix", ""), query.get("delimiter", ""), *markers)
+    if any(len(text) > _MAX_TEXT or _CONTROL.search(text) for text in told):
+        raise BadQuery(f"A prefix, delimiter or marker has control characters, or more than {_MAX_TEXT} characters.")
     limit = limit_of(query.get("limit"), MAX_LIST, MAX_LIST)
     return UploadsQuery(query.get("prefix", ""), query.get("delimiter", ""), *markers, limit)
 

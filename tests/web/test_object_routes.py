@@ -11,6 +11,7 @@ from gateway.domain.checksums import crc64
 from gateway.domain.parts import MIB
 from tests.fakes.local_cos import BUCKET, OTHER_BUCKET, RunningCos, running_local_cos
 from tests.transfer.kit import random_bytes
+from tests.web.edge import running_edge
 from tests.web.rest import Rest, running_rest
 
 ODD_KEYS = (
@@ -255,3 +256,19 @@ async def test_above_slice_size_without_it_nothing_begins(alice: httpx.AsyncClie
     assert before == []
     assert cos.open_uploads(BUCKET) == []
     assert "rest/md5/refused" not in cos.keys(BUCKET)
+
+
+@pytest.mark.parametrize(("key", "heard"), [("rest/expect", 100), ("elsewhere/expect", 403)])
+async def test_100_is_sent_only_after_the_policy_agreed(rest: Rest, cos: RunningCos, key: str, heard: int) -> None:
+    token = rest.as_caller().headers["authorization"]
+    head = f"PUT /v1/objects/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {token}\r\n"
+    async with running_edge(rest.gateway.public) as server:
+        wire = await server.connect()
+        await wire.send(f"{head}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n".encode())
+        status, _ = await wire.head()
+        if status == 100:
+            await wire.send(b"hello")
+            assert (await wire.answer()).status == 201
+
+    assert status == heard
+    assert (key in cos.keys(BUCKET)) == (heard == 100)

@@ -131,7 +131,19 @@ async def test_keys_are_percent_encoded_when_asked(alice: httpx.AsyncClient) -> 
     assert (await alice.get("/v1/uploads?encoding_type=html")).json()["code"] == "bad_query"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "cursor=%21", "cursor=AAAA&key_marker=a", "unknown=1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "cursor=%21",
+        "cursor=AAAA&key_marker=a",
+        "unknown=1",
+        "prefix=%00",
+        "delimiter=%0A",
+        "cursor=AAAA",
+    ],
+)
 async def test_a_query_that_means_nothing_is_refused(alice: httpx.AsyncClient, query: str) -> None:
     answer = await alice.get(f"/v1/uploads?{query}")
 
