@@ -192,9 +192,22 @@ class EdgeServer:
         async with asyncio.timeout(SECONDS):
             await self.serving
 
-    async def close_wires(self) -> None:
+    async def drop(self) -> None:
+        """End everything that a test left open, without uvicorn's pauses for thought."""
         for wire in self._wires:
             await wire.close()
+        if self.serving.done():
+            return
+        self.serving.cancel()
+        await asyncio.wait([self.serving])
+        for listener in self._server.servers:
+            listener.close()
+        state = self._server.server_state
+        async with asyncio.timeout(SECONDS):
+            while state.connections or state.tasks:
+                for connection in list(state.connections):
+                    connection.shutdown()
+                await asyncio.sleep(0.001)
 
     serving: "asyncio.Task[None]"
 
@@ -225,6 +238,5 @@ async def running_edge(
     try:
         yield edge
     finally:
-        await edge.close_wires()
-        await edge.stop()
+        await edge.drop()
         bound.close()

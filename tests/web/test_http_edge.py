@@ -172,7 +172,8 @@ async def test_what_is_no_message_is_refused_and_the_connection_closed(row: str)
         came = await wire.answer()
 
         assert came.closes
-        assert await wire.is_closed()
+        async with asyncio.timeout(DRAIN_SECONDS / 2):
+            assert await wire.is_closed(), "whoever waits for the end does not wait for the draining"
 
     problem = json.loads(came.body)
     assert came.headers["content-type"] == "application/problem+json"
