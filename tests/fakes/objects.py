@@ -54,7 +54,7 @@ class WatchedObjects:
     """*objects*, and what was asked of it.
 
     ``calls`` counts by the port's method names; ``most_parts_in_flight`` is the largest number of ``upload_part`` calls
-    that were under way at once.
+    that were under way at once. ``uploads_listed_most`` shortens the pages of ``list_uploads``, as COS may.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
@@ -63,6 +63,7 @@ class WatchedObjects:
         self._parts_in_flight = 0
         self.calls: Counter[str] = Counter()
         self.most_parts_in_flight = 0
+        self.uploads_listed_most = 1000
 
     def hold(self, name: str, number: int | None = None, *, after: bool = False) -> Gate:
         """Hold calls of *name* (for part *number*) before they are made, or *after* that before they answer."""
@@ -122,7 +123,7 @@ class WatchedObjects:
                 delimiter=delimiter,
                 key_marker=key_marker,
                 upload_id_marker=upload_id_marker,
-                limit=limit,
+                limit=min(limit, self.uploads_listed_most),
             ),
         )
 

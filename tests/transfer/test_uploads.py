@@ -1,0 +1,154 @@
+"""COS's uploads by their ids: whose they are, and listings of one's own alone."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.errors import Forbidden, KeyNotAllowed, StorageDenied, UploadLost
+from gateway.domain.objects import ObjectAddress, UploadId
+from gateway.domain.parts import MIB
+from gateway.domain.policy import Action, Caller, Policy
+from gateway.domain.task import Failed, Task, TaskError, TaskState
+from gateway.transfer.control import NewTask
+from gateway.transfer.uploads import SCAN_PAGES, Uploads, UploadsQuery
+from tests.fakes.local_cos import BUCKET
+from tests.transfer.kit import ALICE, BOB, PLACES, World, random_bytes
+
+PLACE = PLACES.all[0]
+
+
+@pytest.fixture
+def uploads(world: World) -> Uploads:
+    return Uploads(world.engine)
+
+
+async def opened(world: World, folder: str, *names: str, caller: Caller = ALICE) -> list[Task]:
+    """Tasks with an upload each."""
+    return [await world.control.create(caller, NewTask(key=f"{folder}/{name}")) for name in names]
+
+
+def asks(folder: str, **query: object) -> UploadsQuery:
+    return UploadsQuery(prefix=f"{folder}/", **query)  # type: ignore[arg-type]
+
+
+async def test_an_upload_is_found_by_its_owner_at_its_own_key(world: World, uploads: Uploads) -> None:
+    (task,) = await opened(world, "find", "a")
+    assert task.upload_id is not None
+
+    assert await uploads.find(ALICE, task.at, task.upload_id, Action.READ) == task
+    for caller, at, upload_id in (
+        (BOB, task.at, task.upload_id),
+        (ALICE, ObjectAddress(BUCKET, "find/b"), task.upload_id),
+        (ALICE, task.at, UploadId("unknown")),
+    ):
+        with pytest.raises(UploadLost):
+            await uploads.find(caller, at, upload_id, Action.READ)
+    listing = replace(ALICE, policy=Policy(actions=frozenset({"list"})))
+    with pytest.raises(Forbidden):
+        await uploads.find(listing, task.at, task.upload_id, Action.READ)
+    overseer = replace(BOB, policy=Policy(actions=frozenset({"read", "all_tasks"})))
+    assert await uploads.find(overseer, task.at, task.upload_id, Action.READ) == task
+
+
+async def test_a_task_in_error_goes_on_unless_its_upload_is_worthless(world: World, uploads: Uploads) -> None:
+    (task,) = await opened(world, "error", "a")
+    assert task.upload_id is not None
+    await world.tasks.apply(task, Failed(TaskError.of(StorageDenied())))
+    found = await uploads.find_open(ALICE, task.at, task.upload_id, Action.UPLOAD)
+    await world.tasks.apply(found, Failed(TaskError.of(UploadLost())))
+
+    assert (found.state, found.upload_id) == (TaskState.WAITING, task.upload_id)
+    with pytest.raises(UploadLost):
+        await uploads.find_open(ALICE, task.at, task.upload_id, Action.UPLOAD)
+
+
+async def test_parts_are_told_as_cos_holds_them(world: World, uploads: Uploads) -> None:
+    (task,) = await opened(world, "parts", "a")
+    assert task.upload_id is not None
+    for number in (1, 2, 3):
+        await world.put_part(task, number, random_bytes(MIB, number))
+
+    first = await uploads.parts(ALICE, task.at, task.upload_id, limit=2)
+    rest = await uploads.parts(ALICE, task.at, task.upload_id, marker=2)
+
+    assert [part.number for part in first.parts] == [1, 2]
+    assert (first.next_marker, [part.number for part in rest.parts], rest.next_marker) == (2, [3], None)
+    with pytest.raises(UploadLost):
+        await uploads.parts(BOB, task.at, task.upload_id)
+
+
+async def test_a_listing_is_of_one_s_own_in_cos_s_order(world: World, uploads: Uploads) -> None:
+    mine = await opened(world, "list", "c", "a", "b/1", "b/2")
+    await opened(world, "list", "aa", "b/0", "d", caller=BOB)
+
+    page = await uploads.list(ALICE, PLACE, asks("list"))
+
+    assert [upload.key for upload in page.uploads] == sorted(task.at.key for task in mine)
+    assert (page.common_prefixes, page.next_key_marker) == ((), None)
+
+
+async def test_pages_are_filled_by_reading_on(world: World, uploads: Uploads) -> None:
+    await opened(world, "fill", *(f"{n:02}" for n in range(0, 20, 5)))
+    await opened(world, "fill", *(f"{n:02}" for n in range(20) if n % 5), caller=BOB)
+
+    first = await uploads.list(ALICE, PLACE, asks("fill", limit=3))
+    assert first.next_key_marker is not None
+    second = await uploads.list(
+        ALICE,
+        PLACE,
+        asks("fill", limit=3, key_marker=first.next_key_marker, upload_id_marker=first.next_upload_id_marker or ""),
+    )
+
+    assert [upload.key for upload in first.uploads] == ["fill/00", "fill/05", "fill/10"]
+    assert [upload.key for upload in second.uploads] == ["fill/15"]
+    assert second.next_key_marker is None
+
+
+async def test_a_listing_among_many_of_others_ends_short_and_goes_on(world: World, uploads: Uploads) -> None:
+    """One row a page and ten pages at most show the rule that a thousand a page would take ten thousand uploads for."""
+    names = [f"{n:02}" for n in range(SCAN_PAGES * 2)]
+    await opened(world, "short", *names, caller=BOB)
+    await opened(world, "short", "zz")
+    query, rows, pages = asks("short", limit=1), [], 0
+    world.objects.uploads_listed_most = 1
+
+    while True:
+        page = await uploads.list(ALICE, PLACE, query)
+        rows += [upload.key for upload in page.uploads]
+        pages += 1
+        if page.next_key_marker is None:
+            break
+        query = replace(query, key_marker=page.next_key_marker, upload_id_marker=page.next_upload_id_marker or "")
+
+    assert rows == ["short/zz"]
+    assert pages > 1
+
+
+async def test_groups_are_formed_of_one_s_own_alone_and_come_once(world: World, uploads: Uploads) -> None:
+    await opened(world, "group", "a/1", "a/2", "b", "c/1")
+    await opened(world, "group", "0/1", "a/3", "bb/1", caller=BOB)
+    query, rows = asks("group", delimiter="/", limit=1), []
+
+    while True:
+        page = await uploads.list(ALICE, PLACE, query)
+        rows += [upload.key for upload in page.uploads] + list(page.common_prefixes)
+        if page.next_key_marker is None:
+            break
+        query = replace(query, key_marker=page.next_key_marker, upload_id_marker=page.next_upload_id_marker or "")
+
+    assert rows == ["group/a/", "group/b", "group/c/"]
+
+
+async def test_the_token_s_prefix_bounds_a_listing(world: World, uploads: Uploads) -> None:
+    await opened(world, "scope", "in/a", "out/b")
+    narrow = replace(ALICE, policy=Policy(prefix="scope/in/"))
+
+    everything = await uploads.list(narrow, PLACE, UploadsQuery())
+    wider = await uploads.list(narrow, PLACE, asks("scope"))
+
+    assert [upload.key for upload in everything.uploads] == ["scope/in/a"]
+    assert wider.uploads == everything.uploads
+    with pytest.raises(KeyNotAllowed):
+        await uploads.list(narrow, PLACE, asks("scope/out"))
+    with pytest.raises(Forbidden):
+        await uploads.list(replace(ALICE, policy=Policy(actions=frozenset({"read"}))), PLACE, UploadsQuery())
