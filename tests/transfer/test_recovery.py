@@ -16,6 +16,7 @@ from gateway.domain.task import BodyMode, PauseRequested, Task, TaskState
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
 from gateway.transfer.digests import Digests
 from gateway.transfer.recovery import rebuild, with_parts
+from gateway.transfer.replay import BufferedBody
 from gateway.transfer.sequential_flow import ContentRange
 from tests.fakes.local_cos import BUCKET
 from tests.fakes.redis_server import send_command
@@ -385,6 +386,28 @@ async def test_a_body_that_breaks_after_a_loss_keeps_its_tail(world: World, lose
     span = ContentRange(MIB + 77, len(data) - MIB - 77, len(data))
     assert (await world.put_content(task, data[MIB + 77 :], span)).state is TaskState.SUCCESS
     assert world.read(task.at) == data
+
+
+async def test_a_tail_that_would_stand_at_another_offset_is_dropped(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    """COS holds less than this body sent: the bytes behind do not follow what is there."""
+    data = random_bytes(3 * MIB)
+    task = await world.create(size=len(data))
+    assert task.upload_id is not None
+    client = Client(data[: MIB + 77])
+    sending = asyncio.create_task(world.put_content(task, client, ContentRange(0, len(data), len(data))))
+    await client.taken()
+    async with asyncio.timeout(10):
+        while await world.stored(task) != [(1, MIB)]:
+            pass
+    await world.objects.upload_part(task.at, task.upload_id, 1, BufferedBody([data[: MIB // 2]]), {})
+    lose_everything()
+    client.leave()
+    await all_of(sending)
+
+    now = await world.load(task)
+    assert (now.next_offset, now.tail_size) == (MIB // 2, 0)
 
 
 async def test_a_loss_while_cos_completes_is_settled_by_the_object(

@@ -22,10 +22,10 @@ DATA = random_bytes(4 * MIB + 99)
 PARTS = [part_of(DATA, number) for number in range(1, 6)]
 
 
-def by_md5(data: bytes = DATA) -> Fingerprint:
-    parts = (data[start : start + MIB] for start in range(0, len(data), MIB))
+def by_md5(data: bytes = DATA, part_size: int = MIB) -> Fingerprint:
+    parts = (data[start : start + part_size] for start in range(0, len(data), part_size))
     md5s = [hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts]
-    return Fingerprint(size=len(data), part_size=MIB, parts_md5=md5s)
+    return Fingerprint(size=len(data), part_size=part_size, parts_md5=md5s)
 
 
 def by_crc64(data: bytes = DATA) -> Fingerprint:
@@ -259,10 +259,11 @@ async def test_a_sequential_body_goes_on_at_the_byte_where_it_broke_off(world: W
 
 
 async def test_uneven_parts_of_a_sequential_body_are_not_taken_for_other_bytes(world: World) -> None:
-    new = wanted()
+    new = wanted(by_md5(DATA, 2 * MIB), part_size=2 * MIB)
     task = await world.control.create(ALICE, new)
-    for start, end in ((0, MIB + MIB // 2), (MIB + MIB // 2, 4 * MIB)):
+    for start, end in ((0, 3 * MIB), (3 * MIB, 4 * MIB)):
         await world.put_content(task, DATA[start:end], ContentRange(start, end - start, len(DATA), ends_file=False))
+    assert await world.stored(task) == [(1, 2 * MIB), (2, MIB), (3, MIB)]
 
     found = await world.control.resume(ALICE, new)
 
