@@ -60,6 +60,8 @@ _NO_TEST_OF_ITS_OWN: Final = {
     "gateway.__main__": "one call of gateway.cli.main, which tests/dev/test_stack.py makes as a user does",
     "gateway.dev.cos_*": "pieces of the local COS, proved whole over its socket by tests/dev/test_local_cos*.py and "
     "by Tencent's own SDKs",
+    "gateway.web.cos_*": "pieces of the COS door, proved whole over its socket by tests/system/test_cos_door_*.py; "
+    "what decides by itself has its own file besides",
     "gateway.transfer.ports": "Protocols and plain values only",
 }
 _LONGER: Final = {

@@ -69,17 +69,18 @@ def read_form_policy(text: str) -> FormPolicy:
 
 def _policy(expires_at: float, rows: list[Any]) -> FormPolicy:
     conditions: list[Condition] = []
-    min_size, max_size = 0, None
+    smallest, largest = [0], []
     for row in rows:
         if isinstance(row, dict):
             conditions += (Condition(name.lower(), _text(value), False) for name, value in row.items())
         elif row[0] == "content-length-range":
-            min_size, max_size = max(min_size, int(row[1])), min(int(row[2]), max_size or int(row[2]))
+            smallest.append(int(row[1]))
+            largest.append(int(row[2]))
         elif row[0] in ("eq", "starts-with") and row[1].startswith("$"):
             conditions.append(Condition(row[1][1:].lower(), _text(row[2]), row[0] == "starts-with"))
         else:
             raise ValueError("a condition of another kind")
-    return FormPolicy(expires_at, tuple(conditions), min_size, max_size)
+    return FormPolicy(expires_at, tuple(conditions), max(smallest), min(largest, default=None))
 
 
 def _text(value: object) -> str:

@@ -64,6 +64,7 @@ COS_CODES: Final[Mapping[str, str]] = {
     "bad_query": "InvalidArgument",
     "bad_request": "InvalidRequest",
     "bad_request_target": "InvalidURI",
+    "batch_not_found": "NoSuchUpload",
     "body_incomplete": "IncompleteBody",
     "body_superseded": "UploadConflict",
     "body_timeout": "RequestTimeout",

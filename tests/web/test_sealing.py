@@ -111,3 +111,14 @@ def test_the_largest_ticket_that_a_task_can_have_is_sealed() -> None:
     ticket = TaskDocuments(sealer).of(task)["ticket"]
 
     assert sealer.open("ticket", ticket)["key"] == task.at.key
+
+
+def test_a_secret_follows_from_its_name_and_from_what_sealed_the_text() -> None:
+    keys = {"a": "a secret of thirty-two bytes, or more", "b": "another secret of thirty-two bytes"}
+    sealer, rotated = Sealer(keys, "a"), Sealer(keys, "b")
+    text = sealer.seal("key", {})
+
+    assert sealer.secret_of(text, "name") == rotated.secret_of(text, "name")
+    assert len({sealer.secret_of(text, "name"), sealer.secret_of(text, "other"), rotated.secret_of("b.x", "name")}) == 3
+    with pytest.raises(SealBroken):
+        sealer.secret_of("c.x", "name")
