@@ -11,7 +11,7 @@ export function optionsOf({ Key, Headers, ...params }) {
     for (const name in given) {
       const value = given[name];
       const option = name.replace(/^x-cos-/i, "").replace(/([a-z])([A-Z])/g, "$1_$2").replace(/-/g, "_").toLowerCase();
-      if (value == null || value === "") continue;
+      if (!value) continue;
       if (/^x-cos-meta-/i.test(name)) meta[name.slice(11).toLowerCase()] = `${value}`;
       else if (/^(traffic|async)_limit$/.test(option)) options[option] = Number(value);
       else if (OPTION.test(option)) options[option] = value;

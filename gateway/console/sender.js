@@ -166,7 +166,7 @@ export function newSender(api, slots, given, hooks) {
   /** Nothing stops the request: of a task that it makes we must hear, to cancel it. A form has its bytes with it. */
   function create(stop) {
     const json = { ...options, size: file.size, client_ref: ref };
-    if (file.path && mode === "content") {
+    if (file.path && mode === "content" && !Object.keys(options.headers).length) {
       const onSent = (bytes) => moved(Math.min(bytes, file.size));
       return api.send("POST", "/v1/files", { file, fields: json, stop, onSent }).then(see);
     }
@@ -194,9 +194,16 @@ export function newSender(api, slots, given, hooks) {
     const look = async () => see(await ask("GET", ""));
     loaded = () => from + sum(stored) + sum(sending);
 
-    /** After a lost connection: is the file still readable, and does the gateway answer? */
+    /**
+     * After a lost connection: is the file still readable, and does the gateway answer? A file changed or deleted since
+     * it was chosen is not, and XMLHttpRequest calls that a lost network.
+     */
     async function probe() {
-      await requireReadable(file);
+      try {
+        await file.slice(0, 1).arrayBuffer();
+      } catch {
+        throw new Problem({ code: "file_unreadable", title: "The file was changed, moved or deleted" });
+      }
       see(await call("GET", "", { stop }));
     }
 
@@ -308,15 +315,6 @@ export function newSender(api, slots, given, hooks) {
       return { state, file, task, ticket, ref, problem, waiting, shown, speed, sending: !!loaded };
     },
   };
-}
-
-/** A file changed or deleted since it was chosen cannot be read, and XMLHttpRequest calls that a lost network. */
-async function requireReadable(file) {
-  try {
-    await file.slice(0, 1).arrayBuffer();
-  } catch {
-    throw new Problem({ code: "file_unreadable", title: "The file was changed, moved or deleted" });
-  }
 }
 
 function sum(sizes) {

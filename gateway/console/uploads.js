@@ -9,8 +9,8 @@ import { newStop } from "./stop.js";
 
 const MIB = 1 << 20;
 const NEWS_MILLISECONDS = 100;
-const FROM = { pause: /ing$/, restart: HALTED, cancel: /ing$|paused|error/ };
-const CANCELED = { code: "task_canceled", title: "The task was canceled" };
+const FROM = { pause: /ing$/, restart: HALTED, cancel: /ing|paused|error/ };
+const CANCELED = { code: "task_canceled", title: "Canceled" };
 
 /** The methods of `UploadGateway`, as upload.d.ts tells of them. */
 export function newUploads({ gateway = "", token, getToken = () => token, transport, ...limits }) {
@@ -44,8 +44,11 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
     const { size } = file;
     const mode = SliceSize < 0 || size > Math.max(SliceSize, MIB) ? "parts" : "content";
     const options = { content_type: file.type || undefined, ...optionsOf(params) };
-    if (ChunkSize) options.part_size = Math.max(ChunkSize, MIB);
-    const name = mode === "parts" && ["gateway", Bucket, Key, size, FilePath ?? file.name, file.lastModified].join();
+    if (mode === "content") options.slice_size = Math.max(size, MIB); // one PUT, up to what the gateway buffers
+    else if (ChunkSize) options.part_size = Math.max(ChunkSize, MIB);
+    const { lastModified } = file; // without it the file cannot be told from another
+    const named = ["gateway", Bucket, Key, size, FilePath ?? file.name, lastModified];
+    const name = mode === "parts" && lastModified && named.join();
     const keep = (how, text) => {
       try {
         return name && JSON.parse(transport.storage[how](name, text) ?? null);
@@ -62,7 +65,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
       ended: () => keep("removeItem"),
     });
     items.set(id, item);
-    params.onTaskReady?.(id);
+    tell(params.onTaskReady, id);
     item.sender.start();
   }
 
@@ -92,7 +95,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
         throw error;
       });
     const patiently = () => FROM[move].test(entry.state) && persist(api, newStop(), act, Boolean);
-    return (item.moves = Promise.resolve(item.moves).then(patiently).then(() => {}, () => {}));
+    return (item.moves = Promise.resolve(item.moves).then(patiently).catch(() => {}));
   };
 
   /** Tell what is new. What was told of progress is never taken back. */

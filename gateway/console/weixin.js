@@ -32,10 +32,11 @@ export const weixin = {
 
   /** The content of a call's parameters: {size, slice}, as a Blob has them, and the path of a file. */
   async file({ FilePath, Body = "" }) {
-    if (!FilePath) return content(typeof Body === "string" ? utf8(Body) : Body);
+    if (!FilePath) return sized(typeof Body === "string" ? utf8(Body) : Body);
     const { stats } = await called("stat", { path: FilePath });
-    const read = (position, length) => called("readFile", { filePath: FilePath, position, length });
-    return sliced(stats.size, async (start, size) => (await read(start, size)).data, { path: FilePath });
+    const read = async (position, length) =>
+      (await called("readFile", { filePath: FilePath, position, length })).data;
+    return { ...sliced(stats.size, read), path: FilePath, lastModified: stats.lastModifiedTime };
   },
 
   /** `listener()` is called when the app or the network is back. Returns how to take that back. */
@@ -57,7 +58,7 @@ export const weixin = {
   },
 };
 
-/** The members of a task's JSON as the fields of a form. */
+/** The members of a task's JSON as the fields of a form, which has none for `headers`. */
 function formOf({ meta, headers, ...fields }) {
   const form = {};
   for (const name in fields) if (fields[name] !== undefined) form[name] = String(fields[name]);
@@ -69,16 +70,16 @@ function called(method, options) {
   return new Promise((success, fail) => wx.getFileSystemManager()[method]({ ...options, success, fail }));
 }
 
-function content(buffer) {
+function sized(buffer) {
   return sliced(buffer.byteLength, async (start, size) => buffer.slice(start, start + size));
 }
 
-function sliced(size, read, more) {
+function sliced(size, read) {
   const slice = (start = 0, end = size) => {
     const length = Math.max(0, end - start);
     return { size: length, arrayBuffer: async () => (length ? read(start, length) : new ArrayBuffer(0)) };
   };
-  return { size, slice, ...more };
+  return { size, slice };
 }
 
 function utf8(text) {

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, Final
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from playwright.sync_api import sync_playwright
 
 from tests.tools import require_tool
 
@@ -22,6 +24,9 @@ _README: Final = (_ROOT / "README.md").read_text()
 _ADDRESS: Final = re.compile(r"(http://[^/\s]+)/#token=")
 _FILE: Final = "import { openAsBlob } from 'node:fs'; const file = new File([await openAsBlob('cat.jpg')], 'cat.jpg');"
 _HEAD: Final = re.compile(r"HTTP/1\.1 200 .*?\n\n", re.DOTALL)
+_SHIM: Final = str(_ROOT / "tests" / "node" / "wx_shim.js")
+_REGION: Final = "ap-guangzhou"
+_FILM_BYTES: Final = 9_000_000
 _PRELUDE: Final = "const { GATEWAY: gateway, TOKEN: token } = process.env;"
 
 
@@ -156,14 +161,53 @@ def test_the_browser_example_sends_its_file(newcomer: Newcomer) -> None:
     assert (newcomer.bucket / "photos" / "cat.jpg").read_bytes() == (newcomer.folder / "cat.jpg").read_bytes()
 
 
-def test_the_mini_program_examples_send_their_files(newcomer: Newcomer) -> None:
+def test_the_mini_program_example_sends_its_file(newcomer: Newcomer) -> None:
     node = require_tool("node")
-    size = 9_000_000
-    (newcomer.folder / "mini").write_bytes(random.Random(2).randbytes(size))
-    prelude = f"{_PRELUDE} const filePath = 'mini', size = {size};"
-    for example, said in zip(_examples("js", "Mini-program"), ("201 success", "success"), strict=True):
-        shim = str(_ROOT / "tests" / "node" / "wx_shim.js")
-        assert newcomer.run(node, "--require", shim, "--input-type=module", script=prelude + example) == f"{said}\n"
+    (newcomer.folder / "mini").write_bytes(random.Random(2).randbytes(70_000))
+    (example,) = _examples("js", "Mini-program")
+    script = f"{_PRELUDE} const filePath = 'mini'; {example}"
 
-    for key in ("photos/mini.jpg", "films/mini.mp4"):
-        assert (newcomer.bucket / key).read_bytes() == (newcomer.folder / "mini").read_bytes(), key
+    assert newcomer.run(node, "--require", _SHIM, "--input-type=module", script=script) == "201 success\n"
+    assert (newcomer.bucket / "photos" / "mini.jpg").read_bytes() == (newcomer.folder / "mini").read_bytes()
+
+
+def test_the_upload_client_sends_a_pages_file(newcomer: Newcomer) -> None:
+    program = require_tool("chromium")
+    (newcomer.folder / "page.mp4").write_bytes(random.Random(3).randbytes(_FILM_BYTES))
+    page_example, _ = _examples("js", "Upload client")
+    imported = re.sub(r"import (.*) from (.*);", r"const \1 = await import(\2);", page_example)
+    at = [newcomer.env["GATEWAY"], newcomer.env["TOKEN"], newcomer.bucket.name, _REGION]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
+        page = browser.new_page()
+        page.goto(newcomer.env["GATEWAY"])
+        page.set_input_files("#files", newcomer.folder / "page.mp4")
+        with page.expect_console_message(lambda message: ".myqcloud.com/" in message.text) as last:
+            page.evaluate(
+                f"async ([gateway, token, Bucket, Region]) => {{"
+                f"const [file] = document.getElementById('files').files; {imported} }}",
+                at,
+            )
+        assert last.value.text.endswith("/films/page.mp4")
+        browser.close()
+
+    assert (newcomer.bucket / "films" / "page.mp4").read_bytes() == (newcomer.folder / "page.mp4").read_bytes()
+
+
+def test_the_upload_client_sends_a_mini_programs_file(newcomer: Newcomer) -> None:
+    node = require_tool("node")
+    (newcomer.folder / "client").write_bytes(random.Random(4).randbytes(_FILM_BYTES))
+    shutil.copytree(_ROOT / "gateway" / "console", newcomer.folder / "upload")
+    _, example = _examples("js", "Upload client")
+    where = f"const filePath = 'client', Bucket = '{newcomer.bucket.name}', Region = '{_REGION}';"
+    (newcomer.folder / "program.mjs").write_text(f"{_PRELUDE} {where} {example}")
+
+    said = newcomer.run(node, "--no-warnings", "--require", _SHIM, "program.mjs", script="").splitlines()
+
+    assert said[-1] == "1"
+    assert said[-2].startswith('films/client.mp4 "')
+    assert (newcomer.bucket / "films" / "client.mp4").read_bytes() == (newcomer.folder / "client").read_bytes()
+
+
+def test_the_upload_clients_examples_are_short() -> None:
+    assert [len(example.splitlines()) <= 15 for example in _examples("js", "Upload client")] == [True, True]
