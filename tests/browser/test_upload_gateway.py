@@ -182,6 +182,22 @@ def test_a_canceled_file_settles_its_promise_and_leaves_nothing(page: Page, stac
     assert "gone" not in stack.cos.keys(BUCKET)
 
 
+def test_a_cancel_without_a_network_settles_at_once_and_reaches_the_gateway_later(page: Page, stack: Stack) -> None:
+    hold_after(stack, 3)
+    page.evaluate("window.promise = uploads.sliceUploadFile(params('offline')).catch((error) => error.code); 0")
+    stack.until(three_parts_stored)
+    page.context.set_offline(True)
+
+    page.evaluate("void uploads.cancelTask(id)")
+
+    assert page.evaluate("promise") == "task_canceled"
+    assert state_of(page)["state"] == "canceled"
+    stack.cos.clear_faults()
+    page.context.set_offline(False)
+    stack.until(lambda entries: any(entry["operation"] == "AbortMultipartUpload" for entry in entries))
+    assert "offline" not in stack.cos.open_uploads(BUCKET)
+
+
 def test_a_file_canceled_in_the_queue_never_starts(page: Page, stack: Stack) -> None:
     stack.cos.fault("stall", operation="UploadPart", times=None)
     page.evaluate("['q1', 'q2', 'q3'].forEach((Key) => uploads.uploadFile(params(Key), callback))")
