@@ -3,6 +3,7 @@
 Tencent's Python SDK, and user code above it, reads ``ETag`` and ``x-cos-…`` by exactly these names.
 """
 
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -19,6 +20,7 @@ Header = tuple[str, str]
 
 DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8" ?>\n'
 XML_TYPE: Final = ("Content-Type", "application/xml")
+_PLAIN: Final = re.compile(r"[\w./:%-]*", re.ASCII)
 _TRACE_BYTES: Final = 24
 _QUOTE: Final = {'"': "&quot;"}
 
@@ -41,7 +43,8 @@ def tag(name: str, *children: str, namespace: str = "") -> str:
 
 def text(name: str, value: str | int) -> str:
     """An XML element around a value."""
-    return f"<{name}>{escape(str(value), _QUOTE)}</{name}>"
+    shown = str(value)
+    return f"<{name}>{shown if _PLAIN.fullmatch(shown) else escape(shown, _QUOTE)}</{name}>"
 
 
 def xml_answer(root: str, *, status: int = 200, headers: Iterable[Header] = ()) -> CosAnswer:

@@ -1,6 +1,7 @@
 """The listings of the COS door: open uploads, and the parts of one."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from gateway.cos.signing import encode
@@ -125,5 +126,6 @@ def _upload(upload: OpenUpload, shown: _Shown) -> str:
     )
 
 
+@lru_cache(maxsize=64)
 def _person(name: str, person: Person) -> str:
     return tag(name, text("ID", person.id), text("DisplayName", person.display_name))
