@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import jwt
 
-from tests.system.processes import Gateway, LocalCos, Redis, cli
+from tests.system.processes import HTTP, Gateway, LocalCos, Redis, cli
 
 MIB: Final = 1 << 20
 SECRET: Final = "canary-token-secret-0123456789-abcdef"
@@ -119,7 +119,7 @@ class Caller:
         self.gateway = gateway
         self.bearer = bearer
         self._client = httpx.Client(
-            base_url=gateway.url, headers={"Authorization": f"Bearer {bearer}"}, timeout=60, trust_env=False
+            base_url=gateway.url, headers={"Authorization": f"Bearer {bearer}"}, timeout=60, **HTTP
         )
 
     def at(self, gateway: Gateway) -> "Caller":

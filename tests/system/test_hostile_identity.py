@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.system.processes import wait_until
+from tests.system.processes import HTTP, wait_until
 from tests.system.stack import MIB, SECRET, Caller, Stack, body, good, read_answer, require_problem, token
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -43,7 +43,7 @@ def task_id(stack: Stack) -> str:
 
 
 def ask(stack: Stack, method: str, path: str, **options: Any) -> httpx.Response:
-    return httpx.request(method, stack.gateway.url + path, timeout=20, trust_env=False, **options)
+    return httpx.request(method, stack.gateway.url + path, timeout=20, **{**HTTP, **options})
 
 
 def ask_with(stack: Stack, authorization: str) -> httpx.Response:
@@ -238,7 +238,7 @@ def test_39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) -
     }
 
     answers = {
-        name: httpx.get(f"{url}/v1/tasks", headers={"Authorization": f"Bearer {bearer}"}, trust_env=False)
+        name: httpx.get(f"{url}/v1/tasks", headers={"Authorization": f"Bearer {bearer}"}, **HTTP)
         for name, bearer in tokens.items()
     }
 

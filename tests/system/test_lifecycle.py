@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.system.processes import LocalCos, cli, wait_until
+from tests.system.processes import HTTP, LocalCos, cli, wait_until
 from tests.system.stack import (
     MIB,
     SEAL_SECRET,
@@ -141,9 +141,9 @@ def test_metrics_tell_what_happened(stack: Stack, alice: Caller) -> None:
 def test_version_and_metrics_are_on_the_admin_port_only(stack: Stack) -> None:
     admin = f"http://127.0.0.1:{stack.gateway.admin_port}"
 
-    assert good(httpx.get(f"{admin}/version"))["version"]
-    assert good(httpx.get(f"{admin}/readyz"))["status"] == "ready"
-    assert httpx.get(f"{admin}/v1/tasks").status_code == 404
+    assert good(httpx.get(f"{admin}/version", **HTTP))["version"]
+    assert good(httpx.get(f"{admin}/readyz", **HTTP))["status"] == "ready"
+    assert httpx.get(f"{admin}/v1/tasks", **HTTP).status_code == 404
 
 
 def _say_everything(stack: Stack, alice: Caller) -> tuple[str, list[str]]:
