@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
 
 from gateway.domain.errors import StateStoreUnavailable
 from gateway.domain.task import PauseRequested
-from gateway.store.redis_calls import CONNECTIONS, RedisCalls, Script, connect
+from gateway.store.redis_calls import CONNECTIONS, RedisCalls, Script, connect, packed
 from gateway.store.task_store import RedisTaskStore
 from tests.fakes.redis_proxy import running_proxy
 from tests.fakes.redis_server import running_redis
@@ -170,3 +170,9 @@ async def test_a_script_runs_where_it_is_not_loaded(redis: Any, calls: RedisCall
         await redis.script_flush()
         assert await one() == expected
         assert await redis.script_exists(script.sha) == [True]
+
+
+def test_commands_are_packed_as_redis_py_packs_them() -> None:
+    commands = [("SET", "gw:键", b"\x00\r\n$", "EX", 604_800), ("PING",), ("ZADD", "k", 1.5, "m", "")]
+
+    assert packed(commands) == b"".join(Connection().pack_commands(commands))
