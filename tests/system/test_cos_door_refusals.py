@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -302,6 +303,29 @@ def test_forms_that_are_none(door: Door, dora: Caller, key: Key) -> None:
     cut = _form(_signed_fields(key, {"key": "cut"}, [["starts-with", "$key", ""]], 600), BODY)[: -len(BODY) // 2]
     refused(caller.send("POST", "/", form, cut), 400, "IncompleteBody")
     assert_nothing_stored(door, dora, "cut")
+
+
+# --- 100 Continue
+
+
+def test_bytes_are_asked_for_only_when_signature_and_policy_agree(door: Door) -> None:
+    key = door.key(door.stack.caller("expecting", prefix="mine/"))
+
+    for name, signed, first_line in (
+        ("mine/k", True, b"HTTP/1.1 100 "),
+        ("mine/k", False, b"HTTP/1.1 403 "),
+        ("theirs/k", True, b"HTTP/1.1 403 "),
+        ("mine/../k", True, b"HTTP/1.1 400 "),
+    ):
+        headers = {"Host": HOST, "x-cos-security-token": key.token or ""}
+        headers["Authorization"] = _authorization(
+            key if signed else replace(key, secret_key="0"), "PUT", f"/{name}", {}, headers
+        )
+        lines = [f"PUT /{name} HTTP/1.1", *(f"{header}: {value}" for header, value in headers.items())]
+        lines += ["Content-Length: 100000", "Expect: 100-continue"]
+        with socket.create_connection(("127.0.0.1", key.port), timeout=10) as connection:
+            connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            assert connection.recv(4096).startswith(first_line), name
 
 
 # --- pages of other origins
