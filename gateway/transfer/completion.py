@@ -293,6 +293,7 @@ class Completion:
         return held
 
     async def _succeed(self, task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> Task:
+        log.info("stored %d bytes", size, extra={"task_id": task.id})
         return await self._tasks.apply(task, Succeeded(result_of(task, stored, size, crc64, verified=verified)))
 
     async def _fail(self, task: Task, error: GatewayError) -> None:
@@ -302,7 +303,6 @@ class Completion:
 
 def result_of(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:
     """What *task* has become: COS's *stored* object of *size* bytes, whose CRC-64 is *crc64* or what COS says."""
-    log.info("stored %d bytes", size, extra={"task_id": task.id})
     return TaskResult(
         location=f"https://{task.at.bucket.host}/{quote(task.at.key, safe='/-_.~')}",
         etag=stored.etag,

@@ -1,11 +1,13 @@
 """Work that outlives the request that began it: COS and Redis calls are never cancelled from outside."""
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from gateway.domain.errors import GatewayError
+from gateway.telemetry import COS_REQUEST_ID
 
 T = TypeVar("T")
 
@@ -24,16 +26,25 @@ class OwnedTasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def start(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Task[T]":
+    def start(
+        self, work: Coroutine[Any, Any, T], name: str, context: contextvars.Context | None = None
+    ) -> "asyncio.Task[T]":
         """Run *work*; its outcome may be awaited through ``asyncio.shield``, and is logged if it fails unexpectedly."""
-        task = asyncio.create_task(work, name=name)
+        task = asyncio.create_task(work, name=name, context=context)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
-        """What *work* gives; it goes on without whoever waits for it, should that be cancelled."""
-        return await asyncio.shield(self.start(work, name))
+        """What *work* gives; it goes on without whoever waits for it, should that be cancelled.
+
+        COS's request id comes back with it, so that the request's own log line can name it.
+        """
+        context = contextvars.copy_context()
+        try:
+            return await asyncio.shield(self.start(work, name, context))
+        finally:
+            COS_REQUEST_ID.set(context.get(COS_REQUEST_ID))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

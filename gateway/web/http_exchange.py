@@ -57,6 +57,7 @@ class Exchange:
         self._expects_continue = http.they_are_waiting_for_100_continue
         self._lost = False
         self._answered = False
+        self._unsent_head = b""
         self._told_end = False
         self.body_ended = False
 
@@ -118,11 +119,13 @@ class Exchange:
             self._answered = True
             return
         if message["type"] == "http.response.start":
-            await self._connection.write(self._head(message))
+            self._unsent_head = self._head(message)
             return
         body = b"" if self._scope["method"] == "HEAD" else message.get("body", b"")
         ended = not message.get("more_body", False)
-        output = self._http.send(h11.Data(data=body)) or b""
+        # With the head, the answer is one write, and one packet for the client to wake up for.
+        output = self._unsent_head + (self._http.send(h11.Data(data=body)) or b"")
+        self._unsent_head = b""
         if ended:
             output += self._http.send(h11.EndOfMessage()) or b""
         await self._connection.write(output)
