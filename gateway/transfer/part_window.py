@@ -8,7 +8,7 @@ from gateway.domain.objects import PartBody, StoredPart
 from gateway.domain.parts import MAX_PART_COUNT
 from gateway.domain.task import Task
 from gateway.transfer.engine import Engine
-from gateway.transfer.replay import Lease
+from gateway.transfer.replay import BufferedBody, Lease
 
 
 class PartWindow:
@@ -88,6 +88,8 @@ class PartWindow:
             if stored.version > self.task.version:
                 self.task = stored
         finally:
+            if isinstance(body, BufferedBody):
+                body.forget()
             if lease is not None:
                 lease.release()
 

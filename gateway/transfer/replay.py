@@ -97,7 +97,7 @@ class BufferedBody:
     replayable = True
 
     def __init__(self, parts: Sequence[bytes]) -> None:
-        self._chunks = parts
+        self._chunks = list(parts)
         self.size = sum(map(len, parts))
         self.crc64 = 0
         for chunk in parts:
@@ -107,6 +107,10 @@ class BufferedBody:
         """The bytes, from the first."""
         for chunk in self._chunks:
             yield chunk
+
+    def forget(self) -> None:
+        """Let go of the bytes now, whoever still refers to this body: the budget counts them no longer."""
+        self._chunks.clear()
 
 
 class LastChunkAfter:
