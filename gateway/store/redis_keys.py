@@ -10,6 +10,9 @@ from gateway.domain.task import TaskId
 EVERY_OWNER: Final = "gw:tasks"
 """The index of everybody's tasks."""
 
+REVOKED: Final = "gw:revoked"
+"""Subjects, each with the time up to which its tokens are good no more."""
+
 CONTROL_CHANNEL: Final = "gw:control"
 """Tells ids of tasks whose bodies in flight may have to end."""
 
@@ -74,6 +77,16 @@ def upload_key(upload_id: UploadId) -> str:
 def content_key(owner: str, content: str) -> str:
     """Where the newest task of *owner* with this ``content`` is noted."""
     return f"gw:content:{_digest(owner)}:{content}"
+
+
+def due_key(name: str, shard: int) -> str:
+    """One shard of the tasks that *name* is due for, by when."""
+    return f"gw:due:{name}:{{{shard}}}"
+
+
+def claim_key(name: str) -> str:
+    """Where the process that does the periodic work *name* is noted."""
+    return f"gw:claim:{name}"
 
 
 def progress_channel(owner: str) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
-from gateway.domain.objects import StoredPart, UploadId
+from gateway.domain.objects import Bucket, StoredPart, UploadId
 from gateway.domain.task import (
     TRANSITIONS,
     BodyStarted,
@@ -25,6 +25,8 @@ from gateway.domain.task import (
     TaskState,
     states_that_take,
 )
+from gateway.store.due_index import DueIndex
+from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
 from gateway.store.redis_calls import Command, Observe, RedisCalls, Script
 from gateway.store.redis_keys import task_keys
 from gateway.store.script_answers import Answer, flat, mapping, read_answer, refused
@@ -40,6 +42,9 @@ RESTORED: Final = "restored"
 
 UNPACKED_MOST: Final = 2000
 """Words that a script takes from one array: Lua's stack holds 8,000."""
+
+TOMBSTONE_SECONDS: Final = 2 * 24 * 3600
+"""How much longer a final task is remembered: a ticket ends up to a day after its task, and a day is added to that."""
 
 SCAN_FACTOR: Final = 10
 """A filtered page looks at this many times its limit, then ends short with a cursor."""
@@ -63,15 +68,15 @@ def _moves(event: type[TaskEvent]) -> str:
 
 _PART_MOVES: Final = _moves(PartStored)
 _BODY_MOVES: Final = _moves(BodyStarted)
-_ENDS_BODIES: Final = frozenset({TaskState.PAUSED, TaskState.ERROR, TaskState.CANCELED})
 
 
 class RedisTaskStore:
     """The ``TaskStore`` of ``transfer.ports``, in Redis 6.2 or newer.
 
-    Every key of a task lives *ttl_seconds* after its last change, also when the task is final: what was canceled
-    stays known as canceled. *redis* comes from ``redis_calls.connect``. *clock* gives Unix seconds. *observe_move* is
-    told of every event that was applied, by its name, and the state it led to.
+    Every key of a task lives *ttl_seconds* after its last change. A final task is remembered until a day after its last
+    ticket has ended: what was canceled stays known as canceled. *redis* comes from ``redis_address.connect``. *clock*
+    gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the state it led to.
+    *intent_seconds*, *announced* and *on_notice* are those of ``Duties``.
     """
 
     def __init__(
@@ -82,8 +87,20 @@ class RedisTaskStore:
         clock: Callable[[], float] = time.time,
         observe: Observe | None = None,
         observe_move: Callable[[str, str], None] = lambda event, state: None,
+        intent_seconds: float = 60.0,
+        announced: frozenset[Bucket] = frozenset(),
+        on_notice: Callable[[TaskId], None] = lambda task_id: None,
     ) -> None:
         self._calls = RedisCalls(redis, observe)
+        self.intents: Final = DueIndex(self._calls, "intents")
+        self.notices: Final = DueIndex(self._calls, "notices")
+        self._duties = Duties(
+            self.intents,
+            self.notices,
+            intent_seconds=intent_seconds,
+            announced=announced,
+            on_notice=on_notice,
+        )
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
         self._ttl_seconds = ttl_seconds
@@ -95,8 +112,7 @@ class RedisTaskStore:
             # Under one key all creators store one id, so whichever comes first wins and nobody is left without a task.
             first = await self._index.first_under(idempotency.key, idempotency.request_digest, task)
             task = replace(task, id=first.task_id, created_at=first.created_at)
-        keys, args = task_keys(task.id), (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))))
-        return await self._created(task.id, self._index.adding(task, self._ttl_seconds), keys, args)
+        return await self._created(task)
 
     async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
         """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
@@ -104,15 +120,32 @@ class RedisTaskStore:
             await self._index.note_upload(task, task.upload_id, self._ttl_seconds)
         records = [word for part in parts for word in (str(part.number), encode_part(part, RESTORED))]
         runs = [records[start : start + UNPACKED_MOST] for start in range(0, len(records), UNPACKED_MOST)]
-        args = (str(self._ttl_seconds), json.dumps(flat(encode_new_task(task))), json.dumps(runs))
-        return await self._created(task.id, self._index.adding(task, self._ttl_seconds), task_keys(task.id), args)
+        return await self._created(task, json.dumps(runs))
 
-    async def _created(self, task_id: TaskId, listing: list[Command], keys: Sequence[str], args: Sequence[str]) -> Task:
+    async def _created(self, task: Task, *restored: str) -> Task:
+        duty = self._duties.of(None, task)
+        fields = json.dumps(flat({**encode_new_task(task), **duty.fields}))
+        keys, args = task_keys(task.id), (str(self._ttl_seconds), fields, *restored)
         # Listed first: a member without a task is removed when found, a task without a member would stay hidden.
-        answers = await self._calls.together("create", [*listing, _CREATE.by_hash(keys, args)])
-        if isinstance(answers[-1], Exception):
-            answers = [await self._calls.run(_CREATE, keys, args)]
-        return self._decode(task_id, read_answer(answers[-1]).fields)
+        listing = [*self._index.adding(task, self._ttl_seconds), *duty.before]
+        text = await self._run_between("create", _CREATE, keys, args, listing)
+        self._duties.done(duty)
+        return self._decode(task.id, read_answer(text).fields)
+
+    async def _run_between(
+        self,
+        name: str,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[str],
+        before: Sequence[Command],
+        behind: Sequence[Command] = (),
+    ) -> bytes:
+        """What *script* answers, run between other commands in one round trip."""
+        answers = await self._calls.together(name, [*before, script.by_hash(keys, args), *behind])
+        answer = answers[len(before)]
+        text: bytes = await self._calls.run(script, keys, args) if isinstance(answer, Exception) else answer
+        return text
 
     async def load(self, task_id: TaskId) -> Task | None:
         """The task, or None."""
@@ -142,16 +175,19 @@ class RedisTaskStore:
         """True and the task after *event*; False and the task as it is now when another change came first."""
         try:
             after = task.after(event, self._clock())
+            after = replace(after, expires_at=after.updated_at + self._ttl_seconds)
         except Conflict:
             now = await self._current(task.id)
             if now.version == task.version:
                 raise
             return False, now
-        answer = await self._change(task, after)
+        duty = self._duties.of(task, after)
+        answer = await self._change(task, after, duty)
         if answer.outcome != "ok":
             return False, self._decode(task.id, answer.fields)
         self._observe_move(type(event).__name__, after.state)
-        return True, replace(after, version=int(answer.more[0]), expires_at=after.updated_at + self._ttl_seconds)
+        self._duties.done(duty)
+        return True, replace(after, version=int(answer.more[0]))
 
     async def _current(self, task_id: TaskId) -> Task:
         task = await self.load(task_id)
@@ -159,12 +195,16 @@ class RedisTaskStore:
             raise TaskNotFound("No such task.")
         return task
 
-    async def _change(self, task: Task, after: Task) -> Answer:
+    async def _change(self, task: Task, after: Task, duty: Duty) -> Answer:
         if after.upload_id is not None and after.upload_id != task.upload_id:
             await self._index.note_upload(task, after.upload_id, self._ttl_seconds)
         sets, deletes = difference(task, after)
-        args = (str(task.version), _dropped(task, after), _flag(_may_end_bodies(task, after)))
-        return await self._run(_CHANGE, task.id, _op(), *args, json.dumps(flat(sets)), json.dumps(deletes))
+        ttl = self._ttl_seconds + (TOMBSTONE_SECONDS if after.is_final else 0)
+        fields = json.dumps(flat({**sets, **duty.fields}))
+        what = (dropped(task, after), _flag(may_end_bodies(task, after)))
+        args = (repr(self._clock()), str(ttl), _op(), str(task.version), *what, fields, json.dumps(deletes))
+        keys = task_keys(task.id)
+        return read_answer(await self._run_between("change", _CHANGE, keys, args, duty.before, duty.behind))
 
     async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
         """Note the body *attempt*; see ``transfer.ports.TaskStore``."""
@@ -278,17 +318,6 @@ class RedisTaskStore:
         if answer.outcome == "ok":
             return task
         raise refused(answer.outcome, task, event)
-
-
-def _dropped(task: Task, after: Task) -> str:
-    left_upload = task.upload_id is not None and after.upload_id is None
-    if left_upload or after.stored_count < task.stored_count or after.state is TaskState.CANCELED:
-        return "all"
-    return "tail" if task.tail_size and not after.tail_size else ""
-
-
-def _may_end_bodies(task: Task, after: Task) -> bool:
-    return after.writer != task.writer or (after.state is not task.state and after.state in _ENDS_BODIES)
 
 
 def _fits(task: Task, owner: str | None, states: frozenset[TaskState] | None, batch_id: str | None) -> bool:

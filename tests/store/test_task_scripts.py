@@ -156,7 +156,8 @@ async def test_a_deleted_task_is_not_found_and_never_half_alive(redis: Redis, re
             await work()
     await redis_store.end_part(task.id, 1, "a")
 
-    assert await _words(redis, "KEYS", "*") == []
+    left = await _words(redis, "KEYS", "*")
+    assert [key for key in left if not key.startswith(b"gw:due:")] == []  # those are hints, settled when looked at
 
 
 async def test_when_the_parts_vanish_they_count_no_longer(redis: Redis, redis_store: RedisTaskStore) -> None:

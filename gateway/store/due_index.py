@@ -1,0 +1,67 @@
+"""Tasks that something is due for: sorted sets apart from the tasks' own keys, spread so that a cluster shares them.
+
+A member is only a hint: who takes it looks at the task itself, and a task that is not listed is found by ``repair``.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.domain.task import TaskId
+from gateway.store.redis_calls import Command, RedisCalls, Script
+from gateway.store.redis_keys import due_key
+
+SHARDS: Final = 8
+
+_TAKE_DUE: Final = Script("take_due")
+_SETTLE_DUE: Final = Script("settle_due")
+
+
+class DueIndex:
+    """Task ids by the Unix time from which any process may take them.
+
+    Args:
+        name: what is due, as the keys say it.
+    """
+
+    def __init__(self, calls: RedisCalls, name: str) -> None:
+        self._calls = calls
+        self._keys = [due_key(name, shard) for shard in range(SHARDS)]
+
+    def noting(self, task_id: TaskId, due: float) -> Command:
+        """The command that makes *task_id* due at *due*, whatever it was before."""
+        return ("ZADD", self._key(task_id), repr(due), task_id)
+
+    def noting_if_missing(self, task_id: TaskId, due: float) -> Command:
+        """The command that lists *task_id*, unless it is listed."""
+        return ("ZADD", self._key(task_id), "NX", repr(due), task_id)
+
+    def dropping(self, task_id: TaskId) -> Command:
+        """The command that removes *task_id*."""
+        return ("ZREM", self._key(task_id), task_id)
+
+    async def take(self, now: float, until: float, limit: int) -> list[TaskId]:
+        """About *limit* tasks due at *now*, the longest due first in each shard; nobody else takes them before *until*.
+
+        Raises:
+            StateStoreUnavailable: Redis does not answer.
+        """
+        args = (repr(now), repr(until), str(-(-limit // SHARDS)))
+        answers = await self._calls.run_each(_TAKE_DUE, [((key,), args) for key in self._keys])
+        return [TaskId(member.decode()) for members in answers for member in members]
+
+    async def renew(self, task_ids: Sequence[TaskId], due: float) -> None:
+        """Make those of *task_ids* that are listed due at *due*."""
+        if task_ids:
+            await self._calls.together("renew", [("ZADD", self._key(id_), "XX", repr(due), id_) for id_ in task_ids])
+
+    async def settle(self, task_id: TaskId, taken_until: float) -> None:
+        """Remove *task_id*, unless something else has become due for it since it was taken until *taken_until*."""
+        await self._calls.run(_SETTLE_DUE, (self._key(task_id),), (task_id, repr(taken_until)))
+
+    async def count(self) -> int:
+        """How many tasks are listed."""
+        return sum(await self._calls.together("count", [("ZCARD", key) for key in self._keys]))
+
+    def _key(self, task_id: TaskId) -> str:
+        return self._keys[zlib.crc32(task_id.encode()) % SHARDS]
