@@ -18,8 +18,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from gateway.domain.task import TaskId
-from gateway.store.redis_calls import CALL_SECONDS
 from gateway.store.redis_keys import CONTROL_CHANNEL, progress_channel
+from gateway.store.redis_pool import CALL_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,8 @@ class _Channel:
 class RedisProgressBus:
     """The ``ProgressBus`` of ``transfer.ports``. Its one connection is remade within 2 s of its loss.
 
-    *redis* comes from ``redis_calls.connect``; the subscription's connection is not one of its pool. Times are seconds.
+    *redis* comes from ``redis_address.connect``; the subscription's connection is not one of its pool. Times are
+    seconds.
     """
 
     def __init__(

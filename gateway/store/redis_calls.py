@@ -1,9 +1,6 @@
 """How Redis is called: scripts by their hash, a deadline for every call, one repeat, one error of ours.
 
-Commands go straight to connections of redis-py's pool, without its client: a script takes 25 µs of CPU so instead of
-51 µs (the rest is metering and a lock). The client also repeats any write after a late reply (one INCR ran twice); a
-script may be repeated here because it knows its own op id. And with a ``socket_timeout`` redis-py sends through
-``asyncio.wait_for``, which costs a task per call and, in Python 3.11, may swallow a cancellation.
+A script may be repeated because it knows its own op id; every other command here may be by its nature.
 """
 
 import asyncio
@@ -12,68 +9,25 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.domain.errors import StateStoreUnavailable
-
-CALL_SECONDS: Final = 1.0
-"""How long the first of a call's two attempts may take."""
+from gateway.store.redis_address import connect as connect
+from gateway.store.redis_pool import Command as Command
+from gateway.store.redis_pool import LendingPool
 
 BUDGET_SECONDS: Final = 2.0
 """How long a call may take in all, waiting for a connection included."""
 
-CONNECTIONS: Final = 20
-"""Calls take well under a millisecond, so 500 bodies share them; a call waits for a free one."""
-
-_SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
-_REPEATABLE: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+_REPEATABLE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
 Observe = Callable[[str, float], None]
 """Told of every call: its name and how many seconds it took."""
-
-Command = tuple[str | bytes | int | float, ...]
-
-
-class LendingPool(ConnectionPool):
-    """redis-py's pool, which also lends connections without ceremony to whoever keeps within ``CONNECTIONS``."""
-
-    def take(self) -> Any:
-        """A connection of ours alone, connected or not."""
-        return self.get_available_connection()  # type: ignore[no-untyped-call]
-
-    def give(self, connection: Any) -> None:
-        """Return what ``take`` gave."""
-        self._in_use_connections.discard(connection)
-        self._available_connections.append(connection)
-
-
-def connect(url: str) -> Redis:
-    """A client for *url* (``redis:// rediss:// unix://``) that connects when first used.
-
-    It repeats nothing and times nothing out: ``RedisCalls`` does.
-
-    Raises:
-        ValueError: another scheme.
-    """
-    if urlsplit(url).scheme not in _SCHEMES:
-        raise ValueError("the Redis address must begin with redis://, rediss:// or unix://")
-    pool = LendingPool.from_url(
-        url,
-        max_connections=2 * CONNECTIONS,
-        socket_timeout=None,
-        socket_connect_timeout=CALL_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
-    return Redis.from_pool(pool)
 
 
 class Script:
@@ -97,13 +51,12 @@ class Script:
 class RedisCalls:
     """Runs scripts and commands. Every method raises StateStoreUnavailable when Redis fails or 2 s have passed.
 
-    *redis* comes from ``connect``.
+    *redis* comes from ``redis_address.connect``.
     """
 
     def __init__(self, redis: Redis, observe: Observe | None = None) -> None:
         assert isinstance(redis.connection_pool, LendingPool)
         self._pool = redis.connection_pool
-        self._turn = asyncio.Semaphore(CONNECTIONS)
         self._observe = observe
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes]) -> Any:
@@ -128,12 +81,9 @@ class RedisCalls:
         """
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(BUDGET_SECONDS), self._turn:
-                connection = self._pool.take()
-                try:
-                    answers = await _ask_twice(connection, commands)
-                finally:
-                    self._pool.give(connection)
+            self._pool.admit(commands)
+            async with asyncio.timeout(BUDGET_SECONDS), self._pool.turn:
+                answers = await self._ask_twice(commands)
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             raise StateStoreUnavailable(f"Redis did not carry out {name}.") from exc
         finally:
@@ -144,39 +94,9 @@ class RedisCalls:
                 raise StateStoreUnavailable(f"Redis did not carry out {name}.") from answer
         return answers
 
-
-async def _ask_twice(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    """Ask, and when no answer came ask again over the same connection made anew: idle ones may be dead as well."""
-    try:
-        async with asyncio.timeout(CALL_SECONDS):
-            return await _ask(connection, commands)
-    except _REPEATABLE:
-        return await _ask(connection, commands)
-
-
-async def _ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    try:
-        await connection.connect()
-        await connection.send_packed_command(packed(commands), check_health=False)
-        return [await _answer(connection) for _ in commands]
-    except BaseException:
-        await connection.disconnect(nowait=True)  # or the next call would read this one's answer
-        raise
-
-
-def packed(commands: Sequence[Command]) -> bytes:
-    """*commands* as Redis reads them, in a third of the time that redis-py takes: 1.9 instead of 5.6 µs for a GETEX."""
-    pieces: list[bytes] = []
-    for words in commands:
-        pieces.append(b"*%d\r\n" % len(words))
-        for word in words:
-            raw = word if isinstance(word, bytes) else str(word).encode()
-            pieces.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(pieces)
-
-
-async def _answer(connection: Any) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+    async def _ask_twice(self, commands: Sequence[Command]) -> list[Any]:
+        """Ask, and when no answer came ask again, over a connection made anew: idle ones may be dead."""
+        try:
+            return await self._pool.ask(commands)
+        except _REPEATABLE:
+            return await self._pool.ask(commands)

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from gateway.domain.objects import Bucket, ETag, ObjectAddress, StoredPart, UploadId
 from gateway.domain.task import Task, TaskId
 from gateway.store.progress_bus import RedisProgressBus
-from gateway.store.redis_calls import connect
+from gateway.store.redis_address import connect
 from gateway.store.task_store import RedisTaskStore
 from tests.fakes.store import MemoryProgressBus, MemoryTaskStore
 

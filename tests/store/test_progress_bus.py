@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from gateway.domain.task import TaskId
 from gateway.store.progress_bus import ControlFeed, OwnerFeed, RedisProgressBus
-from gateway.store.redis_calls import connect
+from gateway.store.redis_address import connect
 from gateway.store.redis_keys import CONTROL_CHANNEL, progress_channel
 from tests.fakes.redis_server import running_redis
 

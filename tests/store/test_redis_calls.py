@@ -13,7 +13,9 @@ from redis.asyncio import Connection, Redis
 
 from gateway.domain.errors import StateStoreUnavailable
 from gateway.domain.task import PauseRequested
-from gateway.store.redis_calls import CONNECTIONS, RedisCalls, Script, connect, packed
+from gateway.store.redis_address import connect
+from gateway.store.redis_calls import RedisCalls, Script
+from gateway.store.redis_pool import CONNECTIONS, packed
 from gateway.store.task_store import RedisTaskStore
 from tests.fakes.redis_proxy import running_proxy
 from tests.fakes.redis_server import running_redis
@@ -23,12 +25,6 @@ from tests.store.conftest import TTL_SECONDS, new_task
 @pytest.fixture
 def calls(redis: Redis) -> RedisCalls:
     return RedisCalls(redis)
-
-
-@pytest.mark.parametrize("url", ["redis+sentinel://h1,h2/name/0", "redis+cluster://h1,h2", "http://h", "h:6379"])
-def test_an_address_of_another_scheme_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="redis://, rediss:// or unix://"):
-        connect(url)
 
 
 async def test_a_redis_that_is_not_there_fails_at_once() -> None:

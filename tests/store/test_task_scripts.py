@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from gateway.domain.errors import BodySuperseded, OffsetMismatch, TaskNotFound
 from gateway.domain.task import CancelRequested, PauseRequested, RestartRequested, Task, TaskState
-from gateway.store.redis_calls import Script, connect
+from gateway.store.redis_address import connect
+from gateway.store.redis_calls import Script
 from gateway.store.redis_keys import EVERY_OWNER, owner_index, owner_key, task_keys
 from gateway.store.task_store import RedisTaskStore
 from gateway.transfer.ports import Idempotency

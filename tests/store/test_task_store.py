@@ -44,7 +44,7 @@ from gateway.domain.task import (
     TaskState,
     UploadOpened,
 )
-from gateway.store.redis_calls import connect
+from gateway.store.redis_address import connect
 from gateway.store.task_store import RedisTaskStore
 from gateway.transfer.ports import Idempotency, TaskStore
 from tests.fakes.store import MemoryTaskStore
@@ -148,7 +148,7 @@ async def test_every_fact_an_event_changes_is_stored(store: TaskStore) -> None:
     task = await store.apply(failed, RestartRequested())
     assert await store.load(task.id) == task
     assert (task.error, task.upload_id, task.writer) == (None, None, 1)
-    task = await store.apply(task, CompleteRequested(Intent.PUT, 1000))
+    task = await store.apply(task, CompleteRequested(Intent.PUT))
     task = await store.apply(task, Succeeded(RESULT))
     assert await store.load(task.id) == task
     assert task.result == RESULT
@@ -227,7 +227,7 @@ async def test_success_keeps_the_parts_and_drops_the_tail(store: TaskStore) -> N
     claim = await store.begin_content(task.id, 0, None)
     task = await store.store_content_part(claim.task, part(1))
     task = await store.keep_tail(task, b"tail")
-    task = await store.apply(task, CompleteRequested(Intent.COMPLETE, 1000))
+    task = await store.apply(task, CompleteRequested(Intent.COMPLETE))
     task = await store.apply(task, Succeeded(RESULT))
 
     assert [p.number for p in await store.parts(task.id)] == [1]
@@ -330,7 +330,7 @@ async def test_final_states_take_no_parts(store: TaskStore) -> None:
         await store.store_part(task, part(1), attempt="a")
 
     task = await store.create(new_task(2))
-    task = await store.apply(task, CompleteRequested(Intent.COMPLETE, 1000))
+    task = await store.apply(task, CompleteRequested(Intent.COMPLETE))
     task = await store.apply(task, Succeeded(RESULT))
     with pytest.raises(TaskSucceeded):
         await store.store_part(task, part(1), attempt="a")
@@ -653,7 +653,7 @@ def _random_call(store: TaskStore, rng: random.Random, known: Task, number: int)
     attempt = rng.choice("abc")
     tail = rng.randbytes(rng.randrange(4))
     events: list[TaskEvent] = [
-        PauseRequested(), RestartRequested(), RestartRequested(), CompleteRequested(Intent.COMPLETE, 9), LOST,
+        PauseRequested(), RestartRequested(), RestartRequested(), CompleteRequested(Intent.COMPLETE), LOST,
         CancelRequested(),
     ]  # fmt: skip
     event = rng.choices(events, weights=[4, 8, 8, 1, 1, 0.2])[0]

@@ -18,7 +18,7 @@ from gateway.domain.parts import MIB
 from gateway.domain.policy import Caller, Destination, Destinations, Policy
 from gateway.domain.task import Task, TaskState
 from gateway.store.progress_bus import RedisProgressBus
-from gateway.store.redis_calls import connect
+from gateway.store.redis_address import connect
 from gateway.store.task_store import RedisTaskStore
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.completion import Completion

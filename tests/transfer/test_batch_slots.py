@@ -12,7 +12,7 @@ from gateway.domain.errors import StorageDenied, TaskWaiting
 from gateway.domain.parts import MIB
 from gateway.domain.task import Failed, Task, TaskError, TaskId
 from gateway.store.batch_store import RedisBatchStore
-from gateway.store.redis_calls import connect
+from gateway.store.redis_address import connect
 from gateway.transfer.batch_slots import BatchSlots
 from gateway.transfer.digests import Digests
 from gateway.transfer.relay import PartConditions, PartRelay

@@ -18,7 +18,7 @@ from gateway.domain.errors import (
 from gateway.domain.parts import MIB
 from gateway.domain.policy import Caller, Policy
 from gateway.store.batch_store import RedisBatchStore
-from gateway.store.redis_calls import connect
+from gateway.store.redis_address import connect
 from gateway.transfer.batches import Batches, BatchView
 from gateway.transfer.control import NewTask
 from gateway.transfer.ports import Idempotency

@@ -15,10 +15,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.domain.task import PauseRequested
 from gateway.store.progress_bus import RedisProgressBus
-from gateway.store.redis_calls import connect as connect_redis
+from gateway.store.redis_address import connect as connect_redis
 from gateway.store.task_store import RedisTaskStore
 from gateway.telemetry import Metrics
 from gateway.transfer.ports import ProgressBus, TaskStore
+from gateway.web.admission import Admission
 from gateway.web.auth import Authenticator
 from gateway.web.gate import Gate
 from gateway.web.problems import exception_handlers
@@ -36,7 +37,7 @@ def token(subject: str = "alice", **claims: Any) -> str:
 
 
 def gate(store: TaskStore, bus: ProgressBus, **options: Any) -> Gate:
-    sockets = ProgressSockets(Authenticator.with_secret(SECRET, AUDIENCE), store, bus, told, **options)
+    sockets = ProgressSockets(Admission(Authenticator.with_secret(SECRET, AUDIENCE)), store, bus, told, **options)
     app = Starlette(routes=sockets.routes(), exception_handlers=exception_handlers())
     return Gate(app, allowed_hosts={"127.0.0.1"}, metrics=Metrics())
 

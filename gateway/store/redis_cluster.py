@@ -1,0 +1,189 @@
+"""Redis Cluster: each command goes to the master that holds its key's slot, as the cluster tells.
+
+Every script of ours takes the keys of one hash tag, so of one slot. Messages that a script publishes reach the whole
+cluster, so a subscriber may sit at any node.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from gateway.store.redis_breaker import RedisDown
+from gateway.store.redis_pool import Command, LendingPool
+
+Place = tuple[str, int]
+"""A host and its port."""
+
+LEARN_SECONDS: Final = 0.3
+"""How long one node may take to tell who holds what: three of them, two dead, fit into one attempt."""
+
+ROUNDS: Final = 4
+"""How often a command follows a redirection, or comes again while its slot moves."""
+
+SETTLE_SECONDS: Final = 0.05
+"""Waited before a command comes again to a slot that is moving, or to a cluster that is counting its nodes."""
+
+_EVALS: Final = frozenset({"EVALSHA", "EVAL"})
+_KEYLESS: Final = frozenset({"PING", "INFO"})
+_REDIRECTED: Final = (AskError, TryAgainError, ClusterDownError)
+
+
+class ClusterPool(LendingPool):
+    """Connections to the masters of a cluster, which one of *seeds* tells. *options* are for each connection."""
+
+    def __init__(self, seeds: Sequence[Place], options: dict[str, Any]) -> None:
+        super().__init__(**options)
+        self._seeds = list(seeds)
+        self._options = options
+        self._pools: dict[Place, LendingPool] = {}
+        self._holders: list[LendingPool] = []
+        """By slot; empty until some node told."""
+        self._is_stale = True
+        self._learning = asyncio.Lock()
+
+    def nodes(self) -> list[LendingPool]:
+        """The masters that hold slots."""
+        return list(dict.fromkeys(self._holders))
+
+    def make_connection(self) -> Any:
+        """For a subscriber: a connection to any node that seems to be well."""
+        well = [place for place, pool in self._pools.items() if not pool.breaker.is_open]
+        host, port = random.choice(well or self._seeds)  # noqa: S311 -- spreads load
+        return self.connection_class(**self.connection_kwargs | {"host": host, "port": port})
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the connections to every node."""
+        for pool in self._pools.values():
+            await pool.disconnect(inuse_connections)
+
+    def admit(self, commands: Sequence[Command]) -> None:
+        """Raise RedisDown when a node that *commands* need did not answer a moment ago."""
+        if not self._holders:
+            self.breaker.admit()
+            return
+        for pool in {self._holder(command) for command in commands}:
+            try:
+                pool.breaker.admit()
+            except RedisDown:
+                self._is_stale = True
+                raise
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to *commands*: those for one node are carried out in turn, nodes work at the same time.
+
+        Raises:
+            RedisError, OSError: a node did not answer; the commands may have been carried out.
+        """
+        if self._is_stale:
+            await self._learn()
+        answers: list[Any] = [None] * len(commands)
+        due = list(range(len(commands)))
+        for _ in range(ROUNDS):
+            await self._ask_nodes(commands, due, answers)
+            due = [index for index in due if isinstance(answers[index], _REDIRECTED)]
+            if not due:
+                break
+            if not any(isinstance(answers[index], AskError) for index in due):
+                await asyncio.sleep(SETTLE_SECONDS)
+        return answers
+
+    async def _ask_nodes(self, commands: Sequence[Command], due: Sequence[int], answers: list[Any]) -> None:
+        """Ask for the answers that are *due*, each of its node, and write them down."""
+        groups: dict[LendingPool, list[int]] = {}
+        for index in due:
+            groups.setdefault(self._next_node(commands[index], answers[index]), []).append(index)
+        asking = [self._ask_node(pool, indexes, commands, answers) for pool, indexes in groups.items()]
+        if len(asking) == 1:
+            await asking[0]
+            return
+        for failed in await asyncio.gather(*asking, return_exceptions=True):
+            if failed is not None:
+                raise failed
+
+    async def _ask_node(
+        self, pool: LendingPool, indexes: Sequence[int], commands: Sequence[Command], answers: list[Any]
+    ) -> None:
+        words: list[Command] = []
+        for index in indexes:
+            if _is_ask(answers[index]):
+                words.append(("ASKING",))
+            words.append(commands[index])
+        try:
+            told = iter(await pool.ask(words))
+        except (RedisError, OSError):
+            self._is_stale = True
+            raise
+        for index in indexes:
+            if _is_ask(answers[index]):
+                next(told)
+            answers[index] = next(told)
+
+    def _next_node(self, command: Command, answer: Any) -> LendingPool:
+        """Whom to ask *command*, which was answered with *answer* before if that is a redirection."""
+        if not isinstance(answer, AskError):
+            return self._holder(command)
+        pool = self._pool((answer.host, answer.port))
+        if isinstance(answer, MovedError):
+            self._holders[answer.slot_id] = pool
+            self._is_stale = True
+        return pool
+
+    def _holder(self, command: Command) -> LendingPool:
+        key = _key_of(command)
+        slot = random.randrange(REDIS_CLUSTER_HASH_SLOTS) if key is None else key_slot(key)  # noqa: S311 -- any will do
+        return self._holders[slot]
+
+    def _pool(self, place: Place) -> LendingPool:
+        if place not in self._pools:
+            self._pools[place] = LendingPool(**self._options | {"host": place[0], "port": place[1]})
+        return self._pools[place]
+
+    async def _learn(self) -> None:
+        """Learn who holds what from the first node that tells. Raises ConnectionError when none does."""
+        async with self._learning:
+            if not self._is_stale:
+                return
+            began_at = self.breaker.began()
+            known = sorted(self._pools, key=lambda place: self._pools[place].breaker.is_open)
+            for place in dict.fromkeys([*known, *self._seeds]):
+                ranges = await self._ask_for_slots(place)
+                if ranges is not None:
+                    self._holders = self._by_slot(place, ranges)
+                    self._is_stale = False
+                    self.breaker.answered()
+                    return
+            self.breaker.failed(began_at)
+            raise RedisConnectionError("no node of the cluster tells who holds what")
+
+    async def _ask_for_slots(self, place: Place) -> Any:
+        try:
+            async with asyncio.timeout(LEARN_SECONDS):
+                (ranges,) = await self._pool(place).ask([("CLUSTER", "SLOTS")])
+        except (RedisError, OSError):
+            return None
+        return ranges if isinstance(ranges, list) and ranges else None
+
+    def _by_slot(self, teller: Place, ranges: Any) -> list[LendingPool]:
+        """The holder of each slot; a slot that nobody holds stands with the teller, who answers -CLUSTERDOWN."""
+        holders = [self._pool(teller)] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, (host, port, *_), *_ in ranges:
+            pool = self._pool((host.decode() if host else teller[0], port))  # no host: the one that was asked
+            holders[first : last + 1] = [pool] * (last - first + 1)
+        return holders
+
+
+def _is_ask(answer: Any) -> bool:
+    return isinstance(answer, AskError) and not isinstance(answer, MovedError)
+
+
+def _key_of(command: Command) -> bytes | None:
+    """The key that decides where *command* goes; None when any node will do."""
+    if command[0] in _KEYLESS:
+        return None
+    key = command[3] if command[0] in _EVALS else command[1]
+    return key if isinstance(key, bytes) else str(key).encode()
