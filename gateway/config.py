@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.config_values import (
+    AddressRanges,
     Buckets,
     Listen,
     ListenAddress,
@@ -85,12 +86,20 @@ class Settings(BaseSettings):
     cos_allow_plain_http: bool = Field(
         default=False, description="Allows an http:// COS endpoint beyond this machine: bytes and keys pass in clear."
     )
+    cos_address_ranges: AddressRanges = Field(
+        default=(),
+        description="Where COS's addresses may lie, as 203.0.113.0/24,…; a DNS answer outside is refused; "
+        "empty allows all.",
+    )
     cos_connections_count: int = Field(default=1024, ge=1024, description="Connections to COS, at most, per process.")
     cos_connect_seconds: float = Field(default=3, gt=0, description="Time to connect to COS.")
     cos_stall_seconds: float = Field(
         default=20, gt=0, description="Time without a byte moving after which a call to COS is given up."
     )
     cos_answer_seconds: float = Field(default=30, gt=0, description="Time COS has to answer once it has the request.")
+    cos_complete_seconds: float = Field(
+        default=600, gt=0, description="Time COS has to merge the parts of one upload and say so."
+    )
 
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
@@ -145,6 +154,36 @@ class Settings(BaseSettings):
     )
     sockets_per_subject_count: int = Field(
         default=20, ge=1, description="Websockets that one token subject may hold open."
+    )
+
+    requests_per_subject_rate: float = Field(
+        default=1000, ge=0, description="Requests a second of one token subject, per process; 0 sets no bound."
+    )
+    requests_per_address_rate: float = Field(
+        default=0,
+        ge=0,
+        description="Requests a second from one address, perhaps a whole office's, per process; 0 sets no bound.",
+    )
+    creates_per_subject_rate: float = Field(
+        default=100,
+        ge=0,
+        description="Tasks that a subject may create a second ahead of their bytes, per process; 0 sets no bound.",
+    )
+    bad_tokens_per_minute_count: float = Field(
+        default=20, ge=0, description="Bad tokens from one address before tokens not seen before are refused unread."
+    )
+    unknown_ids_per_minute_count: float = Field(
+        default=60, ge=0, description="Tasks and batches that are not there, or not theirs, that a subject may name."
+    )
+    bodies_count: int = Field(default=1024, ge=1, description="Bodies received at once, per process.")
+    bodies_per_subject_count: int = Field(
+        default=512, ge=1, description="Bodies received at once of one token subject, per process."
+    )
+    token_recheck_seconds: float = Field(
+        default=15,
+        gt=0,
+        le=60,
+        description="Time between looks at who was revoked, and at the tokens of bodies under way.",
     )
 
     drain_seconds: float = Field(default=60, ge=0, description="Time that bodies in flight have to end after SIGTERM.")

@@ -67,11 +67,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``owner`` is the token's subject."""
+    """Who asks: ``owner`` is the token's subject; times are Unix seconds, ``issued_at`` 0 where the token has none."""
 
     owner: str
     policy: Policy
     expires_at: float
+    issued_at: float = 0.0
 
     def require(self, action: Action) -> None:
         """Raise Forbidden unless the token allows *action*."""

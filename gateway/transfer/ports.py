@@ -274,6 +274,13 @@ class ProgressBus(Protocol):
         """Tasks whose bodies in flight may have to end: paused, canceled, failed, or taken over by a newer writer."""
 
 
+class Revocations(Protocol):
+    """Tells whose tokens are good no more."""
+
+    async def load(self) -> Mapping[str, float]:
+        """Subjects, and the Unix time up to which each one's tokens were revoked. Raises StateStoreUnavailable."""
+
+
 class Clock(Protocol):
     """Unix time in seconds."""
 

@@ -12,7 +12,7 @@ from gateway.domain.errors import GatewayError, TaskNotFound
 from gateway.domain.task import Task, TaskError
 from gateway.transfer.batches import Batches, BatchView
 from gateway.transfer.control import NewTask
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
 from gateway.web.progress_watch import Render, totals_document
@@ -36,8 +36,10 @@ class CreateBatch(BaseModel):
 class BatchRoutes:
     """Translates."""
 
-    def __init__(self, auth: Authenticator, batches: Batches, documents: TaskDocuments, defaults: TaskDefaults) -> None:
-        self._auth = auth
+    def __init__(
+        self, admission: Admission, batches: Batches, documents: TaskDocuments, defaults: TaskDefaults
+    ) -> None:
+        self._admission = admission
         self._batches = batches
         self._documents = documents
         self._defaults = defaults
@@ -54,8 +56,9 @@ class BatchRoutes:
         ]
 
     async def create(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         wanted = parse(CreateBatch, await read_json(request, LARGE_BODY_BYTES))
+        self._admission.creating(caller, len(wanted.files))
         files = [self._file(options) for options in wanted.files]
         view = await self._batches.create(caller, files, wanted.file_parallel_limit, idempotency(request, wanted))
         return JSONResponse(
@@ -63,20 +66,24 @@ class BatchRoutes:
         )
 
     async def get(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._batches.get(caller, _batch_id(request)))
+        caller = self._admission.caller(request)
+        with self._admission.looking_up(caller):
+            return self._answer(await self._batches.get(caller, _batch_id(request)))
 
     async def pause(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._batches.pause(caller, _batch_id(request)))
+        caller = self._admission.caller(request)
+        with self._admission.looking_up(caller):
+            return self._answer(await self._batches.pause(caller, _batch_id(request)))
 
     async def restart(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._batches.restart(caller, _batch_id(request)))
+        caller = self._admission.caller(request)
+        with self._admission.looking_up(caller):
+            return self._answer(await self._batches.restart(caller, _batch_id(request)))
 
     async def cancel(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
-        return self._answer(await self._batches.cancel(caller, _batch_id(request)))
+        caller = self._admission.caller(request)
+        with self._admission.looking_up(caller):
+            return self._answer(await self._batches.cancel(caller, _batch_id(request)))
 
     def _file(self, options: dict[str, Any]) -> NewTask | GatewayError:
         try:

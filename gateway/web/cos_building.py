@@ -12,6 +12,7 @@ from gateway.transfer.relay import PartRelay
 from gateway.transfer.sequential import SequentialRelay
 from gateway.transfer.streamed_put import StreamedPut
 from gateway.transfer.uploads import Uploads
+from gateway.web.admission import Admission
 from gateway.web.cos_auth import CosAuth
 from gateway.web.cos_backoff import Backoff
 from gateway.web.cos_door import CosDoor
@@ -20,6 +21,7 @@ from gateway.web.cos_keys import KeyIssuer
 from gateway.web.cos_list_calls import ListCalls
 from gateway.web.cos_object_calls import SingleCalls
 from gateway.web.cos_upload_calls import UploadCalls
+from gateway.web.drain import Drain
 
 
 def build_cos_door(
@@ -29,10 +31,12 @@ def build_cos_door(
     control: Control,
     destinations: Destinations,
     issuer: KeyIssuer,
+    admission: Admission,
     *,
     allowed_hosts: Collection[str],
     allowed_origins: Collection[str],
     metrics: Metrics,
+    drain: Drain,
 ) -> CosDoor:
     """The door over *engine* and its use cases, for keys that *issuer* issues."""
     auth, uploads = CosAuth(issuer, destinations), Uploads(engine)
@@ -44,9 +48,11 @@ def build_cos_door(
     }
     return CosDoor(
         auth,
+        admission,
         handlers,
-        FormCalls(auth, puts),
+        FormCalls(auth, admission, puts),
         allowed_hosts=allowed_hosts,
         allowed_origins=allowed_origins,
         metrics=metrics,
+        drain=drain,
     )

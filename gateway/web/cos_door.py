@@ -3,6 +3,7 @@
 Pure ASGI, and the door's own edge: an id for every request, the rules for heads, CORS, one log line, the metrics.
 """
 
+import asyncio
 import logging
 import secrets
 import time
@@ -14,12 +15,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.domain.errors import GatewayError
 from gateway.telemetry import REQUEST_ID, Metrics
+from gateway.web.admission import Admission
 from gateway.web.cos_answers import CosAnswer, Header, refusal_answer, send_answer
 from gateway.web.cos_auth import CosAuth
 from gateway.web.cos_call import CosCall, Handler, Operation, operation_of, read_call
 from gateway.web.cos_cors import CosCors
 from gateway.web.cos_form_calls import FormCalls
 from gateway.web.cos_problems import CosRefusal, refusal_of
+from gateway.web.drain import Drain
 from gateway.web.head_rules import Head, HeadRules
 from gateway.web.problems import CLIENT_GONE
 
@@ -29,6 +32,7 @@ _log = logging.getLogger(__name__)
 _REQUEST_ID_BYTES: Final = 16
 _NO_OPERATION: Final = "cos:none"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+_WITH_BYTES: Final = frozenset({Operation.PUT_OBJECT, Operation.APPEND_OBJECT, Operation.UPLOAD_PART})
 _LOGGED_PATH_BYTES: Final = 512
 
 
@@ -39,19 +43,24 @@ class CosDoor:
         handlers: who answers which operation; POST Object is *forms*'s.
         allowed_hosts: host names without ports that we answer to.
         allowed_origins: web origins whose pages may call.
+        drain: whether the process still takes requests; it always does without.
     """
 
     def __init__(
         self,
         auth: CosAuth,
+        admission: Admission,
         handlers: Mapping[Operation, Handler],
         forms: FormCalls,
         *,
         allowed_hosts: Collection[str],
         allowed_origins: Collection[str],
         metrics: Metrics,
+        drain: Drain | None = None,
     ) -> None:
         self._auth = auth
+        self._admission = admission
+        self._drain = drain or Drain()
         self._handlers = handlers
         self._forms = forms
         self._rules = HeadRules(allowed_hosts, key_routes=("/",))
@@ -67,11 +76,13 @@ class CosDoor:
         REQUEST_ID.set(request_id)
         try:
             await self._serve(scope, exchange, request_id)
+        except asyncio.CancelledError:
+            if not self._drain.ends:
+                raise
+            await _fail(scope, exchange, Drain.ended(), request_id)
         except Exception:  # noqa: BLE001 -- the last edge: it is logged, and answered 500
             _log.exception("a request failed in a way that nobody expected")
-            if not exchange.status:
-                answer = _refused(refusal_of(GatewayError()), scope, request_id)
-                await send_answer(exchange.send, answer, [("x-cos-request-id", request_id)])
+            await _fail(scope, exchange, GatewayError(), request_id)
         finally:
             self._tell(scope, exchange)
 
@@ -88,6 +99,7 @@ class CosDoor:
 
     async def _answer(self, scope: Scope, exchange: "_Exchange", headers: Mapping[str, str]) -> CosAnswer:
         self._rules.check(scope, Head.of(scope["headers"]))
+        self._drain.require_open()
         if scope["method"] == "OPTIONS":
             return self._cors.preflight(headers)
         call = read_call(Request(scope, exchange.receive))
@@ -100,7 +112,13 @@ class CosDoor:
         asked = self._auth.admit(call)
         operation = operation_of(asked.call)
         exchange.route = _route(operation)
-        return await self._handlers[operation](asked)
+        caller, handle = self._admission.admit(asked.caller), self._handlers[operation]
+        if operation is Operation.INITIATE_UPLOAD:
+            self._admission.creating(caller)
+        if operation not in _WITH_BYTES:
+            return await handle(asked)
+        with self._admission.receiving(caller, call.request.scope):
+            return await handle(asked)
 
     def _tell(self, scope: Scope, exchange: "_Exchange") -> None:
         seconds = time.perf_counter() - exchange.began
@@ -150,6 +168,13 @@ class _Exchange:
 
 def _route(operation: Operation) -> str:
     return f"cos:{operation}"
+
+
+async def _fail(scope: Scope, exchange: _Exchange, error: GatewayError, request_id: str) -> None:
+    """Answer a request that was broken off, if it has no answer yet."""
+    if not exchange.status:
+        answer = _refused(refusal_of(error), scope, request_id)
+        await send_answer(exchange.send, answer, [("x-cos-request-id", request_id)])
 
 
 def _refused(refusal: CosRefusal, scope: Scope, request_id: str) -> CosAnswer:

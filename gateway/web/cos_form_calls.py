@@ -11,6 +11,7 @@ from gateway.domain.task import Task
 from gateway.transfer.digests import Digests
 from gateway.transfer.ports import Clock
 from gateway.transfer.streamed_put import StreamedPut
+from gateway.web.admission import Admission
 from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
 from gateway.web.cos_auth import CosAuth, policy_text
 from gateway.web.cos_call import Admitted, CosCall
@@ -48,8 +49,9 @@ class _SizeRange:
 class FormCalls:
     """Answers POST Object: the fields decide who may store what, before a byte of the file is kept."""
 
-    def __init__(self, auth: CosAuth, puts: StreamedPut, clock: Clock = time.time) -> None:
+    def __init__(self, auth: CosAuth, admission: Admission, puts: StreamedPut, clock: Clock = time.time) -> None:
         self._auth = auth
+        self._admission = admission
         self._puts = puts
         self._clock = clock
 
@@ -66,7 +68,9 @@ class FormCalls:
         new = new_object(asked, headers)
         said = Digests(md5_of(fields["content-md5"])) if "content-md5" in fields else Digests()
         source = sizes.watched(form.file_chunks())
-        task = await self._puts.receive_unknown(asked.caller, new, source, said, call.content_length)
+        caller = self._admission.admit(asked.caller)
+        with self._admission.receiving(caller, call.request.scope):
+            task = await self._puts.receive_unknown(caller, new, source, said, call.content_length)
         return _answer(asked, fields, task)
 
     def _sizes(self, asked: Admitted, fields: Mapping[str, str]) -> _SizeRange:

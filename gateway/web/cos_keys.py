@@ -85,6 +85,7 @@ class KeyIssuer:
             "max_size": policy.max_size,
             "types": policy.types,
             "actions": None if policy.actions is None else sorted(policy.actions),
+            "iat": now,
             "exp": expires,
         }
         try:
@@ -108,9 +109,8 @@ class KeyIssuer:
             raise KeyUnknown
         if sealed["exp"] <= self._clock():
             raise KeyExpired
-        return OpenedKey(
-            Caller(sealed["owner"], _policy(sealed), float(sealed["exp"])), self._sealer.secret_of(token, secret_id)
-        )
+        caller = Caller(sealed["owner"], _policy(sealed), float(sealed["exp"]), float(sealed.get("iat", 0)))
+        return OpenedKey(caller, self._sealer.secret_of(token, secret_id))
 
 
 def is_key_id(text: str) -> bool:

@@ -13,7 +13,7 @@ from gateway.domain.task import Task, TaskState
 from gateway.transfer.control import Control, NewTask
 from gateway.transfer.digests import Digests
 from gateway.transfer.whole_files import WholeFiles
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.formdata import FormReader
 from gateway.web.json_bodies import parse, require_identity_encoding
 from gateway.web.request_reading import body_chunks, content_length, digests, query_parameters
@@ -29,13 +29,13 @@ class FileRoutes:
 
     def __init__(
         self,
-        auth: Authenticator,
+        admission: Admission,
         control: Control,
         files: WholeFiles,
         documents: TaskDocuments,
         defaults: TaskDefaults,
     ) -> None:
-        self._auth = auth
+        self._admission = admission
         self._control = control
         self._files = files
         self._documents = documents
@@ -46,12 +46,13 @@ class FileRoutes:
         return [Route("/v1/files", self.post, methods=["POST"])]
 
     async def post(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type == "multipart/form-data":
-            task = await self._post_form(request, caller)
-        else:
-            task = await self._post_raw(request, caller, media_type)
+        with self._admission.receiving(caller, request.scope):
+            if media_type == "multipart/form-data":
+                task = await self._post_form(request, caller)
+            else:
+                task = await self._post_raw(request, caller, media_type)
         return file_answer(task, self._documents)
 
     async def _post_form(self, request: Request, caller: Caller) -> Task:

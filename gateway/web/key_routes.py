@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.cos_keys import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, IssuedKey, KeyIssuer
 from gateway.web.json_bodies import parse, read_json
 
@@ -25,8 +25,8 @@ class AskForKey(BaseModel):
 class KeyRoutes:
     """The one route."""
 
-    def __init__(self, auth: Authenticator, issuer: KeyIssuer) -> None:
-        self._auth = auth
+    def __init__(self, admission: Admission, issuer: KeyIssuer) -> None:
+        self._admission = admission
         self._issuer = issuer
 
     def routes(self) -> list[Route]:
@@ -34,7 +34,7 @@ class KeyRoutes:
         return [Route("/v1/keys", self.issue, methods=["POST"])]
 
     async def issue(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         wanted = parse(AskForKey, await read_json(request, allow_empty=True))
         key = self._issuer.issue(caller, wanted.bucket, wanted.prefix, wanted.ttl_seconds)
         return JSONResponse(key_document(key), headers={"Cache-Control": "no-store"})

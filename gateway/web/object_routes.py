@@ -13,7 +13,7 @@ from gateway.domain.object_headers import OPTION_NAMES
 from gateway.domain.objects import Appended
 from gateway.transfer.object_calls import NewAppend, ObjectCalls, ObjectName
 from gateway.transfer.whole_files import WholeFiles
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.file_routes import file_answer, meta_names, new_file, raw_options
 from gateway.web.request_reading import body_chunks, content_length, digests, query_parameters, required_length
 from gateway.web.task_document import TaskDocuments
@@ -31,13 +31,13 @@ class ObjectRoutes:
 
     def __init__(
         self,
-        auth: Authenticator,
+        admission: Admission,
         files: WholeFiles,
         objects: ObjectCalls,
         documents: TaskDocuments,
         defaults: TaskDefaults,
     ) -> None:
-        self._auth = auth
+        self._admission = admission
         self._files = files
         self._objects = objects
         self._documents = documents
@@ -53,20 +53,22 @@ class ObjectRoutes:
         return await calls[request.method](request)
 
     async def put(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, (FORM_FIELDS - {"key"}) | meta_names(request.query_params))
         new = new_file({**raw_options(request, query), "key": _key(request)}, self._defaults)
-        task = await self._files.receive(caller, new, body_chunks(request), digests(request), content_length(request))
+        with self._admission.receiving(caller, request.scope):
+            said, length = digests(request), content_length(request)
+            task = await self._files.receive(caller, new, body_chunks(request), said, length)
         return file_answer(task, self._documents)
 
     async def head(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, _PLACE)
         found = await self._objects.head(caller, ObjectName(_key(request), query.get("bucket"), query.get("region")))
         return Response(headers={**found.headers, "content-length": str(found.size)})
 
     async def append(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, APPEND_OPTIONS | {"append", "position"} | meta_names(request.query_params))
         if query.pop("append", None) != "":
             raise BadQuery("A POST to an object appends: its query is append&position=<bytes>.")
@@ -78,7 +80,8 @@ class ObjectRoutes:
         wanted = new_file(options, self._defaults)
         new = NewAppend(int(position), length, wanted.content_type, {**wanted.object_headers, **wanted.part_headers})
         name = ObjectName(wanted.key, wanted.bucket, wanted.region)
-        done = await self._objects.append(caller, name, new, body_chunks(request), digests(request))
+        with self._admission.receiving(caller, request.scope):
+            done = await self._objects.append(caller, name, new, body_chunks(request), digests(request))
         return _append_answer(done)
 
 

@@ -7,9 +7,10 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from starlette.routing import WebSocketRoute
@@ -21,7 +22,7 @@ from gateway.domain.policy import Action, Caller
 from gateway.domain.task import TaskId
 from gateway.transfer.access import require_visible
 from gateway.transfer.ports import ChangeFeed, Clock, ProgressBus, TaskStore
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.progress_watch import AddUp, Pace, Render, Watch
 
 TOKEN_EXPIRED: Final = 4401
@@ -64,7 +65,7 @@ class ProgressSockets:
     """Serves the two routes.
 
     Args:
-        auth: names the caller by the subprotocol ``bearer.<token>``.
+        admission: names the caller by the subprotocol ``bearer.<token>``.
         tasks: where tasks are read.
         bus: tells of changes.
         render: a task as a document.
@@ -76,7 +77,7 @@ class ProgressSockets:
 
     def __init__(
         self,
-        auth: Authenticator,
+        admission: Admission,
         tasks: TaskStore,
         bus: ProgressBus,
         render: Render,
@@ -87,7 +88,7 @@ class ProgressSockets:
         timing: Timing = Timing(),
         clock: Clock = time.time,
     ) -> None:
-        self._auth = auth
+        self._admission = admission
         self._tasks = tasks
         self._bus = bus
         self._render = render
@@ -106,18 +107,19 @@ class ProgressSockets:
         ]
 
     async def watch_all(self, websocket: WebSocket) -> None:
-        """Every task of the caller. Raises, before it opens, what ``Authenticator`` does, Forbidden or Busy."""
-        caller, protocol = self._auth.caller_from_subprotocols(websocket.scope["subprotocols"])
+        """Every task of the caller. Raises, before it opens, what ``Admission`` does, Forbidden or Busy."""
+        caller, protocol = self._admission.watcher(websocket)
         caller.require(Action.LIST)
         with self._slot(caller.owner):
             await self._serve(websocket, caller, protocol, caller.owner, None)
 
     async def watch_one(self, websocket: WebSocket) -> None:
         """One task. Raises as above, and TaskNotFound."""
-        caller, protocol = self._auth.caller_from_subprotocols(websocket.scope["subprotocols"])
+        caller, protocol = self._admission.watcher(websocket)
         with self._slot(caller.owner):
-            found = await self._tasks.load(TaskId(websocket.path_params["task_id"]))
-            task = require_visible(caller, found, Action.READ)
+            with self._admission.looking_up(caller):
+                found = await self._tasks.load(TaskId(websocket.path_params["task_id"]))
+                task = require_visible(caller, found, Action.READ)
             await self._serve(websocket, caller, protocol, task.owner, task.id)
 
     @contextmanager
@@ -138,6 +140,7 @@ class ProgressSockets:
         self, websocket: WebSocket, caller: Caller, protocol: str | None, owner: str, only: TaskId | None
     ) -> None:
         ends_at = time.monotonic() + caller.expires_at - self._clock()
+        is_revoked = partial(self._admission.is_revoked, caller)
         watch = Watch(self._tasks, self._render, owner, only, self._add_up)
         async with self._bus.watch_owner(owner) as feed:
             first = await watch.snapshot()
@@ -146,7 +149,7 @@ class ProgressSockets:
             try:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(_listen(websocket))
-                    both.create_task(_Teller(websocket, watch, self._timing, ends_at).run(feed, first))
+                    both.create_task(_Teller(websocket, watch, self._timing, ends_at, is_revoked).run(feed, first))
             except* _Ended as ended:
                 code = _code(ended)
             except* WebSocketDisconnect:
@@ -188,11 +191,14 @@ def _size(message: Mapping[str, Any]) -> int:
 class _Teller:
     """Sends one socket its messages, until its token ends or its reader is too slow: then raises ``_Ended``."""
 
-    def __init__(self, websocket: WebSocket, watch: Watch, timing: Timing, ends_at: float) -> None:
+    def __init__(
+        self, websocket: WebSocket, watch: Watch, timing: Timing, ends_at: float, is_revoked: Callable[[], bool]
+    ) -> None:
         self._websocket = websocket
         self._watch = watch
         self._timing = timing
         self._ends_at = ends_at
+        self._is_revoked = is_revoked
         self._pace: Pace[TaskId] = Pace(timing.gap)
         self._batch_pace: Pace[BatchId] = Pace(timing.batch_gap)
         self._snapshot_at = 0.0
@@ -203,7 +209,7 @@ class _Teller:
         self._snapshot_at = time.monotonic() + self._timing.snapshot
         while True:
             self._note(await feed.next(self._wait_seconds()))
-            if time.monotonic() >= self._ends_at:
+            if time.monotonic() >= self._ends_at or self._is_revoked():
                 raise _Ended(TOKEN_EXPIRED)
             try:
                 await self._tell()

@@ -21,6 +21,7 @@ from gateway.domain.objects import ETag
 from gateway.transfer.digests import Digests
 from gateway.transfer.relay import PartConditions
 from gateway.transfer.sequential_flow import ContentRange
+from gateway.web.receptions import refusal_of
 
 MAX_CRC64: Final = (1 << 64) - 1
 _PART_NUMBER: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
@@ -38,12 +39,15 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
 
     Raises:
         BodyIncomplete: the client left before the body's end.
+        TokenExpired, TokenInvalid: the caller's token ended while it came.
     """
-    receive = request.receive
+    receive, scope = request.receive, request.scope
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise BodyIncomplete("The client left before the body's end.")
+        if (refusal := refusal_of(scope)) is not None:
+            raise refusal
         if chunk := message.get("body"):
             yield chunk
         if not message.get("more_body"):

@@ -19,7 +19,7 @@ from gateway.transfer.control import Control
 from gateway.transfer.ports import Idempotency
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.sequential import SequentialRelay
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.json_bodies import parse, read_json
 from gateway.web.request_reading import (
     body_chunks,
@@ -60,7 +60,7 @@ class TaskRoutes:
 
     def __init__(
         self,
-        auth: Authenticator,
+        admission: Admission,
         control: Control,
         parts: PartRelay,
         sequential: SequentialRelay,
@@ -68,7 +68,7 @@ class TaskRoutes:
         sealer: Sealer,
         defaults: TaskDefaults,
     ) -> None:
-        self._auth = auth
+        self._admission = admission
         self._control = control
         self._parts = parts
         self._sequential = sequential
@@ -97,18 +97,19 @@ class TaskRoutes:
         return await (self.create(request) if request.method == "POST" else self.list(request))
 
     async def create(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         data = await read_json(request, CREATE_LIMIT_BYTES)
         wanted = parse(CreateTask, data)
         new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
         once = idempotency(request, wanted)
+        self._admission.creating(caller)
         earlier = await self._control.resume(caller, new)
         task = earlier or await self._control.create(caller, new, once)
         TASK_ID.set(task.id)
         return self._answer(task, 201 if earlier is None else 200, {"Location": f"/v1/tasks/{task.id}"})
 
     async def list(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, _LIST_PARAMETERS)
         page = await self._control.list(
             caller,
@@ -122,11 +123,11 @@ class TaskRoutes:
         return JSONResponse({"tasks": [self._documents.of(task) for task in page.tasks], "next_cursor": sealed})
 
     async def get(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         return self._answer(await self._with_task(request, caller, lambda task_id: self._control.get(caller, task_id)))
 
     async def list_parts(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, _PARTS_PARAMETERS)
         limit = limit_of(query.get("limit"), PARTS_PAGE_MOST, PARTS_PAGE_MOST)
         after = part_number(query["cursor"]) if "cursor" in query else 0
@@ -136,7 +137,7 @@ class TaskRoutes:
         return JSONResponse({"parts": [part_document(part) for part in parts[:limit]], "next_cursor": cursor})
 
     async def put_part(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
 
         async def receive(task_id: TaskId) -> StoredPart:
             return await self._parts.receive_part(
@@ -149,22 +150,24 @@ class TaskRoutes:
                 conditions=part_conditions(request),
             )
 
-        part = await self._with_task(request, caller, receive)
+        with self._admission.receiving(caller, request.scope):
+            part = await self._with_task(request, caller, receive)
         return JSONResponse(part_document(part), headers={"ETag": part.etag})
 
     async def put_content(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
 
         async def receive(task_id: TaskId) -> Task:
             return await self._sequential.receive_content(
                 caller, task_id, content_range(request), body_chunks(request), digests(request)
             )
 
-        task = await self._with_task(request, caller, receive)
+        with self._admission.receiving(caller, request.scope):
+            task = await self._with_task(request, caller, receive)
         return self._answer(task, _status_of(task))
 
     async def complete(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         wanted = parse(CompleteTask, await read_json(request, CREATE_LIMIT_BYTES, allow_empty=True)).wanted()
         task = await self._with_task(request, caller, lambda task_id: self._control.complete(caller, task_id, wanted))
         return self._answer(task, _status_of(task))
@@ -179,7 +182,7 @@ class TaskRoutes:
         return self._answer(await self._moved(request, self._control.cancel))
 
     async def _moved(self, request: Request, move: Callable[[Caller, TaskId, int | None], Awaitable[Task]]) -> Task:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         version = expected_version(request)
         return await self._with_task(request, caller, lambda task_id: move(caller, task_id, version))
 
@@ -190,13 +193,15 @@ class TaskRoutes:
         """
         task_id = TaskId(request.path_params["task_id"])
         TASK_ID.set(task_id)
+        ticket = request.headers.get("upload-ticket")
+        if ticket is None:
+            with self._admission.looking_up(caller):
+                return await act(task_id)
         try:
             return await act(task_id)
         except TaskNotFound:
-            ticket = request.headers.get("upload-ticket")
-            if ticket is None:
-                raise
-        await self._control.rebuild(caller, self._tickets.open(ticket, task_id))
+            with self._admission.looking_up(caller):
+                await self._control.rebuild(caller, self._tickets.open(ticket, task_id))
         try:
             return await act(task_id)
         except TaskNotFound:

@@ -17,7 +17,7 @@ from gateway.domain.policy import Action, Caller, Destinations
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.uploads import MAX_LIST, Uploads, UploadsQuery
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.request_reading import limit_of, part_number, query_parameters
 from gateway.web.task_document import TaskDocuments, part_document
 
@@ -38,13 +38,13 @@ class UploadRoutes:
 
     def __init__(
         self,
-        auth: Authenticator,
+        admission: Admission,
         uploads: Uploads,
         control: Control,
         documents: TaskDocuments,
         destinations: Destinations,
     ) -> None:
-        self._auth = auth
+        self._admission = admission
         self._uploads = uploads
         self._control = control
         self._documents = documents
@@ -59,7 +59,7 @@ class UploadRoutes:
         ]
 
     async def list(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, LIST_PARAMETERS)
         spell = _spelling(query)
         place = self._destinations.find(caller.policy, query.get("bucket"), query.get("region"))
@@ -68,7 +68,7 @@ class UploadRoutes:
         return JSONResponse(uploads_document(place.bucket.name, wanted, page, spell))
 
     async def list_parts(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, PARTS_PARAMETERS)
         spell = _spelling(query)
         at, upload_id = self._named(request, caller, query)
@@ -86,7 +86,7 @@ class UploadRoutes:
         return JSONResponse(upload_parts_document(at, upload_id, page, spell))
 
     async def abort(self, request: Request) -> Response:
-        caller = self._auth.caller(request.headers.get("authorization"))
+        caller = self._admission.caller(request)
         query = query_parameters(request, _PLACE | {"key"})
         at, upload_id = self._named(request, caller, query)
         try:

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 
 from gateway.domain.objects import Bucket
 from gateway.domain.policy import Destination, Destinations
+from gateway.web.admission import Admission
 from gateway.web.auth import Authenticator
 from gateway.web.cos_keys import KeyIssuer
 from gateway.web.key_routes import KeyRoutes
@@ -22,7 +23,7 @@ PLACES = Destinations((Destination("files", Bucket("files-1250000000", "ap-guang
 
 async def ask(body: str | None = None, token: str | None = "good", **claims: Any) -> httpx.Response:
     issuer = KeyIssuer(Sealer.derive_from_secret(SECRET), PLACES)
-    routes = KeyRoutes(Authenticator.with_secret(SECRET, "gateway"), issuer).routes()
+    routes = KeyRoutes(Admission(Authenticator.with_secret(SECRET, "gateway")), issuer).routes()
     app = Starlette(routes=routes, exception_handlers=exception_handlers())
     told = {"sub": "alice", "aud": "gateway", "exp": int(time.time()) + 3600, **claims}
     headers = {} if token is None else {"Authorization": f"Bearer {jwt.encode(told, SECRET, algorithm='HS256')}"}

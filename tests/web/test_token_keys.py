@@ -56,7 +56,7 @@ class Scene:
 
     def owner(self, key: Any, algorithm: str, kid: str | None) -> str:
         token = jwt.encode(CLAIMS, key, algorithm=algorithm, headers={"kid": kid} if kid else None)
-        return self.gate.caller(f"Bearer {token}").owner
+        return self.gate.caller_of(token).owner
 
 
 def test_rsa_elliptic_and_edwards_keys_verify(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_our_public_key_is_no_hmac_secret(tmp_path: Path) -> None:
     signature = base64url_encode(hmac.digest(public, signing_input, "sha256"))
 
     with pytest.raises(TokenInvalid):
-        scene.gate.caller(f"Bearer {(signing_input + b'.' + signature).decode()}")
+        scene.gate.caller_of((signing_input + b"." + signature).decode())
 
 
 def test_the_only_key_needs_no_name(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Who asks, and whether they may ask now: tokens, how often subjects and addresses may call, and who was revoked.
+
+Everything here is this process's own and costs microseconds: who asks too much hears so before Redis or COS do.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.requests import HTTPConnection
+
+from gateway.domain.errors import (
+    BatchNotFound,
+    GatewayError,
+    RateLimited,
+    StateStoreUnavailable,
+    TaskNotFound,
+    TokenExpired,
+    TokenInvalid,
+)
+from gateway.domain.policy import Caller
+from gateway.transfer.ports import Clock, Revocations
+from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
+from gateway.web.rate_table import RateTable
+from gateway.web.receptions import Reception, Receptions
+
+BURST_SECONDS: Final = 10
+"""A bucket holds what its rate gives in so long: what a busy page asks for at once is no flood."""
+_MINUTE: Final = 60.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What this process takes at most; rates are a second's unless they say otherwise, and 0 bounds nothing."""
+
+    requests_per_subject: float = 1000
+    requests_per_address: float = 0
+    creates_per_subject: float = 100
+    bad_tokens_per_address_minute: float = 20
+    unknown_ids_per_subject_minute: float = 60
+    bodies: int = 1024
+    bodies_per_subject: int = 512
+
+
+class Admission:
+    """Lets callers in. ``run`` must run as long as the process serves.
+
+    Args:
+        revocations: who was revoked, and when; without it nobody is.
+        recheck_seconds: how often that is read, and the tokens of bodies under way are looked at again.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        auth: Authenticator,
+        limits: AdmissionLimits = AdmissionLimits(),
+        revocations: Revocations | None = None,
+        *,
+        recheck_seconds: float = 15.0,
+        clock: Clock = time.time,
+        monotonic: Clock = time.monotonic,
+    ) -> None:
+        self._auth = auth
+        self._revocations = revocations
+        self._recheck_seconds = recheck_seconds
+        self._clock = clock
+        self._revoked: Mapping[str, float] = {}
+        bad, unknown = limits.bad_tokens_per_address_minute, limits.unknown_ids_per_subject_minute
+        self._subjects = _steady(limits.requests_per_subject, monotonic)
+        self._addresses = _steady(limits.requests_per_address, monotonic)
+        self._creates = _steady(limits.creates_per_subject, monotonic)
+        self._bad_tokens = RateTable(bad / _MINUTE, bad, monotonic)
+        self._unknown_ids = RateTable(unknown / _MINUTE, unknown, monotonic)
+        self.receptions = Receptions(limits.bodies, limits.bodies_per_subject)
+
+    def caller(self, request: HTTPConnection) -> Caller:
+        """Who sends *request*, by its bearer token.
+
+        Raises:
+            Unauthenticated, TokenInvalid, TokenExpired: no token that is good.
+            RateLimited: the subject, or the address, asks too often.
+        """
+        address = self._address(request.scope)
+        return self.admit(self._verified(bearer_token(request.headers.get("authorization")), address))
+
+    def watcher(self, websocket: HTTPConnection) -> tuple[Caller, str | None]:
+        """Who opens *websocket*, by its subprotocols, and which of these to select. Raises as ``caller``."""
+        address = self._address(websocket.scope)
+        token, selected = offered_token(websocket.scope["subprotocols"])
+        return self.admit(self._verified(token, address)), selected
+
+    def admit(self, caller: Caller) -> Caller:
+        """*caller*, whose one more request this is. Raises RateLimited, and TokenInvalid when they were revoked."""
+        if self._revoked and self.is_revoked(caller):
+            raise TokenInvalid
+        _spend(self._subjects, caller.owner)
+        return caller
+
+    def creating(self, caller: Caller, count: int = 1) -> None:
+        """Note that *caller* creates *count* tasks ahead of their bytes. Raises RateLimited."""
+        _spend(self._creates, caller.owner, count)
+
+    @contextmanager
+    def looking_up(self, caller: Caller) -> Iterator[None]:
+        """Bound how often *caller* may name ids that are not theirs: then RateLimited instead of the 404."""
+        try:
+            yield
+        except (TaskNotFound, BatchNotFound):
+            _spend(self._unknown_ids, caller.owner)
+            raise
+
+    def receiving(self, caller: Caller, scope: MutableMapping[str, Any]) -> AbstractContextManager[Reception]:
+        """Receive the body of the request *scope*; see ``Receptions.receiving``."""
+        return self.receptions.receiving(caller, scope)
+
+    def is_revoked(self, caller: Caller) -> bool:
+        """Whether the caller's token was issued before its subject was revoked."""
+        until = self._revoked.get(caller.owner)
+        return until is not None and caller.issued_at <= until
+
+    async def run(self) -> None:
+        """Learn, again and again, who was revoked, and end the bodies of those and of tokens that have run out."""
+        while True:
+            if self._revocations is not None:
+                try:
+                    self._revoked = await self._revocations.load()
+                except StateStoreUnavailable:
+                    _log.warning("redis does not tell who was revoked; those known before stay so")
+            self.receptions.judge(self._objection)
+            await asyncio.sleep(self._recheck_seconds)
+
+    def _objection(self, caller: Caller) -> GatewayError | None:
+        if self.is_revoked(caller):
+            return TokenInvalid()
+        return TokenExpired() if caller.expires_at + LEEWAY_SECONDS <= self._clock() else None
+
+    def _address(self, scope: Mapping[str, Any]) -> str:
+        """The client's address, whose one more request this is. Raises RateLimited."""
+        client = scope.get("client")
+        address: str = client[0] if client else ""
+        _spend(self._addresses, address)
+        return address
+
+    def _verified(self, token: str, address: str) -> Caller:
+        """The caller of *token*; whoever was let in before is so at an address that sends bad tokens too."""
+        wait = self._bad_tokens.wait_seconds(address)
+        if wait and not self._auth.knows(token):
+            raise RateLimited("Too many bad tokens came from this address.", retry_after_seconds=wait)
+        try:
+            return self._auth.caller_of(token)
+        except TokenInvalid:
+            self._bad_tokens.spend(address)
+            raise
+
+
+def _steady(per_second: float, clock: Clock) -> RateTable:
+    return RateTable(per_second, per_second * BURST_SECONDS, clock)
+
+
+def _spend(table: RateTable, name: str, amount: float = 1) -> None:
+    wait = table.spend(name, amount)
+    if wait:
+        raise RateLimited("More was asked for than the limit allows.", retry_after_seconds=wait)

@@ -1,0 +1,18 @@
+"""Who was revoked, as an operator writes it into Redis."""
+
+from redis.asyncio import Redis
+
+from gateway.store.revocations import RedisRevocations
+
+
+async def test_nobody_is_revoked_at_first(redis: Redis) -> None:
+    assert await RedisRevocations(redis).load() == {}
+
+
+async def test_a_subject_is_revoked_by_one_command_with_the_time_up_to_which_its_tokens_are_good_no_more(
+    redis: Redis,
+) -> None:
+    await redis.execute_command("ZADD", "gw:revoked", "1800000000", "alice")  # type: ignore[no-untyped-call]
+    await redis.execute_command("ZADD", "gw:revoked", "1800000001.5", "张三 \N{PILE OF POO}")  # type: ignore[no-untyped-call]
+
+    assert await RedisRevocations(redis).load() == {"alice": 1.8e9, "张三 \N{PILE OF POO}": 1800000001.5}
