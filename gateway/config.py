@@ -11,8 +11,9 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from gateway.config_upkeep import UpkeepSettings
 from gateway.config_values import (
     AddressRanges,
     Buckets,
@@ -44,7 +45,7 @@ class BadSettings(Exception):
         self.sentences = sentences
 
 
-class Settings(BaseSettings):
+class Settings(UpkeepSettings):
     """What ``GATEWAY_<FIELD>`` says, or the default. Secrets show as stars wherever the object is printed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
@@ -206,6 +207,7 @@ class Settings(BaseSettings):
             *self._identity_problems(),
             *self._network_problems(),
             *self._size_problems(),
+            *self._upkeep_problems({bucket.alias for bucket in self.buckets}, self.task_ttl_seconds),
         ]
 
     def effective(self, *, reveal: bool = False) -> dict[str, str]:

@@ -90,6 +90,15 @@ def _parse_seal_keys(value: Any) -> Any:
     return tuple(SealKey(key_id, SecretStr(secret)) for key_id, _, secret in pairs)
 
 
+def _parse_ranges(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ipaddress.ip_network(item) for item in _items(value))
+    except ValueError:
+        raise ValueError("expected address ranges such as 203.0.113.0/24, separated by commas") from None
+
+
 def _parse_path(value: Any) -> Any:
     return None if value == "" else value
 
@@ -99,6 +108,9 @@ OptionalListen = Annotated[ListenAddress | None, NoDecode, BeforeValidator(_pars
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)]
 Buckets = Annotated[tuple[BucketSetting, ...], NoDecode, BeforeValidator(_parse_buckets)]
 SealKeys = Annotated[tuple[SealKey, ...], NoDecode, BeforeValidator(_parse_seal_keys)]
+AddressRanges = Annotated[
+    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(_parse_ranges)
+]
 OptionalPath = Annotated[Path | None, BeforeValidator(_parse_path)]
 
 

@@ -125,12 +125,14 @@ _SLOW_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: what kind, what it means, its labels in order, and a histogram's upper bounds."""
+    """One metric: what kind, what it means, its labels in order, a histogram's upper bounds, and what becomes of the
+    gauges of several workers."""
 
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    workers: Literal["sum", "max", "min"] = "sum"
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -149,7 +151,44 @@ METRICS: Final[Mapping[str, Metric]] = {
         "counter", "Calls to COS; status 0 means that no answer came.", ("operation", "status")
     ),
     "gateway_cos_retries_total": Metric("counter", "Calls to COS that were sent again.", ("operation",)),
+    "gateway_cos_errors_total": Metric(
+        "counter", "Failed attempts at COS, by COS's error code, or by ours where it gave none.", ("code",)
+    ),
+    "gateway_cos_held_back_total": Metric(
+        "counter", "Calls refused without asking COS: slow_down, or failing (the breaker).", ("reason",)
+    ),
+    "gateway_cos_pace_share": Metric(
+        "gauge", "Share of its usual request rate that a bucket is asked at; 1 is no limit.", ("bucket",), workers="min"
+    ),
+    "gateway_cos_breaker_open": Metric(
+        "gauge", "1 while a bucket fails every time and is only asked now and then.", ("bucket",), workers="max"
+    ),
+    "gateway_cos_clock_offset_seconds": Metric(
+        "gauge", "How far our clock is from COS's, once COS refused a signature for it.", workers="max"
+    ),
     "gateway_redis_call_seconds": Metric("histogram", "Time of one call to Redis.", ("call",), _FAST_SECONDS),
+    "gateway_sweeps_total": Metric(
+        "counter", "Sweeps of one bucket or of the indexes: done, failed or unfinished.", ("outcome",)
+    ),
+    "gateway_sweep_uploads_seen_total": Metric("counter", "Open uploads that sweeps found at COS."),
+    "gateway_sweep_aborted_total": Metric("counter", "Uploads without a living task that sweeps aborted."),
+    "gateway_sweep_errors_total": Metric("counter", "Uploads that sweeps could not look at or abort."),
+    "gateway_sweep_last_success_seconds": Metric(
+        "gauge", "When a sweep was last done, in Unix time.", workers="max"
+    ),
+    "gateway_intents_finished_total": Metric(
+        "counter", "Looks after what another process had left open at COS.", ("intent",)
+    ),
+    "gateway_webhook_events_total": Metric(
+        "counter", "Events for webhooks: delivered, failed (told again) or given_up.", ("outcome",)
+    ),
+    "gateway_webhook_seconds": Metric("histogram", "Time a webhook took to answer, or to fail.", (), _SLOW_SECONDS),
+    "gateway_webhook_tasks_pending": Metric(
+        "gauge", "Tasks with events not delivered yet, of all processes.", workers="max"
+    ),
+    "gateway_webhook_oldest_seconds": Metric(
+        "gauge", "Age of the oldest event that this process failed to deliver; 0 when none is left.", workers="max"
+    ),
     "gateway_replay_budget_bytes": Metric("gauge", "Memory in use to send parts again."),
     "gateway_bodies_in_flight": Metric("gauge", "Bodies being received."),
     "gateway_websockets_open": Metric("gauge", "Progress websockets open."),
@@ -191,6 +230,10 @@ class Metrics:
         """Raise a gauge by *amount*, or lower it by a negative one."""
         self._child("gauge", name, labels).inc(amount)
 
+    def put(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge to *value*."""
+        self._child("gauge", name, labels).set(value)
+
     def exposition(self) -> bytes:
         """Every metric, of all workers, in Prometheus's text format (``EXPOSITION_TYPE``)."""
         if self._folder is None:
@@ -216,7 +259,8 @@ class Metrics:
             case "counter":
                 return Counter(name, metric.help, metric.labels, registry=self._registry)
             case "gauge":
-                return Gauge(name, metric.help, metric.labels, registry=self._registry, multiprocess_mode="livesum")
+                mode: Any = f"live{metric.workers}"
+                return Gauge(name, metric.help, metric.labels, registry=self._registry, multiprocess_mode=mode)
             case "histogram":
                 return Histogram(name, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
 

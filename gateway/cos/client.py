@@ -25,6 +25,7 @@ from gateway.domain.objects import (
     UploadId,
     UploadsPage,
 )
+from gateway.telemetry import Metrics
 
 
 class CosClient:
@@ -40,7 +41,7 @@ class CosClient:
         transport: how requests travel; an :class:`AiohttpTransport` when None. Closed with the client.
         scheme: of the bucket's own host.
         observe: told of every attempt.
-        observe_retry: told of every repetition.
+        metrics: where repetitions, errors and restraint are counted; nowhere when None.
         clock: Unix seconds.
     """
 
@@ -52,7 +53,7 @@ class CosClient:
         transport: httpx.AsyncBaseTransport | None = None,
         scheme: str = "https",
         observe: Observe | None = None,
-        observe_retry: Callable[[str], None] | None = None,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
         limits: CosLimits | None = None,
     ) -> None:
@@ -63,7 +64,11 @@ class CosClient:
             limits=limits or CosLimits(),
             observe=observe,
         )
-        self._sender = Sender(exchange, credentials, clock, observe_retry)
+        self._sender = Sender(exchange, credentials, clock, metrics or Metrics())
+
+    def report(self) -> None:
+        """Enter the gauges that are only known by looking."""
+        self._sender.report()
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 
 from gateway.cos.request_body import BodyTooLong, BodyTooShort
+from gateway.cos.transport import AddressRefused, CertificateRefused
 from gateway.cos.wire_answers import CosResponse
 from gateway.cos.wire_requests import CosRequest
 from gateway.cos.xml_tree import MAX_BYTES
@@ -31,7 +32,7 @@ class CosLimits:
         connect_seconds: to get a connection.
         stall_seconds: without taking a byte of a body.
         answer_seconds: to begin its answer once it has the request, and again to end it.
-        complete_seconds: the same for Complete, which answers only when the parts are merged.
+        complete_seconds: for all of Complete, which pads its answer with spaces until the parts are merged.
     """
 
     connect_seconds: float = 3.0
@@ -102,7 +103,10 @@ class Exchange:
     ) -> CosResponse:
         is_complete = request.operation == "complete"
         seconds = self._limits.complete_seconds if is_complete else self._limits.answer_seconds
+        began = time.monotonic()
         answer = await self._transport.handle_async_request(self._http_request(request, headers, reading, seconds))
+        if is_complete:  # its head comes at once and its end after minutes: both together have the time
+            seconds = max(0.0, seconds - (time.monotonic() - began))
         try:
             async with asyncio.timeout(seconds):
                 content = await _read(answer, _MAX_COMPLETE_BYTES if is_complete else MAX_BYTES)
@@ -192,6 +196,10 @@ def _gateway_error(exc: httpx.TransportError) -> GatewayError:
             return errors.BodyIncomplete(str(exc))
         case BodyTooLong():
             return errors.BodyTooLarge(str(exc))
+        case AddressRefused():
+            return errors.StorageAddressRefused("COS's name leads to addresses outside GATEWAY_COS_ADDRESS_RANGES")
+        case CertificateRefused():
+            return errors.StorageUntrusted("the certificate that was shown is not the bucket's, or has run out")
         case httpx.RemoteProtocolError():
             return errors.StorageBadAnswer("COS did not answer as HTTP/1.1 asks")
         case _:

@@ -10,14 +10,16 @@ from typing import Final, Generic, TypeVar
 
 from gateway.cos.credentials import CredentialSource
 from gateway.cos.exchange import AttemptFailed, Exchange
+from gateway.cos.restraint import Restraint
 from gateway.cos.retrying import RetryBudget, delay_seconds
 from gateway.cos.signing import Credentials
 from gateway.cos.wire_answers import CosResponse
 from gateway.cos.wire_errors import CosRefusal
 from gateway.cos.wire_requests import CosRequest, signed_headers
 from gateway.domain import errors
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import CosAnswer, GatewayError
 from gateway.domain.objects import PartBody
+from gateway.telemetry import Metrics
 
 log = logging.getLogger("gateway.cos")
 
@@ -33,6 +35,7 @@ _CURABLE: Final = (
 )
 # Below this a clock is right enough: COS allows more. The official SDKs use the same bound.
 _SKEW_SECONDS: Final = 30.0
+_ALARMING_SKEW_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +62,17 @@ class _Failure:
 
 
 class Sender:
-    """Carries out calls: each with up to three attempts, all within one retry budget.
+    """Carries out calls: each with up to three attempts, all within one retry budget and each bucket's restraint.
 
     Args:
         clock: Unix seconds; corrected by COS's own Date once COS calls our signatures expired.
-        observe_retry: told of every repetition, by the operation's name.
     """
 
     def __init__(
-        self,
-        exchange: Exchange,
-        credentials: CredentialSource,
-        clock: Callable[[], float],
-        observe_retry: Callable[[str], None] | None = None,
+        self, exchange: Exchange, credentials: CredentialSource, clock: Callable[[], float], metrics: Metrics
     ) -> None:
-        self._observe_retry = observe_retry
+        self._metrics = metrics
+        self._restraint = Restraint(metrics)
         self._exchange = exchange
         self._credentials = credentials
         self._clock = clock
@@ -85,7 +84,7 @@ class Sender:
         """What *read* makes of COS's success.
 
         Raises:
-            GatewayError: COS's refusal, or the last failure; or what *read* raised.
+            GatewayError: COS's refusal, or the last failure; or what *read* raised; or COS is not asked for now.
             Exception: whatever *body* raised, unchanged.
         """
         self._budget.earn()
@@ -93,11 +92,16 @@ class Sender:
         repaired: set[str] = set()
         attempts = 0
         failing_since: float | None = None
+        before: CosAnswer | None = None
         while True:
+            await self._restraint.admit(request, before)
             signer = _Signer(await self._credentials.current(), self._offset_seconds)
             outcome = await self._attempt(request, read, body, signer)
             if isinstance(outcome, _Success):
+                self._restraint.succeeded(request.bucket)
                 return outcome.value
+            before = outcome.error.cos
+            self._restraint.failed(request.bucket, outcome.error)
             _log(request, outcome)
             if await self._repair(outcome, signer, repaired):
                 if replayable:
@@ -106,15 +110,17 @@ class Sender:
             attempts += 1
             now = asyncio.get_running_loop().time()
             failing_since = failing_since or now
-            may_repeat = outcome.nothing_sent or (
-                replayable and request.repeatable and isinstance(outcome.error, _CURABLE)
-            )
+            safe = outcome.nothing_sent or (replayable and request.repeatable)
             wait = delay_seconds(attempts, self._dice(), outcome.error.retry_after_seconds, now - failing_since)
-            if not may_repeat or wait is None or not self._budget.spend():
+            if not safe or not isinstance(outcome.error, _CURABLE) or wait is None or not self._budget.spend():
                 raise outcome.error
-            if self._observe_retry is not None:
-                self._observe_retry(request.operation)
+            self._metrics.count("gateway_cos_retries_total", request.operation)
             await asyncio.sleep(wait)
+
+    def report(self) -> None:
+        """Enter the gauges: how fast each bucket is asked, and how far COS's clock is."""
+        self._restraint.report()
+        self._metrics.put("gateway_cos_clock_offset_seconds", abs(self._offset_seconds))
 
     async def aclose(self) -> None:
         await self._exchange.aclose()
@@ -159,7 +165,8 @@ class Sender:
         offset_seconds = there - self._clock()
         if abs(offset_seconds - signer.offset_seconds) < _SKEW_SECONDS:
             return False
-        log.warning("COS's clock is %.0f s from ours; signing by COS's", offset_seconds)
+        level = logging.ERROR if abs(offset_seconds) > _ALARMING_SKEW_SECONDS else logging.WARNING
+        log.log(level, "COS's clock is %.0f s from ours; signing by COS's", offset_seconds)
         self._offset_seconds = offset_seconds
         return True
 

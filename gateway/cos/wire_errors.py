@@ -89,8 +89,11 @@ class CosRefusal:
     def error(self) -> GatewayError:
         """The refusal in our words."""
         kind = _BY_CODE.get(self.code) or _BY_STATUS.get(self.status) or _by_class(self.status)
+        said = f"COS answered {self.status} {self.code}".rstrip()
+        if 300 <= self.status < 400:
+            said += ": the bucket's region in GATEWAY_BUCKETS, or GATEWAY_COS_ENDPOINT, is wrong"
         return kind(
-            f"COS answered {self.status} {self.code}".rstrip(),
+            said,
             retry_after_seconds=self.retry_after_seconds,
             cos=CosAnswer(self.status, self.code, self.request_id),
         )
@@ -115,10 +118,16 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes) -> CosRef
     )
 
 
+def code_of(error: GatewayError) -> str:
+    """What *error* is counted under: COS's own code where that is a documented one, else ours."""
+    return error.cos.code if error.cos is not None and error.cos.code in _BY_CODE else error.code
+
+
 def _by_class(status: int) -> type[GatewayError]:
     if status >= 500:
         return errors.StorageUnavailable
-    return errors.StorageRefused if status >= 400 else errors.StorageBadAnswer
+    # A redirect is never followed: it would let the answer choose where bytes and signatures go.
+    return errors.StorageRefused if status >= 300 else errors.StorageBadAnswer
 
 
 def showable(text: str) -> str:

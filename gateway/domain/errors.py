@@ -207,6 +207,14 @@ class BodyTimeout(BadInput):
     code, title, status_hint, retryable = "body_timeout", "The body came to a halt", 408, True
 
 
+class BodyTooSlow(BadInput):
+    code, title, status_hint, retryable = "body_too_slow", "The body came too slowly", 408, True
+
+
+class HeadTimeout(BadInput):
+    code, title, status_hint, retryable = "head_timeout", "The request's head did not come in time", 408, True
+
+
 class MalformedForm(BadInput):
     code, title = "malformed_multipart", "Malformed form data"
 
@@ -302,7 +310,7 @@ class TaskSucceeded(Conflict):
 
 
 class TaskCompleting(Conflict):
-    code, title = "task_completing", "The task is completing"
+    code, title, retryable = "task_completing", "The task is completing", True
 
 
 class TaskExpired(Conflict):
@@ -415,6 +423,18 @@ class StorageRefused(Storage):
     """COS refused a request that the gateway held for good."""
 
     code, title, status_hint, retryable = "storage_refused", "COS refused the request", 502, False
+
+
+class StorageAddressRefused(Storage):
+    """COS's name leads to addresses where COS must not be: nothing was sent there."""
+
+    code, title, status_hint, retryable = "storage_address_refused", "COS's address is not allowed", 502, False
+
+
+class StorageUntrusted(Storage):
+    """Whoever answered could not prove to be COS: nothing was sent to them."""
+
+    code, title, status_hint, retryable = "storage_untrusted", "COS's certificate is not trusted", 502, False
 
 
 class StorageBadAnswer(Storage):

@@ -44,9 +44,14 @@ def answer(status: int = 200, body: bytes = b"", *headers: str) -> bytes:
 
 @asynccontextmanager
 async def raw_server(
-    script: Callable[[RawServer], Script], *, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+    script: Callable[[RawServer], Script],
+    *,
+    receive_buffer: int = 0,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[RawServer]:
-    """Serve every connection with ``script(server)`` on a free port.
+    """Serve every connection with ``script(server)`` on *port*, or a free one.
 
     ``arrived`` is set when a head has come, ``closed`` when a connection has ended.
     """
@@ -67,7 +72,7 @@ async def raw_server(
             writer.transport.abort()
             server.closed.set()
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server((host, port))
     if receive_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     server.port = listener.getsockname()[1]

@@ -17,6 +17,7 @@ from gateway.cos.transport import AiohttpTransport
 from gateway.cos.wire_answers import CosResponse
 from gateway.domain import errors
 from gateway.domain.objects import Bucket, ObjectAddress
+from gateway.telemetry import Metrics
 from tests.cos.bodies import Once, Replayable
 from tests.cos.raw_server import RawServer, Script, always, answer, in_turn, raw_server
 
@@ -62,7 +63,7 @@ async def sending(
         exchange = Exchange(
             transport, endpoint=f"http://127.0.0.1:{server.port}", scheme="https", limits=LIMITS, observe=None
         )
-        yield server, Sender(exchange, keys, time.time)
+        yield server, Sender(exchange, keys, time.time, Metrics())
 
 
 def status_of(response: CosResponse) -> int:

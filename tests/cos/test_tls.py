@@ -19,17 +19,15 @@ from gateway.cos.transport import AiohttpTransport
 from gateway.domain import errors
 from gateway.domain.checksums import crc64
 from gateway.domain.objects import Bucket, ObjectAddress
-from tests.cos.bodies import Once
+from tests.cos.bodies import Once, Replayable
 from tests.cos.raw_server import RawServer, always, answer, raw_server
 
 AT = ObjectAddress(Bucket("b-125", "r"), "k")
 DATA = bytes(range(256)) * 4096
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_certificate(path: Path, *, ends_in: datetime.timedelta) -> Path:
     """A self-signed certificate of the bucket's host, with its key."""
-    path = tmp_path_factory.mktemp("tls") / "bucket.pem"
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AT.bucket.host)])
     now = datetime.datetime.now(datetime.UTC)
@@ -39,8 +37,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now - datetime.timedelta(hours=2))
+        .not_valid_after(now + ends_in)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(AT.bucket.host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -49,6 +47,16 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()) + made.public_bytes(pem)
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls") / "bucket.pem", ends_in=datetime.timedelta(hours=1))
+
+
+@pytest.fixture(scope="module")
+def expired(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls") / "expired.pem", ends_in=datetime.timedelta(hours=-1))
 
 
 @asynccontextmanager
@@ -78,17 +86,26 @@ async def test_bytes_pass_through_tls_to_another_address_under_the_buckets_name(
         assert server.connections == 1
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
-    async with tls_cos(certificate, trusted=False) as (server, client):
-        with pytest.raises(errors.StorageUnavailable):
-            await client.put_object(AT, Once(DATA), {})
+async def require_refused(certificate: Path, at: ObjectAddress, *, trusted: bool) -> None:
+    """Refused once and for good: not a byte is sent, nothing is tried again, and no other way is taken."""
+    async with tls_cos(certificate, trusted=trusted) as (server, client):
+        with pytest.raises(errors.StorageUntrusted) as refused:
+            await client.put_object(at, Replayable(DATA), {})
 
-        assert server.heads == []
+        assert not refused.value.retryable
+        assert (server.heads, server.connections) == ([], 0)
 
 
-async def test_a_certificate_of_another_name_is_refused(certificate: Path) -> None:
-    async with tls_cos(certificate, trusted=True) as (server, client):
-        with pytest.raises(errors.StorageUnavailable):
-            await client.put_object(ObjectAddress(Bucket("other-125", "r"), "k"), Once(DATA), {})
+@pytest.mark.promise(26)
+async def test_b61_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path) -> None:
+    await require_refused(certificate, AT, trusted=False)
 
-        assert server.heads == []
+
+@pytest.mark.promise(26)
+async def test_b61_a_certificate_of_another_name_is_refused(certificate: Path) -> None:
+    await require_refused(certificate, ObjectAddress(Bucket("other-125", "r"), "k"), trusted=True)
+
+
+@pytest.mark.promise(26)
+async def test_b61_a_certificate_that_has_run_out_is_refused(expired: Path) -> None:
+    await require_refused(expired, AT, trusted=True)

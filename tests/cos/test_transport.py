@@ -148,6 +148,24 @@ async def test_an_answer_that_stops_has_a_deadline(transport: AiohttpTransport) 
             await send(transport, put(server, limits={**LIMITS, "read": 0.2}))
 
 
+@pytest.mark.parametrize("count", [16, 17, 10_000])
+async def test_b83_interim_answers_without_end_drop_the_connection(transport: AiohttpTransport, count: int) -> None:
+    async with raw_server(always(b"HTTP/1.1 100 Continue\r\n\r\n" * count + answer(200))) as server:
+        if count == 16:
+            assert await send(transport, put(server)) == (200, b"")
+            return
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(transport, put(server))
+        await server.closed.wait()
+
+
+async def test_b83_headers_without_end_drop_the_connection(transport: AiohttpTransport) -> None:
+    async with raw_server(always(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 2**20)) as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await send(transport, put(server))
+        await server.closed.wait()
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -41,7 +41,7 @@ def xml(code: str, message: str = "") -> bytes:
         (502, "", errors.StorageUnavailable),
         (503, "SlowDown", errors.StorageSlowDown),
         (503, "ServiceUnavailable", errors.StorageSlowDown),
-        (302, "", errors.StorageBadAnswer),
+        (302, "", errors.StorageRefused),
         (200, "InternalError", errors.StorageUnavailable),
         (200, "SomethingNew", errors.StorageUnavailable),
         (200, "NoSuchUpload", errors.UploadLost),
