@@ -75,7 +75,7 @@ class ObjectCalls:
         caller.check_size(new.position + new.length)
         if new.position + new.length > MAX_PUT_BYTES:
             raise FileTooLarge(f"An appended object has at most {MAX_PUT_BYTES} bytes.", expected=MAX_PUT_BYTES)
-        return await self._relay(at, new, source, said)
+        return await self._relay(at, caller.owner, new, source, said)
 
     def _address(self, caller: Caller, name: ObjectName, action: Action) -> ObjectAddress:
         caller.require(action)
@@ -83,9 +83,11 @@ class ObjectCalls:
         caller.check_key(place, name.key)
         return ObjectAddress(place.bucket, name.key)
 
-    async def _relay(self, at: ObjectAddress, new: NewAppend, source: AsyncIterator[bytes], said: Digests) -> Appended:
+    async def _relay(
+        self, at: ObjectAddress, owner: str, new: NewAppend, source: AsyncIterator[bytes], said: Digests
+    ) -> Appended:
         """Send the body as it comes; with budget it is kept, so that a corrected signature needs no second request."""
-        lease = self._engine.budget.try_take(new.length)
+        lease = self._engine.budget.try_take(new.length, owner)
         body = IncomingBody(new.length, replayable=lease is not None, expected_crc64=said.crc64)
         headers = dict(new.headers) if said.md5_base64 is None else {**new.headers, "content-md5": said.md5_base64}
         appending = self._engine.owned.start(self._append(at, new.position, body, headers), "append")

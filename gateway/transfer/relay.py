@@ -31,6 +31,8 @@ from gateway.transfer.ports import PartClaim
 from gateway.transfer.replay import IncomingBody, Lease
 
 ATTEMPT_ID_BYTES: Final = 8
+RECORD_ATTEMPTS: Final = 8
+"""How often a part is written down again because Redis lost the task, or another body for it was written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class PartRelay:
         """
         engine = self._engine
         attempt = secrets.token_hex(ATTEMPT_ID_BYTES)
-        claim = await engine.tasks.begin_part(task_id, number, attempt)
+        owner = None if caller.policy.allows(Action.ALL_TASKS) else caller.owner
+        claim = await engine.tasks.begin_part(task_id, number, attempt, owner)
         arriving = _ArrivingPart(engine, claim, number, length, digests, headers or {}, attempt)
         try:
             task = require_visible(caller, claim.task, Action.UPLOAD)
@@ -135,7 +138,7 @@ class _ArrivingPart:
         """Send the bytes of *source* to COS as they come; the same bytes as before only if they are stored nowhere."""
         engine = self._engine
         task = await engine.open(self._claim.task)
-        lease = engine.budget.try_take(self._length)
+        lease = engine.budget.try_take(self._length, task.owner)
         body = IncomingBody(self._length, replayable=lease is not None, expected_crc64=self._digests.crc64)
         storing: asyncio.Task[StoredPart] | None = None
         try:
@@ -183,22 +186,22 @@ class _ArrivingPart:
 
     async def _record(self, task: Task, part: StoredPart) -> None:
         """Write the part down; where two bodies for it overlapped, COS's List Parts says which one it kept."""
-        tasks = self._engine.tasks
-        try:
-            await tasks.store_part(task, part, attempt=self._attempt)
-            return
-        except TaskNotFound:
-            await self._engine.rebuild(task)
-        except PartInProgress:
-            pass
+        for again in range(RECORD_ATTEMPTS):
+            try:
+                await self._engine.tasks.store_part(task, part, attempt=self._attempt, decided=again > 0)
+                return
+            except TaskNotFound:
+                await self._engine.rebuild(task)
+            except PartInProgress:
+                await self._require_kept(task, part)
+        # No 404 for a body that was read: it would be asked for again.
+        raise StateStoreUnavailable("Redis keeps losing the task, or other bodies keep coming for its part.")
+
+    async def _require_kept(self, task: Task, part: StoredPart) -> None:
         assert task.upload_id is not None
         page = await self._engine.objects.list_parts(task.at, task.upload_id, marker=part.number - 1, limit=1)
         if not any(kept.number == part.number and kept.etag == part.etag for kept in page.parts):
             raise PartInProgress("Another body for this part came at the same time and won.")
-        try:
-            await tasks.store_part(task, part, attempt=self._attempt, decided=True)
-        except TaskNotFound:  # no answer for a body that was read: it would be asked for again
-            raise StateStoreUnavailable("Redis keeps losing the task.") from None
 
 
 def release_after(storing: "asyncio.Task[Any] | None", lease: Lease) -> None:

@@ -1,8 +1,9 @@
 """Bodies on their way to COS, and the budget that lets the gateway, not the phone, repeat them."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.checksums import crc64
@@ -13,24 +14,39 @@ STREAM_WINDOW_BYTES: Final = 256 * 1024
 """What a body without budget may hold between client and COS."""
 
 
+SHARE: Final = 3
+"""An owner may hold up to so many times what is free: alone three quarters of the budget, two of them three sevenths
+each. So there is always some for whoever comes next."""
+
+
 class Lease:
     """Bytes taken from the budget until ``release``, which may be called again."""
 
-    __slots__ = ("_budget", "size")
+    __slots__ = ("_budget", "_owner", "size")
 
-    def __init__(self, budget: "ReplayBudget", size: int) -> None:
+    def __init__(self, budget: "ReplayBudget", size: int, owner: str) -> None:
         self._budget = budget
+        self._owner = owner
         self.size = size
 
     def release(self) -> None:
         """Give the bytes back."""
         size, self.size = self.size, 0
         if size:
-            self._budget.give_back(size)
+            self._budget.give_back(size, self._owner)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Turn:
+    """Somebody who waits for memory."""
+
+    size: int
+    owner: str
+    granted: "asyncio.Future[None]"
 
 
 class ReplayBudget:
-    """The bytes that all bodies of this process may keep for a repetition, first come, first served.
+    """The bytes that all bodies of this process may keep for a repetition: whoever holds least comes first.
 
     Args:
         limit_bytes: the whole budget.
@@ -39,56 +55,71 @@ class ReplayBudget:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        """Who waits; a turn that was cancelled is skipped when it comes."""
+        self._held: Counter[str] = Counter()
+        self._waiting: list[_Turn] = []
+        """In the order of coming."""
 
-    def try_take(self, size: int) -> Lease | None:
-        """A lease of *size* bytes, or None when the budget (or the queue for it) does not allow it now."""
-        if self._waiting or self.used_bytes + size > self.limit_bytes:
+    def try_take(self, size: int, owner: str) -> Lease | None:
+        """A lease of *size* bytes for *owner*; None when the budget, the owner's share or the queue forbid it now."""
+        held = self._held.get(owner, 0)
+        if not self._allows(size, owner) or self._stands_back(held):
             return None
-        self.used_bytes += size
-        return Lease(self, size)
+        return self._lease(size, owner)
 
-    async def take(self, size: int, timeout_seconds: float) -> Lease:
-        """A lease of *size* bytes, waited for.
+    async def take(self, size: int, owner: str, timeout_seconds: float) -> Lease:
+        """A lease of *size* bytes for *owner*, waited for.
 
         Raises:
             Overloaded: it was not to be had within *timeout_seconds*.
         """
-        if (lease := self.try_take(size)) is not None:
+        if (lease := self.try_take(size, owner)) is not None:
             return lease
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
+        turn = _Turn(size, owner, asyncio.get_running_loop().create_future())
+        self._waiting.append(turn)
         try:
             async with asyncio.timeout(timeout_seconds):
-                await turn
+                await turn.granted
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self.give_back(size)
+            if turn.granted.done() and not turn.granted.cancelled():
+                self.give_back(size, owner)
             else:
-                turn.cancel()
+                self._waiting.remove(turn)
                 self._wake()
             if isinstance(error, TimeoutError):
                 raise Overloaded("No replay memory became free in time.", retry_after_seconds=5) from None
             raise
-        return Lease(self, size)
+        return Lease(self, size, owner)
 
-    def give_back(self, size: int) -> None:
-        """Return *size* bytes and wake who waits for them."""
+    def give_back(self, size: int, owner: str) -> None:
+        """Return *size* bytes of *owner*'s and wake who waits for them."""
         self.used_bytes -= size
+        self._held[owner] -= size
+        if not self._held[owner]:
+            del self._held[owner]
         self._wake()
 
+    def _stands_back(self, held: int) -> bool:
+        """Whether somebody waits who holds no more than *held*: nobody overtakes those."""
+        return any(self._held.get(turn.owner, 0) <= held for turn in self._waiting if not turn.granted.cancelled())
+
+    def _allows(self, size: int, owner: str) -> bool:
+        left = self.limit_bytes - self.used_bytes - size
+        held = self._held.get(owner, 0)
+        return left >= 0 and (not held or held + size <= SHARE * left)
+
+    def _lease(self, size: int, owner: str) -> Lease:
+        self.used_bytes += size
+        self._held[owner] += size
+        return Lease(self, size, owner)
+
     def _wake(self) -> None:
-        while self._waiting:
-            size, turn = self._waiting[0]
-            if turn.cancelled():
-                self._waiting.popleft()
-                continue
-            if self.used_bytes + size > self.limit_bytes:
+        while turns := [turn for turn in self._waiting if not turn.granted.cancelled()]:
+            poorest = min(turns, key=lambda turn: self._held.get(turn.owner, 0))
+            if not self._allows(poorest.size, poorest.owner):
                 return
-            self._waiting.popleft()
-            self.used_bytes += size
-            turn.set_result(None)
+            self._waiting.remove(poorest)
+            self._lease(poorest.size, poorest.owner)
+            poorest.granted.set_result(None)
 
 
 class BufferedBody:

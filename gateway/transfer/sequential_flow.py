@@ -18,6 +18,8 @@ from gateway.domain.errors import (
     NotAllowed,
     TaskCanceled,
     TaskNotFound,
+    TokenExpired,
+    TokenInvalid,
 )
 from gateway.domain.parts import MAX_PART_COUNT, MIN_PART_BYTES, PartCutter, sequential_part_size
 from gateway.domain.policy import Caller
@@ -33,6 +35,9 @@ from gateway.transfer.replay import BufferedBody, IncomingBody, Lease
 BUDGET_WAIT_SECONDS: Final = 10.0
 _NOT_WORTH_KEEPING: Final = (BodySuperseded, TaskCanceled, DigestMismatch)
 """After these no further byte goes to COS: a newer writer sends the same part numbers, or nobody wants them."""
+
+_CURABLE: Final = (TaskNotFound, TokenExpired, TokenInvalid)
+"""Not the body's fault: with the task's ticket, or another token, the same bytes are good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +144,13 @@ class SequentialFlow:
     async def _begin_part(self) -> None:
         """Take memory for the next part: what it needs, or else the least that makes a part, or else stream it."""
         size, least = self._sizes()
-        budget = self._engine.budget
-        lease = budget.try_take(size) or budget.try_take(least)
+        budget, owner = self._engine.budget, self._window.task.owner
+        lease = budget.try_take(size, owner) or budget.try_take(least, owner)
         while lease is None and len(self._window):
             await self._window.wait_for_one()
-            lease = budget.try_take(size) or budget.try_take(least)
+            lease = budget.try_take(size, owner) or budget.try_take(least, owner)
         if lease is None and self._span.total is None:
-            lease = await budget.take(least, BUDGET_WAIT_SECONDS)
+            lease = await budget.take(least, owner, BUDGET_WAIT_SECONDS)
         if lease is not None:
             self._lease, self._cutter = lease, PartCutter(lease.size)
             return
@@ -237,8 +242,7 @@ class SequentialFlow:
             self._window.failure = self._window.failure or refused
         finally:
             self._release()
-        lost = isinstance(error, TaskNotFound)
-        hopeless = isinstance(error, BadInput | NotAllowed) and not (error.retryable or lost)
+        hopeless = isinstance(error, BadInput | NotAllowed) and not (error.retryable or isinstance(error, _CURABLE))
         if isinstance(error, GatewayError) and (hopeless or isinstance(error, DigestMismatch)):
             await self._engine.fail(self._window.task, error)
 

@@ -87,7 +87,7 @@ class StreamedPut:
 
     async def _stream(self, task: Task, length: int, source: AsyncIterator[bytes], said: Digests) -> Task:
         engine = self._engine
-        lease = engine.budget.try_take(length)
+        lease = engine.budget.try_take(length, task.owner)
         body = IncomingBody(length, replayable=lease is not None, expected_crc64=said.crc64)
         storing = engine.owned.start(self._completion.put_streamed(task, body, said.md5_base64), "put object")
         try:

@@ -70,7 +70,7 @@ async def test_the_first_failure_is_told_once_and_raised_by_every_later_call(wor
 @pytest.mark.parametrize("fails", [True, False])
 async def test_a_lease_is_released_when_cos_has_spoken(world: World, *, fails: bool) -> None:
     window = await window_of(world, [])
-    lease = world.engine.budget.try_take(MIB)
+    lease = world.engine.budget.try_take(MIB, "alice")
     if fails:
         world.cos.fault("early_error", operation="UploadPart", key=window.task.at.key, status=403, code="AccessDenied")
     gate = world.objects.hold("upload_part", after=not fails)

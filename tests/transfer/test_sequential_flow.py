@@ -528,14 +528,14 @@ async def test_without_budget_a_failure_of_cos_is_told_and_the_client_goes_on_fr
 async def test_without_budget_a_file_of_unknown_size_waits_and_then_goes_on(redis_url: str, cos: RunningCos) -> None:
     data = random_bytes(2 * MIB)
     async with running_world(redis_url, cos, budget_bytes=4 * MIB) as world:
-        lease = world.engine.budget.try_take(4 * MIB)
+        lease = world.engine.budget.try_take(4 * MIB, "alice")
         assert lease is not None
         task = await world.create(size=None)
         client = Client(data)
         upload = asyncio.create_task(world.put_content(task, client, UNKNOWN))
         async with asyncio.timeout(5):
             while True:
-                if world.engine.budget.try_take(0) is None:  # the body stands in the queue for memory
+                if world.engine.budget.try_take(0, "alice") is None:  # the body stands in the queue for memory
                     break
                 await asyncio.sleep(0)
 
