@@ -34,7 +34,7 @@ def serve(settings: Settings, _given: argparse.Namespace) -> int:
     problems = settings.problems()
     if problems:
         return _complain(problems)
-    from gateway.app import run  # the other commands need none of what it loads
+    from gateway.serving.run import run  # the other commands need none of what it loads
 
     return run(settings)
 

@@ -28,6 +28,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "telemetry": (),
     "malloc": (),
     "app": ("*",),
+    "serving": ("*",),
     "cli": ("*",),
     "__main__": ("cli",),
 }
@@ -70,7 +71,8 @@ _LONGER: Final = {
 }
 _ENVIRONMENT: Final = {
     "gateway/config.py": "the only reader",
-    "gateway/app.py": "hands the ports and the folder that it found to its workers",
+    "gateway/serving/listeners.py": "hands the ports that it found to the workers",
+    "gateway/serving/run.py": "hands the folder of metrics to the workers",
     "gateway/telemetry.py": "tells prometheus-client its folder, which it takes from nowhere else",
 }
 

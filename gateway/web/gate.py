@@ -3,6 +3,7 @@
 Pure ASGI, outside of routing, so that nothing is served that it did not see.
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.domain.errors import GatewayError, OriginNotAllowed
 from gateway.telemetry import REQUEST_ID, Metrics
+from gateway.web.drain import Drain
 from gateway.web.head_rules import METHODS, PROBES, Head, HeadRules
 from gateway.web.origins import Origins, RawHeaders, Verdict, is_preflight, preflight_headers
 from gateway.web.problems import CLIENT_GONE, problem_response
@@ -40,6 +42,7 @@ class Gate:
         allowed_origins: web origins that may call besides our own.
         metrics: where requests are counted.
         key_routes: path prefixes after which an object's key follows.
+        drain: whether the process still takes requests; it always does without.
     """
 
     def __init__(
@@ -50,8 +53,10 @@ class Gate:
         allowed_origins: Collection[str] = (),
         metrics: Metrics,
         key_routes: Collection[str] = KEY_ROUTES,
+        drain: Drain | None = None,
     ) -> None:
         self._app = app
+        self._drain = drain or Drain()
         self._rules = HeadRules(allowed_hosts, key_routes)
         self._origins = Origins(allowed_origins)
         self._metrics = metrics
@@ -77,6 +82,11 @@ class Gate:
                 await answer(scope, exchange.receive, exchange.send)
             else:
                 await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not self._drain.ends:
+                raise
+            if not exchange.status:
+                await problem_response(Drain.ended(), request_id)(scope, exchange.receive, exchange.send)
         except Exception:  # noqa: BLE001 -- the last edge: it is logged, and answered 500
             _log.exception("a request failed in a way that nobody expected")
             if not exchange.status:
@@ -89,6 +99,8 @@ class Gate:
         """The answer to a request that does not reach the routes, else None."""
         try:
             self._rules.check(scope, head)
+            if scope["raw_path"] not in PROBES:
+                self._drain.require_open()
             method = scope.get("method", "")
             preflight = is_preflight(method, head.values)
             if verdict is Verdict.FOREIGN and (preflight or method not in _SAFE_METHODS):

@@ -15,6 +15,7 @@ from gateway import VERSION
 from gateway.domain.errors import Draining, StateStoreUnavailable
 from gateway.telemetry import EXPOSITION_TYPE, Metrics
 from gateway.transfer.ports import TaskStore
+from gateway.web.drain import Drain
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -25,7 +26,7 @@ class HealthRoutes:
     Args:
         tasks: pinged for readiness; within 2 s it answers or raises.
         metrics: what ``/metrics`` shows.
-        is_draining: whether this process is on its way out.
+        drain: whether this process is on its way out; without it it never is.
         cos_state: one word on COS, for people.
     """
 
@@ -33,13 +34,13 @@ class HealthRoutes:
         self,
         tasks: TaskStore,
         metrics: Metrics,
+        drain: Drain | None = None,
         *,
-        is_draining: Callable[[], bool] = lambda: False,
         cos_state: Callable[[], str] = lambda: "unknown",
     ) -> None:
         self._tasks = tasks
         self._metrics = metrics
-        self._is_draining = is_draining
+        self._drain = drain or Drain()
         self._cos_state = cos_state
 
     def public_routes(self) -> list[Route]:
@@ -63,7 +64,7 @@ class HealthRoutes:
         """200 when requests are welcome. Raises Draining or StateStoreUnavailable when they are not."""
         del request
         cos = self._cos_state()
-        if self._is_draining():
+        if self._drain.is_unready:
             raise Draining("This process is shutting down.", cos_state=cos)
         try:
             await self._tasks.ping()

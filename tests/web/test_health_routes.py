@@ -8,6 +8,7 @@ from gateway import VERSION
 from gateway.domain.errors import StateStoreUnavailable
 from gateway.telemetry import Metrics
 from gateway.transfer.ports import TaskStore
+from gateway.web.drain import Drain
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.problems import exception_handlers
 
@@ -27,9 +28,9 @@ class Scene:
     def __init__(self) -> None:
         self.redis = Redis()
         self.metrics = Metrics()
-        self.draining = False
+        self.drain = Drain()
         health = HealthRoutes(
-            cast(TaskStore, self.redis), self.metrics, is_draining=lambda: self.draining, cos_state=lambda: "slow"
+            cast(TaskStore, self.redis), self.metrics, self.drain, cos_state=lambda: "slow"
         )
         self.public = Starlette(routes=health.public_routes(), exception_handlers=exception_handlers())
         self.admin = Starlette(routes=health.admin_routes(), exception_handlers=exception_handlers())
@@ -68,7 +69,7 @@ async def test_not_ready_without_redis_but_alive() -> None:
 
 async def test_not_ready_while_draining_but_alive() -> None:
     scene = Scene()
-    scene.draining = True
+    scene.drain.is_unready = True
 
     answer = await scene.ask("/readyz")
 

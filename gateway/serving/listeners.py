@@ -1,0 +1,50 @@
+"""The listening sockets, bound once and shared by all workers, and the descriptors that connections need."""
+
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from gateway.config import Settings
+from gateway.config_values import ListenAddress
+
+BACKLOG: Final = 2048
+SEND_BUFFER_BYTES: Final = 64 * 1024
+
+
+def bound(settings: Settings) -> Iterator[socket.socket]:
+    """Listening sockets, and port 0 replaced in the environment by the port that came of it.
+
+    Workers share them instead of having sockets of their own (SO_REUSEPORT): those would take the connections that
+    wait in their queues along when they end.
+
+    Raises:
+        OSError: an address is taken, or is not ours.
+    """
+    for name, address in (
+        ("GATEWAY_LISTEN", settings.listen),
+        ("GATEWAY_COS_LISTEN", settings.cos_listen),
+        ("GATEWAY_ADMIN_LISTEN", settings.admin_listen),
+    ):
+        if address is None:
+            continue
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        # Accepted sockets inherit it: a watcher who does not read is noticed after this much, not after the usual 4 MB.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        os.environ[name] = str(ListenAddress(address.host, listener.getsockname()[1]))
+        yield listener
+
+
+def inherited(descriptors: Sequence[int]) -> list[socket.socket]:
+    """The sockets that a parent handed down."""
+    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+
+
+def raise_file_limit() -> None:
+    """500 clients with their connections to COS need more descriptors than the usual soft limit of 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

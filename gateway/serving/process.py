@@ -1,0 +1,67 @@
+"""One process that serves, built from the settings: alone, or as one of several workers."""
+
+import functools
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import uvicorn
+
+from gateway.app import Gateway
+from gateway.config import Settings
+from gateway.malloc import keep_large_buffers
+from gateway.serving.doors import Doors
+from gateway.serving.listeners import BACKLOG
+from gateway.serving.server import Server, WayOut
+from gateway.telemetry import configure_logging
+from gateway.web.drain import Drain
+from gateway.web.http_edge import HttpEdge
+
+KEEP_ALIVE_SECONDS: Final = 75
+HEAD_BYTES: Final = 16 * 1024
+SOCKET_MESSAGE_BYTES: Final = 4096
+CLOSE_SECONDS: Final = 1
+"""For connections without a request, at the very end."""
+
+
+def build_server(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> Server:
+    """A server over a gateway of its own; *on_ready* is called once it takes connections."""
+    keep_large_buffers()
+    drain = Drain()
+    config = uvicorn.Config(
+        lambda: Doors.of(Gateway(settings, drain)),
+        factory=True,  # built inside the running loop
+        loop="uvloop",
+        http=cast(Any, functools.partial(HttpEdge, drain=drain)),
+        ws="websockets-sansio",
+        ws_max_size=SOCKET_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        backlog=BACKLOG,
+        lifespan="on",  # a failure at the start ends the process instead of serving without its background work
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+    )
+    way_out = WayOut(settings.drain_notice_seconds, settings.drain_seconds)
+    return Server(config, drain, way_out, on_ready=on_ready)
+
+
+def serve_alone(settings: Settings, sockets: list[socket.socket]) -> int:
+    """Serve in this process until a signal ends it; the exit code."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a process alone cannot be replaced by another
+    server = build_server(settings)
+    server.run(sockets=sockets)
+    return 0 if server.started else 1
+
+
+def start_logging(settings: Settings) -> None:
+    """JSON lines on stderr, without the secrets that *settings* hold."""
+    secrets = [settings.token_secret, settings.cos_secret_id, settings.cos_secret_key, settings.cos_session_token]
+    secrets += [key.secret for key in settings.seal_keys]
+    configure_logging(settings.log_level, secrets=[secret.get_secret_value() for secret in secrets], stream=sys.stderr)

@@ -1,0 +1,170 @@
+"""One process that serves, and its way out: drained when the service ends, retired when another worker takes over.
+
+uvicorn closes its listeners at the first signal and ends by the second; here readiness goes off first, connections are
+taken to the end, and who comes too late is told so.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from gateway.web.drain import Drain
+from gateway.web.edge_protocol import EdgeConnection
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.02
+RESERVE_SHARE: Final = 0.2
+MOST_RESERVE_SECONDS: Final = 5.0
+"""Of the time to the end, what is kept for answering those who are ended, and for what they leave to COS and Redis."""
+OVERTIME_SECONDS: Final = 1.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class WayOut:
+    """How long the way out may take.
+
+    ``notice_seconds``: how long requests are still taken. ``limit_seconds``: when the process is gone.
+    """
+
+    notice_seconds: float
+    limit_seconds: float
+
+    @property
+    def bodies_seconds(self) -> float:
+        """How long a request under way may go on."""
+        return self.limit_seconds - min(MOST_RESERVE_SECONDS, RESERVE_SHARE * self.limit_seconds)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with a way out of our own.
+
+    Args:
+        on_ready: called once connections are taken.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, drain: Drain, way_out: WayOut, *, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._way_out = way_out
+        self._on_ready = on_ready
+        self._retires = False
+        self._was_signaled = False
+
+    def drain(self) -> None:
+        """The service ends: not ready from now on, and gone within the limit. Safe in a signal handler."""
+        self._drain.is_unready = self._drain.closes = True
+        self.should_exit = True
+
+    def retire(self) -> None:
+        """Another worker takes over, or none can: take no more connections, and go when those there are have ended."""
+        if not self.should_exit:
+            self._drain.closes = True
+            self._retires = self.should_exit = True
+
+    # --- uvicorn's own
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, the second ends the process there and then."""
+        del frame
+        if self._was_signaled:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        self._was_signaled = True  # a parent's order may come besides, when the whole group is signaled
+        self.drain()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a process that was asked to end, and did, has not failed."""
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self._wind_down()
+        finally:
+            ticking.cancel()
+
+    async def _tick(self) -> None:
+        """Keep the Date of answers right."""
+        counter = 0
+        while True:
+            counter += 1
+            await self.on_tick(counter)
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _wind_down(self) -> None:
+        began, way_out = time.monotonic(), self._way_out
+        self._begin()
+        await self._until(began + min(way_out.notice_seconds, way_out.bodies_seconds), self._is_deserted)
+        self._stop_taking()
+        await self._until(began + way_out.bodies_seconds, self._is_quiet)
+        self._end_requests()
+        await self._until(began + way_out.limit_seconds, self._is_quiet)
+
+    def _begin(self) -> None:
+        told = {"retires": self._retires, "requests": len(self.server_state.tasks)}
+        log.info("the process is on its way out", extra=told)
+        self._drain.set_limit(self._way_out.limit_seconds)
+        if self._retires:
+            for server in self.servers:
+                server.close()
+        last = threading.Timer(self._way_out.limit_seconds + OVERTIME_SECONDS, os._exit, (1,))
+        last.daemon = True
+        last.start()
+
+    def _stop_taking(self) -> None:
+        """Refuse what comes from now on; progress sockets close with 1012, and their watchers come back elsewhere."""
+        self._drain.refuses = True
+        for connection in list(self.server_state.connections):
+            if not isinstance(connection, EdgeConnection):
+                connection.shutdown()
+
+    def _end_requests(self) -> None:
+        """Each is told what ``Drain.ended`` says; a sequential body keeps what came of it."""
+        late = list(self.server_state.tasks)
+        if late:
+            log.warning("requests that did not end in time are ended", extra={"requests": len(late)})
+        self._drain.ends = True
+        for task in late:
+            task.cancel()
+
+    async def _until(self, moment: float, is_over: Callable[[], bool]) -> None:
+        while time.monotonic() < moment and not is_over():  # noqa: ASYNC110 -- uvicorn's sets tell nobody
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _is_deserted(self) -> bool:
+        """Whether nobody is left to notice: only a worker that takes no connections can know."""
+        return self._retires and not self.server_state.connections
+
+    def _is_quiet(self) -> bool:
+        """Whether every request was answered, and whoever was refused early has seen it."""
+        state = self.server_state
+        return not state.tasks and not any(
+            isinstance(connection, EdgeConnection) and connection.is_lingering for connection in list(state.connections)
+        )

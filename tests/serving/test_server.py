@@ -1,0 +1,91 @@
+"""What a client sees of the way out is shown from outside: tests/system/test_drain.py and test_workers.py."""
+
+import asyncio
+import socket
+import time
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from gateway.serving.server import Server, WayOut
+from gateway.web.drain import Drain
+
+
+@pytest.mark.parametrize(("limit", "bodies"), [(60, 55), (10, 8), (1, 0.8), (0, 0)])
+def test_a_fifth_of_the_time_but_never_more_than_5_s_is_kept_for_the_end(limit: float, bodies: float) -> None:
+    assert WayOut(0, limit).bodies_seconds == pytest.approx(bodies)
+
+
+class Scene:
+    """A server whose application answers when the test says so."""
+
+    def __init__(self, way_out: WayOut) -> None:
+        self.begun, self.may_answer, self.ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.drain = Drain()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        config = uvicorn.Config(self.answer, http="h11", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        self.server = Server(config, self.drain, way_out, on_ready=self.ready.set)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        self.begun.set()
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            assert self.drain.ends
+        await send({"type": "http.response.start", "status": 503 if self.drain.ends else 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def status_of(url: str) -> int:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(url)).status_code
+
+
+async def test_a_request_that_ends_in_time_holds_the_drain_and_no_longer() -> None:
+    scene = Scene(WayOut(0, 30))
+    async with asyncio.timeout(20):
+        serving = asyncio.create_task(scene.server.serve([scene.socket]))
+        await scene.ready.wait()
+        asked = asyncio.create_task(status_of(scene.url))
+        await scene.begun.wait()
+        scene.server.drain()
+        assert scene.drain.is_unready
+        scene.may_answer.set()
+
+        assert await asked == 200
+        await serving
+    assert not scene.drain.ends
+
+
+async def test_one_that_does_not_is_ended_before_the_limit() -> None:
+    scene = Scene(WayOut(0, 1))
+    async with asyncio.timeout(20):
+        serving = asyncio.create_task(scene.server.serve([scene.socket]))
+        await scene.ready.wait()
+        asked = asyncio.create_task(status_of(scene.url))
+        await scene.begun.wait()
+        began = time.monotonic()
+        scene.server.drain()
+
+        assert await asked == 503
+        await serving
+    assert 0.7 < time.monotonic() - began < 3
+
+
+async def test_a_server_that_retires_stays_ready_for_those_it_has_and_takes_nobody_new() -> None:
+    scene = Scene(WayOut(5, 30))
+    scene.may_answer.set()
+    async with asyncio.timeout(20):
+        serving = asyncio.create_task(scene.server.serve([scene.socket]))
+        await scene.ready.wait()
+        assert await status_of(scene.url) == 200
+        scene.server.retire()
+        await serving
+
+    assert not scene.drain.is_unready
+    with pytest.raises(httpx.ConnectError):
+        await status_of(scene.url)
