@@ -11,7 +11,7 @@ from tests.fakes.local_cos import RunningCos, running_local_cos
 from tests.web.rest import Rest, running_rest
 
 # They depend on how a loop buffers, pauses and closes: production's, and the one that other platforms have.
-_ON_BOTH_LOOPS = ("test_http_edge", "test_http_exchange")
+_ON_BOTH_LOOPS = ("test_direct_reader", "test_http_edge", "test_http_exchange")
 
 
 @pytest.hookimpl(optionalhook=True)
