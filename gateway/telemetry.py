@@ -173,9 +173,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_sweep_uploads_seen_total": Metric("counter", "Open uploads that sweeps found at COS."),
     "gateway_sweep_aborted_total": Metric("counter", "Uploads without a living task that sweeps aborted."),
     "gateway_sweep_errors_total": Metric("counter", "Uploads that sweeps could not look at or abort."),
-    "gateway_sweep_last_success_seconds": Metric(
-        "gauge", "When a sweep was last done, in Unix time.", workers="max"
-    ),
+    "gateway_sweep_last_success_seconds": Metric("gauge", "When a sweep was last done, in Unix time.", workers="max"),
     "gateway_intents_finished_total": Metric(
         "counter", "Looks after what another process had left open at COS.", ("intent",)
     ),

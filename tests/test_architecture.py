@@ -21,10 +21,12 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "cos": ("domain.*", "telemetry", "transfer.ports"),
     "store": ("domain.*", "telemetry", "transfer.ports"),
     "transfer": ("domain.*", "telemetry"),
+    "hooks": ("domain.*", "telemetry"),
     "web": ("domain.*", "telemetry", "transfer.*", "cos.signing", "cos.wire*", "cos.xml_tree"),
     "dev": ("domain.*", "telemetry", "cos.signing", "cos.wire*"),
     "config_values": (),
-    "config": ("config_values",),
+    "config": ("config_values", "config_upkeep"),
+    "config_upkeep": ("config_values", "domain.addresses"),
     "telemetry": (),
     "malloc": (),
     "app": ("*",),
@@ -40,10 +42,12 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "cos": frozenset({"httpx", "aiohttp", "yarl"}),
     "store": frozenset({"redis"}),
     "transfer": frozenset(),
+    "hooks": frozenset({"aiohttp"}),
     "web": frozenset({"starlette", "uvicorn", "h11", "python_multipart", "jwt", "pydantic", "cryptography"}),
     "dev": frozenset({"starlette", "uvicorn", "python_multipart", "pydantic"}),
     "config_values": frozenset({"pydantic", "pydantic_settings"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),
+    "config_upkeep": frozenset({"pydantic", "pydantic_settings"}),
     "telemetry": frozenset({"prometheus_client"}),
     "malloc": frozenset(),
     "__main__": frozenset(),
@@ -55,7 +59,7 @@ _IMPURE: Final = frozenset(
         *("io", "os", "pathlib", "shutil", "socket", "sys", "tempfile", "logging", "urllib.request"),
     }
 )
-_PURE: Final = ("gateway.domain.*", "gateway.cos.signing", "gateway.cos.wire*")
+_PURE: Final = ("gateway.domain.*", "gateway.hooks.signing", "gateway.cos.signing", "gateway.cos.wire*")
 
 _NO_TEST_OF_ITS_OWN: Final = {
     "gateway.__main__": "one call of gateway.cli.main, which tests/dev/test_stack.py makes as a user does",

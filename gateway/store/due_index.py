@@ -59,6 +59,10 @@ class DueIndex:
         """Remove *task_id*, unless something else has become due for it since it was taken until *taken_until*."""
         await self._calls.run(_SETTLE_DUE, (self._key(task_id),), (task_id, repr(taken_until)))
 
+    async def lists(self, task_id: TaskId) -> bool:
+        """Whether *task_id* is listed."""
+        return await self._calls.command("ZSCORE", self._key(task_id), task_id) is not None
+
     async def count(self) -> int:
         """How many tasks are listed."""
         return sum(await self._calls.together("count", [("ZCARD", key) for key in self._keys]))

@@ -27,6 +27,8 @@ from gateway.domain.task import (
 )
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
+from gateway.store.index_repair import IndexRepair
+from gateway.store.notice_store import NoticeStore
 from gateway.store.redis_calls import Command, Observe, RedisCalls, Script
 from gateway.store.redis_keys import task_keys
 from gateway.store.script_answers import Answer, flat, mapping, read_answer, refused
@@ -93,16 +95,17 @@ class RedisTaskStore:
     ) -> None:
         self._calls = RedisCalls(redis, observe)
         self.intents: Final = DueIndex(self._calls, "intents")
-        self.notices: Final = DueIndex(self._calls, "notices")
+        self.notices: Final = NoticeStore(self._calls, _READ_HASH)
         self._duties = Duties(
             self.intents,
-            self.notices,
+            self.notices.due,
             intent_seconds=intent_seconds,
             announced=announced,
             on_notice=on_notice,
         )
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
+        self.repair: Final = IndexRepair(self._calls, self._index, self._duties, _READ_HASH, clock)
         self._ttl_seconds = ttl_seconds
         self._clock = clock
 
@@ -113,6 +116,10 @@ class RedisTaskStore:
             first = await self._index.first_under(idempotency.key, idempotency.request_digest, task)
             task = replace(task, id=first.task_id, created_at=first.created_at)
         return await self._created(task)
+
+    async def created_under(self, owner: str, key: str) -> TaskId | None:
+        """The first task that *owner* created under an Idempotency-Key; see ``transfer.ports.TaskStore``."""
+        return await self._index.noted_under(owner, key)
 
     async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
         """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
@@ -206,12 +213,12 @@ class RedisTaskStore:
         keys = task_keys(task.id)
         return read_answer(await self._run_between("change", _CHANGE, keys, args, duty.before, duty.behind))
 
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
+    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
         """Note the body *attempt*; see ``transfer.ports.TaskStore``."""
-        answer = await self._run(_BEGIN_PART, task_id, str(number), _word(attempt))
+        answer = await self._run(_BEGIN_PART, task_id, str(number), _word(attempt), owner or "")
         record, contested = answer.more
         stored = decode_part(number, record) if record else None
-        return PartClaim(self._decode(task_id, answer.fields), stored, contested)
+        return PartClaim(self._decode(task_id, answer.fields), stored, contested is not False)
 
     async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
         """Forget the body *attempt*, if it is known at all."""
