@@ -39,6 +39,7 @@ from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
+from gateway.upkeep import Upkeep, webhook_receivers
 from gateway.web.admission import Admission, AdmissionLimits
 from gateway.web.auth import Authenticator
 from gateway.web.batch_routes import BatchRoutes
@@ -78,6 +79,9 @@ class Gateway:
             ttl_seconds=settings.task_ttl_seconds,
             observe=lambda call, seconds: self.metrics.observe("gateway_redis_call_seconds", seconds, call),
             observe_move=lambda event, state: self.metrics.count("gateway_task_transitions_total", event, state),
+            intent_seconds=settings.intent_seconds,
+            announced=frozenset(webhook_receivers(settings)),
+            on_notice=lambda task_id: self._upkeep.wake(task_id),
         )
         self._bus = RedisProgressBus(self._redis)
         self._objects = CosClient(
@@ -112,6 +116,16 @@ class Gateway:
             RedisRevocations(self._redis),
             recheck_seconds=settings.token_recheck_seconds,
         )
+        self._completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
+        self._upkeep = Upkeep(
+            settings,
+            self._redis,
+            self._tasks,
+            self._engine,
+            self._completion,
+            _destinations(settings),
+            metrics=self.metrics,
+        )
         self.public, self.cos, self.admin = self._doors()
 
     def _observe_cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
@@ -125,8 +139,7 @@ class Gateway:
             metrics.observe("gateway_part_seconds", seconds)
 
     def _doors(self) -> tuple[ASGIApp, ASGIApp, ASGIApp]:
-        settings, engine = self.settings, self._engine
-        completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
+        settings, engine, completion = self.settings, self._engine, self._completion
         sequential = SequentialRelay(engine, completion)
         destinations = _destinations(settings)
         control = Control(
@@ -135,7 +148,6 @@ class Gateway:
             sequential,
             destinations,
             task_ttl_seconds=settings.task_ttl_seconds,
-            max_file_bytes=settings.max_file_size_bytes,
         )
         admission, sealer = self._admission, _sealer(settings)
         documents = TaskDocuments(sealer)
@@ -193,7 +205,9 @@ class Gateway:
             await self._bus.start()
             stack.push_async_callback(self._bus.aclose)
             stack.push_async_callback(self._drain_owned)
+            stack.push_async_callback(self._upkeep.aclose)
             works = (
+                *self._upkeep.works(),
                 self._admission.run(),
                 self._engine.bodies.run(),
                 self._slots.run(),
@@ -250,9 +264,12 @@ def _destinations(settings: Settings) -> Destinations:
 
 def _authenticator(settings: Settings) -> Authenticator:
     issuer, audience, largest = settings.token_issuer or None, settings.token_audience, settings.max_file_size_bytes
+    resolved = _destinations(settings).resolved
     if settings.token_jwks_file is not None:
-        return Authenticator.with_jwks_file(settings.token_jwks_file, audience, issuer, max_size=largest)
-    return Authenticator.with_secret(settings.token_secret.get_secret_value(), audience, issuer, max_size=largest)
+        path = settings.token_jwks_file
+        return Authenticator.with_jwks_file(path, audience, issuer, max_size=largest, resolved=resolved)
+    secret = settings.token_secret.get_secret_value()
+    return Authenticator.with_secret(secret, audience, issuer, max_size=largest, resolved=resolved)
 
 
 def _admission_limits(settings: Settings) -> AdmissionLimits:

@@ -207,7 +207,7 @@ class Settings(UpkeepSettings):
             *self._identity_problems(),
             *self._network_problems(),
             *self._size_problems(),
-            *self._upkeep_problems({bucket.alias for bucket in self.buckets}, self.task_ttl_seconds),
+            *self._upkeep_problems({place.alias: place.name for place in self.buckets}, self.task_ttl_seconds),
         ]
 
     def effective(self, *, reveal: bool = False) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The settings of what runs beside requests: the sweeper, open intents, webhooks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -71,8 +71,8 @@ class UpkeepSettings(BaseSettings):
         default=False, description="Allows http:// webhooks beyond this machine: anybody on the way reads events."
     )
 
-    def _upkeep_problems(self, aliases: set[str], task_ttl_seconds: float) -> Iterator[str]:
-        """One sentence for each of these settings that is insecure or cannot work."""
+    def _upkeep_problems(self, buckets: Mapping[str, str], task_ttl_seconds: float) -> Iterator[str]:
+        """One sentence for each of these settings that is insecure or cannot work; *buckets* by their aliases."""
         if not self.webhooks:
             return
         secret = self.webhook_secret.get_secret_value().encode()
@@ -80,9 +80,9 @@ class UpkeepSettings(BaseSettings):
             yield f"GATEWAY_WEBHOOK_SECRET has {len(secret)} bytes, expected at least {MIN_WEBHOOK_SECRET_BYTES}."
         if self.webhook_retry_seconds > task_ttl_seconds:
             yield "GATEWAY_WEBHOOK_RETRY_SECONDS is more than GATEWAY_TASK_TTL_SECONDS: events end with their tasks."
-        if len({hook.alias for hook in self.webhooks}) < len(self.webhooks):
+        if len({buckets.get(hook.alias, hook.alias) for hook in self.webhooks}) < len(self.webhooks):
             yield "GATEWAY_WEBHOOKS names a bucket twice."
-        if not aliases.issuperset(hook.alias for hook in self.webhooks):
+        if not all(hook.alias in buckets for hook in self.webhooks):
             yield "GATEWAY_WEBHOOKS names an alias that GATEWAY_BUCKETS does not have."
         for hook in self.webhooks:
             yield from self._address_problems(hook.url)

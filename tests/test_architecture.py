@@ -30,6 +30,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "telemetry": (),
     "malloc": (),
     "app": ("*",),
+    "upkeep": ("*",),
     "serving": ("*",),
     "cli": ("*",),
     "__main__": ("cli",),
