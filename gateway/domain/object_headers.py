@@ -143,13 +143,12 @@ def _clean(option: str, value: str) -> str:
 def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
     headers = {}
     for name, value in meta.items():
-        lowered = name.lower()
-        if not _META_NAME.fullmatch(lowered):
+        if not _META_NAME.fullmatch(name):
             raise InvalidMetadata("A metadata name is outside a-z, 0-9 and the hyphen.")
         if any(not (" " <= c <= "~") for c in value):
             raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
         if value.strip():  # COS takes an empty header for none
-            headers[_META + lowered] = value.strip()
+            headers[_META + name] = value.strip()
     total = sum(len(name) + len(value) for name, value in headers.items())
     if total > MAX_META_BYTES:
         raise InvalidMetadata(f"The metadata has {total} bytes, expected at most {MAX_META_BYTES}.")

@@ -1,7 +1,7 @@
 """What one caller may do: actions, buckets, key prefix, size and types. And which keys COS accepts at all."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -49,7 +49,8 @@ class Destination:
 class Policy:
     """A token's restrictions. None, or an empty prefix, restricts nothing.
 
-    ``all_tasks`` is the exception: it must be listed to be had.
+    ``all_tasks`` is the exception: it must be listed to be had. ``places`` says, by their own names, which buckets and
+    prefixes the aliases among ``buckets`` stand for; see ``Destinations.resolved``.
     """
 
     buckets: frozenset[str] | None = None
@@ -57,12 +58,21 @@ class Policy:
     max_size: int | None = None
     types: tuple[str, ...] | None = None
     actions: frozenset[str] | None = None
+    places: frozenset[tuple[str, str]] = frozenset()
 
     def allows(self, action: Action) -> bool:
         """Whether *action* is allowed."""
         if self.actions is None:
             return action is not Action.ALL_TASKS
         return action in self.actions
+
+    def covers(self, bucket: str, key: str) -> bool:
+        """Whether an object at *key* in the bucket of this name lies inside of what the token is for."""
+        if not key.startswith(self.prefix):
+            return False
+        if self.buckets is None or bucket in self.buckets:
+            return True
+        return any(bucket == name and key.startswith(prefix) for name, prefix in self.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +158,13 @@ class Destinations:
         if place is None or region not in (None, place.bucket.region):
             raise UnknownDestination("The bucket and region are not among those that the token and the gateway allow.")
         return place
+
+    def resolved(self, policy: Policy) -> Policy:
+        """*policy* that also knows what its aliases stand for."""
+        if policy.buckets is None:
+            return policy
+        places = frozenset((at.bucket.name, at.prefix) for at in self.all if at.alias in policy.buckets)
+        return replace(policy, places=places)
 
 
 def _bucket_allowed(policy: Policy, place: Destination) -> bool:

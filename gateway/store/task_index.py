@@ -112,6 +112,11 @@ class TaskIndex:
             raise IdempotencyConflict("The Idempotency-Key was used for another request within the last 24 hours.")
         return First(TaskId(task_id), float(created_at))
 
+    async def noted_under(self, owner: str, key: str) -> TaskId | None:
+        """The task that was first created under the Idempotency-Key *key*, which may be gone since."""
+        noted = await self._calls.command("GET", idempotency_key(owner, key))
+        return None if noted is None else TaskId(noted.decode().partition(" ")[0])
+
     async def note_upload(self, task: Task, upload_id: UploadId, ttl_seconds: int) -> None:
         """Note that *task* opened *upload_id*; a task that never comes to have it does no harm."""
         await self._calls.command("SET", upload_key(upload_id), f"{owner_key(task.owner)} {task.id}", "EX", ttl_seconds)

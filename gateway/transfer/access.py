@@ -26,9 +26,4 @@ def is_visible(caller: Caller, task: Task) -> bool:
 
 
 def _is_overseer(caller: Caller, task: Task) -> bool:
-    policy = caller.policy
-    return (
-        policy.allows(Action.ALL_TASKS)
-        and task.at.key.startswith(policy.prefix)
-        and (policy.buckets is None or task.at.bucket.name in policy.buckets)
-    )
+    return caller.policy.allows(Action.ALL_TASKS) and caller.policy.covers(task.at.bucket.name, task.at.key)

@@ -126,6 +126,9 @@ class TaskStore(Protocol):
         IdempotencyConflict when the digests differ.
         """
 
+    async def created_under(self, owner: str, key: str) -> TaskId | None:
+        """The first task that *owner* created under an Idempotency-Key within the last day; it may be gone since."""
+
     async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
         """Store a task that had been lost, as *task* and its *parts* tell it; one that is back already is returned."""
 
@@ -144,8 +147,11 @@ class TaskStore(Protocol):
         that ``Task.after`` raises.
         """
 
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
-        """Note that the body *attempt* for part *number* begins, and return what is known. Changes no version."""
+    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
+        """Note that the body *attempt* for part *number* begins, and return what is known. Changes no version.
+
+        With *owner*, another's task is as unknown as none: whoever guesses an id changes nothing.
+        """
 
     async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
         """Forget the body *attempt*, which stored nothing; an unknown task is nothing to forget."""
@@ -161,9 +167,9 @@ class TaskStore(Protocol):
         """Record a part COS acknowledged, in ``parts`` mode; the same attempt again changes nothing.
 
         The first one fixes the mode. Raises PartInProgress, recording nothing, when another body for this part
-        overlapped with this attempt and *decided* is False: then List Parts decides. Raises UploadLost when the
-        task has another upload now, TaskMode in ``content`` mode, and the Conflict of a state that takes no
-        parts.
+        overlapped with this attempt: then List Parts decides, and the next call is *decided*. That raises it again
+        when yet another was recorded in between: List Parts may have changed. Raises UploadLost when the task has
+        another upload now, TaskMode in ``content`` mode, and the Conflict of a state that takes no parts.
         """
 
     async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:

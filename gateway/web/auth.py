@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,8 @@ _OPTIONS: Final[Any] = {
     "enforce_minimum_key_length": True,
 }
 
+Resolved = Callable[[Policy], Policy]
+
 
 class Authenticator:
     """Verifies bearer tokens and remembers those that were good, until they expire.
@@ -49,6 +51,7 @@ class Authenticator:
         issuer: the ``iss`` that it must carry, or None.
         clock: Unix time in seconds.
         max_size: the largest file, in bytes, that any token may send.
+        resolved: a policy that also knows what its buckets' aliases stand for.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class Authenticator:
         clock: Clock = time.time,
         *,
         max_size: int | None = None,
+        resolved: Resolved = lambda policy: policy,
     ) -> None:
         self._keys = keys
         self._max_size = max_size
+        self._resolved = resolved
         self._audience = audience
         self._issuer = issuer
         self._clock = clock
@@ -76,9 +81,10 @@ class Authenticator:
         clock: Clock = time.time,
         *,
         max_size: int | None = None,
+        resolved: Resolved = lambda policy: policy,
     ) -> "Authenticator":
         """Tokens signed HS256 with *secret* (32 bytes or more)."""
-        return cls(SharedSecret(secret), audience, issuer, clock, max_size=max_size)
+        return cls(SharedSecret(secret), audience, issuer, clock, max_size=max_size, resolved=resolved)
 
     @classmethod
     def with_jwks_file(
@@ -89,10 +95,11 @@ class Authenticator:
         clock: Clock = time.time,
         *,
         max_size: int | None = None,
+        resolved: Resolved = lambda policy: policy,
         monotonic: Monotonic = time.monotonic,
     ) -> "Authenticator":
         """Tokens signed by a key of the JWKS file at *path*. Raises ValueError or OSError if it cannot be used."""
-        return cls(JwksFile(path, monotonic), audience, issuer, clock, max_size=max_size)
+        return cls(JwksFile(path, monotonic), audience, issuer, clock, max_size=max_size, resolved=resolved)
 
     def knows(self, token: str) -> bool:
         """Whether *token* was good before: then looking at it again costs next to nothing."""
@@ -145,7 +152,7 @@ class Authenticator:
 
     def _capped(self, policy: Policy) -> Policy:
         sizes = [size for size in (policy.max_size, self._max_size) if size is not None]
-        return replace(policy, max_size=min(sizes, default=None))
+        return self._resolved(replace(policy, max_size=min(sizes, default=None)))
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -109,7 +109,12 @@ class KeyIssuer:
             raise KeyUnknown
         if sealed["exp"] <= self._clock():
             raise KeyExpired
-        caller = Caller(sealed["owner"], _policy(sealed), float(sealed["exp"]), float(sealed.get("iat", 0)))
+        caller = Caller(
+            sealed["owner"],
+            self._destinations.resolved(_policy(sealed)),
+            float(sealed["exp"]),
+            float(sealed.get("iat", 0)),
+        )
         return OpenedKey(caller, self._sealer.secret_of(token, secret_id))
 
 

@@ -87,7 +87,7 @@ class _Kept:
     task: Task
     parts: dict[int, tuple[StoredPart, str]] = field(default_factory=dict)
     tail: bytes = b""
-    bodies: dict[int, dict[str, bool]] = field(default_factory=dict)
+    bodies: dict[int, dict[str, bool | str]] = field(default_factory=dict)
     window_at: float = -math.inf
     window_bytes: int = 0
 
@@ -124,6 +124,11 @@ class MemoryTaskStore:
         self._kept: dict[TaskId, _Kept] = {}
         self._first: dict[tuple[str, str], tuple[str, TaskId]] = {}
         self._openers: dict[UploadId, tuple[str, TaskId]] = {}
+
+    async def created_under(self, owner: str, key: str) -> TaskId | None:
+        await self.ping()
+        first = self._first.get((owner, key))
+        return None if first is None else first[1]
 
     async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
         await self.ping()
@@ -177,9 +182,11 @@ class MemoryTaskStore:
             self.bus.tell_control(changed)
         return changed
 
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str) -> PartClaim:
+    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
         await self.ping()
         kept = self._find(task_id)
+        if owner not in (None, kept.task.owner):
+            raise TaskNotFound("No such task.")
         if not kept.bodies:
             kept.open_window(self._clock())
         bodies = kept.bodies.setdefault(number, {})
@@ -189,7 +196,7 @@ class MemoryTaskStore:
                 bodies[other] = True
             bodies[attempt] = contested
         stored = kept.parts.get(number)
-        return PartClaim(self._seen(kept), stored[0] if stored else None, bodies[attempt])
+        return PartClaim(self._seen(kept), stored[0] if stored else None, bodies[attempt] is not False)
 
     async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
         await self.ping()
@@ -205,9 +212,13 @@ class MemoryTaskStore:
         self._require_upload(kept, task)
         if kept.task.mode is BodyMode.CONTENT:
             raise TaskMode("The task takes its bytes as content.", mode="content")
-        if not decided and kept.bodies.get(part.number, {}).get(attempt, True):
+        bodies = kept.bodies.setdefault(part.number, {})
+        if bodies.get(attempt) is not False and not (decided and bodies.get(attempt) == "asking"):
+            bodies[attempt] = "asking"
             raise PartInProgress("Another body for this part overlapped in time.")
         self._end(kept, part.number, attempt)
+        for other in kept.bodies.get(part.number, {}):
+            kept.bodies[part.number][other] = True
         return self._put(kept, part, attempt, mode=BodyMode.PARTS)
 
     async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:

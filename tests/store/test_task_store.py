@@ -109,6 +109,8 @@ async def test_an_idempotency_key_names_the_first_task_of_its_owner(store: TaskS
     assert await store.create(new_task(2), key) == first
     assert (await store.create(new_task(3, owner="bob"), key)).id == new_task(3).id
     assert await store.load(new_task(2).id) is None
+    assert await store.created_under("alice", "the key") == first.id
+    assert await store.created_under("alice", "another key") is None
     with pytest.raises(IdempotencyConflict):
         await store.create(new_task(4), Idempotency("the key", "another digest"))
 
@@ -282,9 +284,20 @@ async def test_bodies_for_one_part_that_overlap_are_both_refused_until_decided(s
     assert await store.parts(task.id) == []
     task = await store.store_part(task, part(1), attempt="second", decided=True)
     with pytest.raises(PartInProgress):
-        await store.store_part(task, part(1, 2), attempt="first")
+        await store.store_part(task, part(1, 2), attempt="first", decided=True)
+    assert await store.parts(task.id) == [part(1)], "the decision was taken before the other part was stored"
+    await store.store_part(task, part(1, 2), attempt="first", decided=True)
+    assert await store.parts(task.id) == [part(1, 2)]
     await store.end_part(task.id, 1, "first")
     assert not (await store.begin_part(task.id, 1, "third")).contested
+
+
+async def test_a_body_of_another_owner_is_not_noted(store: TaskStore) -> None:
+    task = await store.create(new_task())
+    with pytest.raises(TaskNotFound):
+        await store.begin_part(task.id, 1, "mallory", "mallory")
+
+    assert not (await store.begin_part(task.id, 1, "mine", task.owner)).contested
 
 
 async def test_a_body_that_ended_without_storing_still_overlapped(store: TaskStore) -> None:

@@ -221,7 +221,7 @@ async def running_world(
     engine = Engine(tasks, objects, bodies, ReplayBudget(budget_bytes), owned)
     completion = Completion(tasks, objects, owned, wait_seconds)
     sequential = SequentialRelay(engine, completion)
-    control = Control(engine, completion, sequential, PLACES, task_ttl_seconds=TTL_SECONDS, max_file_bytes=1 << 40)
+    control = Control(engine, completion, sequential, PLACES, task_ttl_seconds=TTL_SECONDS)
     watching = asyncio.create_task(bodies.run(), name="bodies")
     try:
         async with real_bus.watch_control():

@@ -4,9 +4,9 @@ import pytest
 
 from gateway.domain.errors import Forbidden, TaskNotFound
 from gateway.domain.objects import Bucket, ObjectAddress
-from gateway.domain.policy import Action, Caller, Policy
+from gateway.domain.policy import Action, Caller, Destination, Destinations, Policy
 from gateway.domain.task import Task, TaskId
-from gateway.transfer.access import require_visible
+from gateway.transfer.access import is_visible, require_visible
 
 TASK = Task(
     id=TaskId("t"),
@@ -59,6 +59,14 @@ def test_for_anyone_else_the_task_does_not_exist(policy: dict[str, object]) -> N
 @pytest.mark.parametrize("policy", [{}, {"prefix": "photos/"}, {"buckets": frozenset({"files-1250000000"})}], ids=str)
 def test_an_overseer_sees_every_task_inside_the_policy(policy: dict[str, object]) -> None:
     assert require_visible(bob(actions=OVERSEES, **policy), TASK, Action.READ) is TASK
+
+
+@pytest.mark.parametrize(("prefix", "seen"), [("", True), ("photos/", True), ("videos/", False)])
+def test_an_overseer_s_alias_stands_for_its_bucket_below_its_prefix(prefix: str, *, seen: bool) -> None:
+    places = Destinations((Destination("album", TASK.at.bucket, prefix),))
+    policy = places.resolved(Policy(actions=OVERSEES, buckets=frozenset({"album"})))
+
+    assert is_visible(Caller("bob", policy, 2e9), TASK) is seen
 
 
 def test_an_overseer_who_may_not_act_is_told_so() -> None:

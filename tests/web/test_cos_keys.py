@@ -45,7 +45,8 @@ def test_a_key_opens_to_its_owner_and_policy(issuer: KeyIssuer) -> None:
     opened = issuer.open(key.tmp_secret_id, key.session_token)
 
     assert (key.start_time, key.expired_time, key.place) == (int(NOW), int(NOW) + 60, FILES)
-    assert opened.caller == Caller("alice", replace(policy, prefix="mine/deeper/"), float(key.expired_time))
+    known = replace(policy, prefix="mine/deeper/", places=frozenset({(FILES.bucket.name, FILES.prefix)}))
+    assert opened.caller == Caller("alice", known, float(key.expired_time), float(key.start_time))
     assert opened.secret_key == key.tmp_secret_key
     assert is_key_id(key.tmp_secret_id)
     assert not is_key_id("AKIDQjz3ltompVjBni5LitkWHFlFpwkn9U5q")
