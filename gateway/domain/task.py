@@ -129,10 +129,14 @@ class CheckFinished:
 
 @dataclass(frozen=True, slots=True)
 class CompleteRequested:
-    """Every byte is in COS, or about to be in one PUT; ``size`` is now known."""
+    """Every byte is in COS, or about to be in one PUT. A size that nobody told is known only with success."""
 
     intent: Intent
-    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteRenewed:
+    """The process that completes lives, or another takes over from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,7 @@ TaskEvent = (
     | CheckStarted
     | CheckFinished
     | CompleteRequested
+    | CompleteRenewed
     | PartsLost
     | Succeeded
     | Failed
@@ -229,6 +234,7 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[type[TaskEvent], TaskState]]] = {
         CancelRequested: _S.CANCELED,
     },
     _S.COMPLETING: {
+        CompleteRenewed: _S.COMPLETING,
         PartsLost: _S.UPLOADING,
         Succeeded: _S.SUCCESS,
         Failed: _S.ERROR,
@@ -365,8 +371,8 @@ class Task:
                 return {"hash_percent": percent}
             case CheckFinished():
                 return {"hash_percent": 1.0}
-            case CompleteRequested(intent, size):
-                return {"intent": intent, "size": size}
+            case CompleteRequested(intent):
+                return {"intent": intent}
             case PartsLost():
                 return {"intent": Intent.NONE}
             case Succeeded(result):

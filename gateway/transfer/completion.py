@@ -1,35 +1,30 @@
-"""Completing a task: one Complete at COS, believed only when length and CRC-64 are those of the parts.
+"""Completing a task: begun once, held by a living process, finished by another when that one dies.
 
-Complete Multipart Upload (doc 7742) answers 200 before it merges, may fail in that body, and is not idempotent: a lost
-answer is settled by HEAD and List Parts, never by guessing.
+Whoever completes says so every second, as a change of the task. A task that says nothing for ``LEASE_SECONDS`` is taken
+over by one compare-and-set. Two at once do no harm: COS merges once, and both judge the same object.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import replace
-from typing import Final
-from urllib.parse import quote
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from gateway.domain.errors import (
-    Conflict,
     GatewayError,
     IntegrityFailed,
-    ObjectConflict,
     ObjectExists,
-    ObjectNotFound,
     PartsMissing,
     Storage,
-    StorageUnavailable,
     TaskCompleting,
     TaskNotFound,
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.object_headers import FORBID_OVERWRITE
-from gateway.domain.objects import ETag, PartBody, StoredObject
+from gateway.domain.objects import PartBody, StoredObject
 from gateway.domain.task import (
+    CompleteRenewed,
     CompleteRequested,
     Failed,
     Intent,
@@ -38,22 +33,28 @@ from gateway.domain.task import (
     Task,
     TaskError,
     TaskId,
-    TaskResult,
     TaskState,
 )
 from gateway.transfer.completion_plan import CompleteWanted, CompletionPlan, as_ranges, plan_completion
+from gateway.transfer.ending import fail, result_of, succeed
+from gateway.transfer.merging import held_etags, merge
 from gateway.transfer.opening import abort_quietly
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ObjectStore, TaskStore
 from gateway.transfer.put_headers import put_headers, streamed_headers
 from gateway.transfer.replay import BufferedBody, LastChunkAfter
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
-COMPLETE_ATTEMPTS: Final = 3
 RACE_ATTEMPTS: Final = 20
 POLL_SECONDS: Final = 0.5
 """How often a completion that another process runs is looked at."""
+RENEW_SECONDS: Final = 1.0
+"""How often a completion that runs says so."""
+LEASE_SECONDS: Final = 5.0
+"""A completion that has said nothing for so long has nobody any more."""
 
 
 class Completion:
@@ -69,6 +70,7 @@ class Completion:
         self._owned = owned
         self._wait_seconds = wait_seconds
         self._running: dict[TaskId, asyncio.Task[Task]] = {}
+        self._watched: set[TaskId] = set()
 
     async def complete(self, task: Task, wanted: CompleteWanted) -> Task:
         """The task in ``success``, or still ``completing`` when COS takes longer than ``wait_seconds``.
@@ -89,11 +91,28 @@ class Completion:
             return begun if begun.state is TaskState.SUCCESS else await self._join(begun)
         return await self._run(begun, plan)
 
+    def watch(self, task: Task) -> None:
+        """See to it that *task*, if it is ``completing``, ends also when the process that completes it is dead."""
+        silent = task.state is TaskState.COMPLETING and time.time() - task.updated_at > LEASE_SECONDS
+        if silent and task.id not in self._running and task.id not in self._watched:
+            self._watched.add(task.id)
+            watching = self._owned.start(self.finish_abandoned(task), "finish an abandoned completion")
+            watching.add_done_callback(lambda _: self._watched.discard(task.id))
+
+    async def finish_abandoned(self, task: Task) -> Task:
+        """*task* as it is after ``LEASE_SECONDS``; if nobody was completing it until then, its end is found here.
+
+        Raises:
+            GatewayError: as ``complete``.
+        """
+        deadline = asyncio.get_running_loop().time() + LEASE_SECONDS + 2 * POLL_SECONDS
+        return await self._join(task, deadline)
+
     async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
-        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
+        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT))
         headers = await put_headers(task, body, content_md5)
-        return await self._owned.finish(self._put(task, body, headers), "put object")
+        return await self._owned.finish(self._held(task, self._put(task, body, headers)), "put object")
 
     async def put_streamed(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a whole file that is still coming in one PUT Object; the task is ``completing`` from its last chunk on.
@@ -101,17 +120,20 @@ class Completion:
         Until then COS has a body without its end, of which nothing stays: pause and cancel are possible.
         """
 
+        committed = asyncio.Event()
+
         async def commit() -> None:
-            await self._tasks.apply(task, CompleteRequested(Intent.PUT, body.size))
+            await self._tasks.apply(task, CompleteRequested(Intent.PUT))
+            committed.set()
 
         try:
             headers = streamed_headers(task, content_md5)
-            stored = await self._put_once(task, LastChunkAfter(body, commit), headers)
+            putting = self._put_once(task, LastChunkAfter(body, commit), headers)
+            stored = await self._held(task, putting, committed.is_set)
         except GatewayError as error:
-            with contextlib.suppress(Conflict, TaskNotFound):  # it was paused or canceled meanwhile
-                await self._fail(task, error)
+            await fail(self._tasks, task, error)
             raise
-        return await self._succeed(task, stored, body.size, body.crc64, verified=True)
+        return await succeed(self._tasks, task, result_of(task, stored, body.size, body.crc64, verified=True))
 
     async def put_new(self, draft: Task, body: PartBody, content_md5: str | None) -> Task:
         """Store a small file whose task is not written yet: COS first, then the task once, with its end in it."""
@@ -131,9 +153,9 @@ class Completion:
         try:
             stored = await self._put_once(task, body, headers)
         except GatewayError as error:
-            await self._fail(task, error)
+            await fail(self._tasks, task, error)
             raise
-        return await self._succeed(task, stored, body.size, body.crc64, verified=True)
+        return await succeed(self._tasks, task, result_of(task, stored, body.size, body.crc64, verified=True))
 
     async def _put_once(self, task: Task, body: PartBody, headers: dict[str, str]) -> StoredObject:
         """PUT Object; where overwriting is forbidden, a repetition after a lost answer meets what it stored itself."""
@@ -153,7 +175,9 @@ class Completion:
             stored = await self._tasks.parts(task.id)
             try:
                 plan = plan_completion(task, stored, wanted)
-                event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT, plan.size)
+                if unlisted := plan.unlisted(stored):  # whoever takes over must find exactly what was listed
+                    task = await self._tasks.forget_parts(task, unlisted)
+                event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT)
                 return await self._tasks.apply(task, event, expected_version=task.version), plan
             except (IntegrityFailed, PartsMissing, VersionMismatch) as error:
                 now = await self._tasks.load(task.id)
@@ -163,7 +187,7 @@ class Completion:
                     return now, None
                 if now.version == task.version:
                     if isinstance(error, IntegrityFailed):
-                        await self._fail(task, error)
+                        await fail(self._tasks, task, error)
                     raise
                 log.debug("looking again: %s", error.code, extra={"task_id": task.id})
                 task = now
@@ -171,7 +195,7 @@ class Completion:
 
     async def _run(self, task: Task, plan: CompletionPlan) -> Task:
         work = self._finish(task, plan) if plan.size else self._finish_empty(task)
-        running = self._owned.start(work, "complete")
+        running = self._owned.start(self._held(task, work), "complete")
         self._running[task.id] = running
         running.add_done_callback(lambda _: self._running.pop(task.id, None))
         return await self._await_verdict(task, running)
@@ -180,99 +204,78 @@ class Completion:
         done, _ = await asyncio.wait({running}, timeout=self._wait_seconds)
         return running.result() if done else task
 
-    async def _join(self, task: Task) -> Task:
-        """Wait for a completion that is under way here or in another process."""
+    async def _held(self, task: Task, work: Coroutine[Any, Any, T], begun: Callable[[], bool] = lambda: True) -> T:
+        """What *work* gives; from when it has *begun* and while it runs, *task* shows that somebody completes it."""
+        working = asyncio.ensure_future(work)
+        while not (await asyncio.wait({working}, timeout=RENEW_SECONDS))[0]:
+            if begun():
+                with contextlib.suppress(GatewayError):  # ended elsewhere, or Redis is away: *work* will see
+                    await self._tasks.apply(task, CompleteRenewed())
+        return working.result()
+
+    async def _join(self, task: Task, deadline: float | None = None) -> Task:
+        """Wait for a completion that is under way here or in another process; take it over from one that died."""
         if (running := self._running.get(task.id)) is not None:
             return await self._await_verdict(task, running)
-        deadline = asyncio.get_running_loop().time() + self._wait_seconds
-        while task.state is TaskState.COMPLETING and asyncio.get_running_loop().time() < deadline:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._wait_seconds if deadline is None else deadline
+        renewed_at = clock()
+        while task.state is TaskState.COMPLETING and clock() < deadline:
             await asyncio.sleep(POLL_SECONDS)
-            task = await self._tasks.load(task.id) or task
+            now = await self._tasks.load(task.id)
+            if now is None:
+                raise TaskNotFound("No such task.")
+            if now.version != task.version:
+                renewed_at = clock()
+            task = now
+            if task.state is TaskState.COMPLETING and clock() - renewed_at >= LEASE_SECONDS:
+                with contextlib.suppress(VersionMismatch):  # it lives, or another took it over
+                    return await self._take_over(task)
         if task.state is not TaskState.COMPLETING:
             raise_unless_succeeded(task)
         return task
 
+    async def _take_over(self, task: Task) -> Task:
+        """Complete what a dead process was completing; a file that it was putting is asked for again.
+
+        Raises:
+            VersionMismatch: the task has changed, so somebody is at it.
+            GatewayError: as ``complete``.
+        """
+        task = await self._tasks.apply(task, CompleteRenewed(), expected_version=task.version)
+        log.warning("a completion is taken over", extra={"task_id": task.id})
+        try:
+            if task.intent is Intent.PUT:
+                raise PartsMissing("The process that stored the file is gone.", next_offset=task.next_offset)
+            plan = plan_completion(task, await self._tasks.parts(task.id), CompleteWanted())
+        except PartsMissing:
+            await self._tasks.apply(task, PartsLost())
+            raise
+        return await self._run(task, plan)
+
     async def _finish(self, task: Task, plan: CompletionPlan) -> Task:
         try:
-            stored = await self._complete(task, plan)
+            stored = await merge(self._objects, task, plan)
         except PartsMissing as refused:
             error = await self._lose_parts(task, plan, refused)
             raise error from refused
         except GatewayError as error:
-            await self._fail(task, error)
+            if (now := await fail(self._tasks, task, error)).state is TaskState.SUCCESS:
+                return now
             raise
-        return await self._succeed(task, stored, plan.size, plan.crc64, verified=plan.crc64 is not None)
-
-    async def _complete(self, task: Task, plan: CompletionPlan) -> StoredObject:
-        """The object, once COS has it and it is the one that was meant; else COS's last word."""
-        assert task.upload_id is not None
-        headers = {name: value for name, value in task.object_headers.items() if name == FORBID_OVERWRITE}
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                stored = await self._objects.complete(task.at, task.upload_id, plan.parts, headers)
-                if stored.crc64 is None or plan.crc64 is None:
-                    stored = replace(await self._objects.head_object(task.at), version_id=stored.version_id)
-            except (UploadLost, Storage) as error:
-                settled = await self._settle(task, plan, error)
-            else:
-                return _judged(plan, stored)
-            if isinstance(settled, StoredObject):
-                return settled
-            if attempt == COMPLETE_ATTEMPTS:
-                raise settled
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def _finish_empty(self, task: Task) -> Task:
-        """0 bytes have no parts: the upload is aborted and an empty object put."""
-        if task.upload_id is not None:
-            await abort_quietly(self._objects, task, task.upload_id)
-        return await self._put(task, BufferedBody(()), {**task.object_headers, **task.part_headers})
-
-    async def _settle(self, task: Task, plan: CompletionPlan, error: GatewayError) -> StoredObject | GatewayError:
-        """After a failed or lost Complete: the object if it is ours, or the error that stands unless another try helps.
-
-        Raises:
-            GatewayError: no other try can help.
-        """
-        lost = isinstance(error, UploadLost)
-        if not lost and not error.retryable:
-            raise error
-        try:
-            stored = await self._objects.head_object(task.at)
-            ours = _is_ours(plan, stored)
-            if ours and (lost or await self._upload_is_gone(task)):
-                return stored
-        except ObjectNotFound:
-            if lost:
-                raise error from None
-        except Storage:
-            return StorageUnavailable("COS does not tell whether the object was completed.", cos=error.cos)
-        else:
-            if lost:
-                raise ObjectConflict("COS no longer knows the upload, and another object stands at its key.") from error
-        return error
-
-    async def _upload_is_gone(self, task: Task) -> bool:
-        """An equal object may have stood here before: ours is there only when its upload is not."""
-        assert task.upload_id is not None
-        try:
-            await self._objects.list_parts(task.at, task.upload_id, limit=1)
-        except UploadLost:
-            return True
-        return False
+        verified = plan.crc64 is not None
+        return await succeed(self._tasks, task, result_of(task, stored, plan.size, plan.crc64, verified=verified))
 
     async def _lose_parts(self, task: Task, plan: CompletionPlan, refused: PartsMissing) -> GatewayError:
         """COS refused the list: forget what it does not hold, so that those parts are asked for again."""
         try:
-            held = await self._held(task)
+            held = await held_etags(self._objects, task)
         except (UploadLost, Storage) as error:
-            await self._fail(task, error)
+            await fail(self._tasks, task, error)
             return error
         lost = [number for number, etag in plan.parts if held.get(number) != etag]
         if not lost:
-            await self._fail(task, refused)
+            await fail(self._tasks, task, refused)
             return refused
         now = await self._tasks.apply(await self._tasks.forget_parts(task, lost), PartsLost())
         return PartsMissing(
@@ -282,53 +285,11 @@ class Completion:
             cos=refused.cos,
         )
 
-    async def _held(self, task: Task) -> dict[int, ETag]:
-        assert task.upload_id is not None
-        held: dict[int, ETag] = {}
-        marker: int | None = 0
-        while marker is not None:
-            page = await self._objects.list_parts(task.at, task.upload_id, marker=marker)
-            held.update((part.number, part.etag) for part in page.parts)
-            marker = page.next_marker
-        return held
-
-    async def _succeed(self, task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> Task:
-        log.info("stored %d bytes", size, extra={"task_id": task.id})
-        return await self._tasks.apply(task, Succeeded(result_of(task, stored, size, crc64, verified=verified)))
-
-    async def _fail(self, task: Task, error: GatewayError) -> None:
-        log.warning("the task failed: %s", error.code, extra={"task_id": task.id})
-        await self._tasks.apply(task, Failed(TaskError.of(error)))
-
-
-def result_of(task: Task, stored: StoredObject, size: int, crc64: int | None, *, verified: bool) -> TaskResult:
-    """What *task* has become: COS's *stored* object of *size* bytes, whose CRC-64 is *crc64* or what COS says."""
-    return TaskResult(
-        location=f"https://{task.at.bucket.host}/{quote(task.at.key, safe='/-_.~')}",
-        etag=stored.etag,
-        version_id=stored.version_id,
-        crc64=crc64 if crc64 is not None else stored.crc64,
-        size=size,
-        crc64_verified=verified,
-    )
-
-
-def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:
-    if stored.size != plan.size:
-        return False
-    if plan.crc64 is not None and stored.crc64 is not None:
-        return stored.crc64 == plan.crc64
-    return stored.etag.endswith(f'-{len(plan.parts)}"')
-
-
-def _judged(plan: CompletionPlan, stored: StoredObject) -> StoredObject:
-    """*stored*, if it is the file. Raises IntegrityFailed."""
-    if stored.size not in (None, plan.size) or plan.crc64 not in (None, stored.crc64):
-        raise IntegrityFailed(
-            f"The object at COS has size {stored.size} and CRC-64 {stored.crc64}, "
-            f"expected {plan.size} and {plan.crc64}."
-        )
-    return stored
+    async def _finish_empty(self, task: Task) -> Task:
+        """0 bytes have no parts: the upload is aborted and an empty object put."""
+        if task.upload_id is not None:
+            await abort_quietly(self._objects, task, task.upload_id)
+        return await self._put(task, BufferedBody(()), {**task.object_headers, **task.part_headers})
 
 
 def raise_unless_succeeded(task: Task) -> None:

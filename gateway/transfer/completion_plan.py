@@ -36,6 +36,11 @@ class CompletionPlan:
     size: int
     crc64: int | None
 
+    def unlisted(self, stored: Sequence[StoredPart]) -> list[int]:
+        """The numbers of *stored* parts that are not in the list: COS drops them."""
+        listed = {number for number, _ in self.parts}
+        return [part.number for part in stored if part.number not in listed]
+
 
 def plan_completion(task: Task, stored: Sequence[StoredPart], wanted: CompleteWanted) -> CompletionPlan:
     """What to ask COS for, from ascending *stored* parts and what the caller says.

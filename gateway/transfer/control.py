@@ -9,22 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import (
-    FileTooLarge,
     GatewayError,
     ObjectExists,
     ObjectNotFound,
     StateStoreUnavailable,
     TaskNotFound,
-    UploadLost,
     VersionMismatch,
 )
 from gateway.domain.fingerprint import Fingerprint
 from gateway.domain.object_headers import FORBID_OVERWRITE, require_md5
-from gateway.domain.objects import ObjectAddress, StoredPart, UploadId
+from gateway.domain.objects import ObjectAddress, StoredPart
 from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destinations
 from gateway.domain.task import (
-    AbortFinished,
     BodyMode,
     CancelRequested,
     Intent,
@@ -35,9 +32,11 @@ from gateway.domain.task import (
     TaskId,
     TaskState,
 )
+from gateway.transfer.aborting import finish_abort
 from gateway.transfer.access import is_visible, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
+from gateway.transfer.ending import revived
 from gateway.transfer.engine import Engine
 from gateway.transfer.opening import abort_quietly, open_upload
 from gateway.transfer.ports import Clock, Idempotency, TaskPage
@@ -50,7 +49,6 @@ MAX_SLICE_BYTES: Final = 64 * MIB
 """A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
 DEFAULT_ASYNC_LIMIT: Final = 3
 """Parts of one sequential body in flight."""
-ABORT_ROUNDS: Final = 5
 ABORT_WAIT_SECONDS: Final = 10.0
 
 
@@ -79,7 +77,6 @@ class Control:
 
     Args:
         task_ttl_seconds: how long a task lives after its last change.
-        max_file_bytes: the largest file there may be.
     """
 
     def __init__(
@@ -90,7 +87,6 @@ class Control:
         destinations: Destinations,
         *,
         task_ttl_seconds: int,
-        max_file_bytes: int,
         clock: Clock = time.time,
     ) -> None:
         self._engine = engine
@@ -98,7 +94,6 @@ class Control:
         self._sequential = sequential
         self._destinations = destinations
         self._task_ttl_seconds = task_ttl_seconds
-        self._max_file_bytes = max_file_bytes
         self._clock = clock
 
     async def create(self, caller: Caller, new: NewTask, idempotency: Idempotency | None = None) -> Task:
@@ -111,7 +106,7 @@ class Control:
         if needs_upload(task):
             require_md5(task.object_headers)
         if new.forbid_overwrite:
-            await self._require_free(task.at)
+            await self._require_free(task, idempotency)
         task = await self._engine.tasks.create(task, idempotency)
         if task.state is not TaskState.WAITING or not needs_upload(task):
             return task
@@ -149,7 +144,7 @@ class Control:
         caller.require(Action.UPLOAD)
         draft = self._draft(caller, new)
         if new.forbid_overwrite:
-            await self._require_free(draft.at)
+            await self._require_free(draft)
         return replace(draft, state=state, intent=intent, mode=BodyMode.CONTENT, writer=1)
 
     def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:
@@ -162,7 +157,7 @@ class Control:
         caller.check_key(place, new.key)
         caller.check_type(new.content_type)
         if new.size is not None:
-            self._check_size(caller, new.size)
+            caller.check_size(new.size)
         slice_size = min(new.slice_size, MAX_SLICE_BYTES)
         now = self._clock()
         headers = dict(new.object_headers)
@@ -188,23 +183,21 @@ class Control:
             expires_at=now + self._task_ttl_seconds,
         )
 
-    def _check_size(self, caller: Caller, size: int) -> None:
-        caller.check_size(size)
-        if size > self._max_file_bytes:
-            raise FileTooLarge(
-                f"The file has {size} bytes, expected at most {self._max_file_bytes}.", expected=self._max_file_bytes
-            )
-
-    async def _require_free(self, at: ObjectAddress) -> None:
+    async def _require_free(self, task: Task, idempotency: Idempotency | None = None) -> None:
+        """Raise ObjectExists unless there is no object, or it may be that of the very same request, sent before."""
         try:
-            await self._engine.objects.head_object(at)
+            await self._engine.objects.head_object(task.at)
         except ObjectNotFound:
+            return
+        if idempotency is not None and await self._engine.tasks.created_under(task.owner, idempotency.key):
             return
         raise ObjectExists("An object stands at this key, and overwriting it was forbidden.")
 
     async def get(self, caller: Caller, task_id: TaskId, action: Action = Action.READ) -> Task:
         """One task. Raises TaskNotFound."""
-        return require_visible(caller, await self._engine.tasks.load(task_id), action)
+        task = require_visible(caller, await self._engine.tasks.load(task_id), action)
+        self._completion.watch(task)
+        return task
 
     async def rebuild(self, caller: Caller, lost: Task) -> None:
         """Make a task again that Redis lost, from what its ticket tells. Raises TaskNotFound for another's."""
@@ -239,7 +232,7 @@ class Control:
 
     async def complete(self, caller: Caller, task_id: TaskId, wanted: CompleteWanted) -> Task:
         """See ``Completion.complete``; a tail becomes the last part first."""
-        task = await self.get(caller, task_id, Action.COMPLETE)
+        task = await revived(self._engine.tasks, await self.get(caller, task_id, Action.COMPLETE))
         if not task.is_final and task.state is not TaskState.COMPLETING:
             task = await self._sequential.flush_tail(task, wanted.size)
             if task.size is None:  # only now is it known
@@ -276,21 +269,11 @@ class Control:
         return task
 
     async def _abort(self, task: Task) -> None:
-        """Abort until COS does not know the upload any more: a part in flight can bring it back."""
-        if task.upload_id is not None and not await self._abort_upload(task, task.upload_id):
-            return
-        await self._engine.tasks.apply(task, AbortFinished())
-
-    async def _abort_upload(self, task: Task, upload_id: UploadId) -> bool:
         try:
-            for _ in range(ABORT_ROUNDS):
-                await self._engine.objects.abort(task.at, upload_id)
-                await self._engine.objects.list_parts(task.at, upload_id, limit=1)
-        except UploadLost:
-            return True
-        except GatewayError as error:
+            if not await finish_abort(self._engine.tasks, self._engine.objects, task):
+                log.warning("the upload outlives every abort", extra={"task_id": task.id})
+        except GatewayError as error:  # the intent stays, and the sweeper finds it
             log.warning("the upload could not be aborted: %s", error.code, extra={"task_id": task.id})
-        return False
 
     async def _move(self, caller: Caller, task_id: TaskId, event: TaskEvent, expected_version: int | None) -> Task:
         task = await self.get(caller, task_id, Action.CONTROL)

@@ -13,7 +13,7 @@ from gateway.domain.errors import ObjectNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, StoredObject, StoredPart, UploadId
 from gateway.domain.parts import sequential_part_size
 from gateway.domain.task import BodyMode, Failed, Intent, Succeeded, Task, TaskError, TaskState
-from gateway.transfer.completion import result_of
+from gateway.transfer.ending import result_of, version_at
 from gateway.transfer.ports import ObjectStore, TaskStore
 
 CLOCKS_DIFFER_SECONDS: Final = 300.0
@@ -76,8 +76,8 @@ def with_parts(task: Task, parts: Sequence[StoredPart]) -> Task:
 
 
 def _blank(lost: Task, now: float) -> Task:
-    """*lost* with nothing stored. Its version follows all that it ever had: a task changes less than 1,000 times/s."""
-    version = int(now * 1000)
+    """*lost* with nothing stored."""
+    version = version_at(now)
     return replace(
         lost,
         state=TaskState.WAITING,

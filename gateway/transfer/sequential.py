@@ -10,6 +10,7 @@ from gateway.transfer.access import require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import Digests
+from gateway.transfer.ending import revived
 from gateway.transfer.engine import Engine
 from gateway.transfer.part_window import PartWindow
 from gateway.transfer.replay import BufferedBody
@@ -36,6 +37,8 @@ class SequentialRelay:
         """
         engine = self._engine
         task = require_visible(caller, await engine.tasks.load(task_id), Action.UPLOAD)
+        self._completion.watch(task)
+        task = await revived(engine.tasks, task)
         task.require(BodyStarted)
         size = span.total
         if size is None and span.ends_file and span.length is not None:

@@ -32,6 +32,7 @@ from gateway.domain.task import (
     CancelRequested,
     CheckFinished,
     CheckStarted,
+    CompleteRenewed,
     CompleteRequested,
     Failed,
     Intent,
@@ -60,7 +61,8 @@ EVENTS: dict[type[TaskEvent], TaskEvent] = {
     PartStored: PartStored(),
     CheckStarted: CheckStarted(0.5),
     CheckFinished: CheckFinished(),
-    CompleteRequested: CompleteRequested(Intent.COMPLETE, 42),
+    CompleteRequested: CompleteRequested(Intent.COMPLETE),
+    CompleteRenewed: CompleteRenewed(),
     PartsLost: PartsLost(),
     Succeeded: Succeeded(RESULT),
     Failed: Failed(ERROR),
@@ -86,7 +88,7 @@ EXPECTED: dict[TaskState, dict[type[TaskEvent], TaskState | None]] = {
     S.WAITING: _OPEN,
     S.CHECKING: {**_OPEN, CheckFinished: S.WAITING},
     S.UPLOADING: {**_OPEN, CheckFinished: None},
-    S.COMPLETING: {PartsLost: S.UPLOADING, Succeeded: S.SUCCESS, Failed: S.ERROR},
+    S.COMPLETING: {CompleteRenewed: None, PartsLost: S.UPLOADING, Succeeded: S.SUCCESS, Failed: S.ERROR},
     S.PAUSED: {
         UploadOpened: None,
         PartStored: None,
@@ -212,10 +214,13 @@ def test_a_check_tells_how_far_it_is_until_it_is_through() -> None:
     assert [now.hash_percent for now in (before, begun, half, through)] == [None, 0.0, 0.5, 1.0]
 
 
-def test_completing_notes_its_intent_and_the_size() -> None:
-    after = task(size=None).after(CompleteRequested(Intent.PUT, 42), 1.0)
+@pytest.mark.parametrize("size", [None, 42])
+def test_completing_notes_its_intent_and_leaves_the_size_to_success(size: int | None) -> None:
+    after = task(size=size).after(CompleteRequested(Intent.PUT), 1.0)
 
-    assert (after.intent, after.size, after.state) == (Intent.PUT, 42, S.COMPLETING)
+    assert (after.intent, after.size, after.state) == (Intent.PUT, size, S.COMPLETING)
+    assert after.after(PartsLost(), 2.0).size == size
+    assert after.after(Succeeded(RESULT), 2.0).size == 42
 
 
 def test_success_holds_the_result_and_counts_every_byte() -> None:

@@ -24,7 +24,7 @@ from gateway.domain.errors import (
 from gateway.domain.objects import StoredPart
 from gateway.domain.parts import MIB
 from gateway.domain.task import Task, TaskId, TaskState
-from gateway.transfer import completion
+from gateway.transfer import completion, merging
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
 from gateway.transfer.digests import Digests
 from gateway.transfer.replay import BufferedBody
@@ -39,6 +39,7 @@ NOTHING_SAID = CompleteWanted()
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(merging, "MERGE_PAUSE_SECONDS", 0.02)
 
 
 async def uploaded(world: World, data: bytes = DATA, **new: object) -> Task:
@@ -230,7 +231,7 @@ async def test_cos_that_never_says_puts_the_task_into_a_retryable_error_and_a_re
     with pytest.raises(StorageUnavailable):
         await complete(world, task)
     world.cos.clear_faults()
-    assert world.objects.calls["complete"] == completion.COMPLETE_ATTEMPTS
+    assert world.objects.calls["complete"] == merging.MERGE_ATTEMPTS
 
     failed = await world.load(task)
     assert failed.error is not None

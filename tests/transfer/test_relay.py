@@ -215,6 +215,43 @@ async def test_two_bodies_at_once_with_the_same_bytes_are_both_good(world: World
     assert (await world.load(task)).stored_count == 1
 
 
+@pytest.mark.promise(10)
+async def test_what_cos_kept_is_written_down_also_when_it_told_of_another_body_before(
+    redis_url: str, cos: RunningCos
+) -> None:
+    """The first body asks COS, the second lands and is written down, and only then does the first hear the answer."""
+    async with running_world(redis_url, cos) as here, running_world(redis_url, cos) as there:
+        task = await here.create(size=len(DATA))
+        late = Client(random_bytes(MIB - 1, seed=2))
+        second = asyncio.create_task(there.put_part(task, 1, late, MIB))
+        await late.taken()
+        listed = here.objects.hold("list_parts", after=True)
+        first = asyncio.create_task(here.put_part(task, 1, part_of(DATA, 1)))
+        await listed.reached.wait()
+        late.send(b"!")
+        late.end()
+        kept = await second
+        listed.open()
+
+        assert kinds(await asyncio.gather(first, return_exceptions=True)) == ["PartInProgress"]
+        assert await here.tasks.parts(task.id) == [kept]
+
+
+@pytest.mark.promise(10, 25)
+async def test_a_stranger_s_body_makes_no_part_contested(world: World) -> None:
+    task = await world.create(size=len(DATA))
+    mine = Client(part_of(DATA, 1)[:-1])
+    post = asyncio.create_task(world.put_part(task, 1, mine, MIB))
+    await mine.taken()
+    with pytest.raises(TaskNotFound):
+        await world.parts.receive_part(BOB, task.id, 1, 1, sent(b"x"), digests=Digests(), conditions=PartConditions())
+    mine.send(part_of(DATA, 1)[-1:])
+    mine.end()
+    await post
+
+    assert world.objects.calls["list_parts"] == 0, "nobody had to decide"
+
+
 async def test_a_body_that_begins_while_an_abandoned_one_is_still_at_cos_is_decided_by_cos(world: World) -> None:
     """The first client is gone, its bytes are not: they must not replace later ones that were acknowledged."""
     task = await world.create(size=len(DATA))

@@ -6,7 +6,7 @@
 --           speed           bytes per second; window_at, window_bytes: what was stored since when, not yet in speed
 --   KEYS[2] gw:{id}:parts   hash: part number -> "<size> <crc64> <attempt> <etag>"
 --   KEYS[3] gw:{id}:tail    string: bytes after the contiguous parts
---   KEYS[4] gw:{id}:bodies  hash: part number -> JSON {attempt: whether another body overlapped with it}
+--   KEYS[4] gw:{id}:bodies  hash: part number -> JSON {attempt: whether another body overlapped with it, or "asking"}
 -- Times are Unix seconds, from the caller's clock. Answers are one JSON text: a reply of 40 elements takes redis-py
 -- five times as long to read.
 

@@ -1,11 +1,13 @@
 -- KEYS[1] gw:{id}, the task's hash: read; its speed window opens when nothing flowed
 -- KEYS[2] gw:{id}:parts: the part as it stands is read
 -- KEYS[4] gw:{id}:bodies: the attempt is noted; it and those already there overlap
--- ARGV: now, ttl, part number, attempt
--- Answers "ok" with the task, the stored part or false, and whether the attempt overlaps with another; "gone".
-local now, ttl, number, attempt = unpack(ARGV)
+-- ARGV: now, ttl, part number, attempt, owner ("": anybody's)
+-- Answers "ok" with the task, the stored part or false, and whether the attempt overlaps with another; "gone" also for
+-- another owner's task, of which nothing is noted.
+local now, ttl, number, attempt, owner = unpack(ARGV)
 local MOST_ATTEMPTS = 16 -- an attempt that is not noted counts as overlapping
-if redis.call('EXISTS', TASK) == 0 then
+local owned_by = redis.call('HGET', TASK, 'owner')
+if not owned_by or (owner ~= '' and owner ~= owned_by) then
   return answer('gone')
 end
 if redis.call('EXISTS', BODIES) == 0 then

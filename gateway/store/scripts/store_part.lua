@@ -4,7 +4,8 @@
 -- KEYS[4] gw:{id}:bodies: the attempt ends
 -- ARGV: now, ttl, moves, upload id, part number, part record, attempt, whether List Parts decided ("1")
 -- Answers "ok" with the task, also for the same attempt again; "gone"; "state", "upload" or "mode" when the task takes
--- no such part; "overlap" when another body for this part overlapped, or nobody knows, and nothing was decided.
+-- no such part; "overlap" when another body for this part overlapped, or nobody knows, and nothing was decided since
+-- this script last said so: whoever stores a part makes all others ask List Parts again.
 local now, ttl, moves, upload_id, number, record, attempt, decided = unpack(ARGV)
 local known = redis.call('HMGET', TASK, 'state', 'upload_id', 'mode')
 if not known[1] then
@@ -25,10 +26,17 @@ if (known[3] or 'parts') ~= 'parts' then
   return answer('mode')
 end
 local bodies = cjson.decode(redis.call('HGET', BODIES, number) or '{}')
-if decided ~= '1' and bodies[attempt] ~= false then
+local asking = decided == '1' and bodies[attempt] == 'asking'
+if bodies[attempt] ~= false and not asking then
+  bodies[attempt] = 'asking'
+  redis.call('HSET', BODIES, number, cjson.encode(bodies))
+  keep(tonumber(ttl))
   return answer('overlap')
 end
 bodies[attempt] = nil
+for other in pairs(bodies) do
+  bodies[other] = true
+end
 if next(bodies) == nil then
   redis.call('HDEL', BODIES, number)
 else
