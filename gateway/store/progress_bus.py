@@ -27,6 +27,9 @@ PING_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 15.0
 """A connection that said nothing for so long, not even an answer to PING, is dead."""
 
+LOOK_SECONDS: Final = 1.0
+"""How often the connection is compared with where calls find Redis: after a failover its server may just be silent."""
+
 RECONNECT_SECONDS: Final = (0.0, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -256,14 +259,16 @@ class RedisProgressBus:
             self._wanted.clear()
             for words in self._due():
                 await _send(connection, *words)
-            try:
-                async with asyncio.timeout_at(ping_at):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(ping_at, loop.time() + LOOK_SECONDS)):
                     await self._wanted.wait()
-            except TimeoutError:
+            if loop.time() >= ping_at:
                 await _send(connection, "PING")
                 ping_at = loop.time() + self._ping_seconds
             if time.monotonic() - self._heard_at > self._silence_seconds:
                 raise RedisConnectionError("Redis fell silent")
+            if not self._pool.serves(connection):
+                raise RedisConnectionError("Redis is elsewhere now")
 
     def _due(self) -> list[tuple[str, str]]:
         """The commands that make the subscriptions what they should be."""

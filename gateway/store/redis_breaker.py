@@ -1,13 +1,18 @@
-"""Fails at once while a Redis is known not to answer, and lets one call at a time try whether it is back."""
+"""Fails at once while a Redis is known not to answer, and looks beside the calls whether it is back."""
 
+import asyncio
+import contextlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from redis.exceptions import RedisError
 
+log = logging.getLogger(__name__)
+
 TRY_SECONDS: Final = 0.25
-"""How often a call may try a Redis that does not answer: it is noticed so soon after it came back."""
+"""How often a Redis that does not answer is tried: it is noticed so soon after it came back."""
 
 
 class RedisDown(RedisError):
@@ -17,38 +22,49 @@ class RedisDown(RedisError):
 class Breaker:
     """What is known of one Redis from the calls to it.
 
-    It opens when a call got no answer and none other did since that one began: one slow answer among quick ones
-    says nothing. While it is open one call in ``TRY_SECONDS`` passes; the first answer closes it.
+    It opens when a call got no answer and none other did since that one began: one slow answer among quick ones says
+    nothing. *probe* asks something, and raises RedisError or OSError while Redis does not answer; it is called until
+    it does, so that no caller has to wait for that.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, probe: Callable[[], Awaitable[object]]) -> None:
+        self._probe = probe
         self._answered_at = 0.0
-        self._try_at: float | None = None
+        self._probing: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are refused just now."""
-        return self._try_at is not None
+        """Whether calls are refused."""
+        return self._probing is not None
 
     def admit(self) -> None:
-        """Raise RedisDown unless a call may be tried now."""
-        if self._try_at is not None:
-            now = self._clock()
-            if now < self._try_at:
-                raise RedisDown("Redis does not answer.")
-            self._try_at = now + TRY_SECONDS
-
-    def began(self) -> float:
-        """When a call begins, for ``failed``."""
-        return self._clock()
+        """Raise RedisDown while Redis is known not to answer."""
+        if self._probing is not None:
+            raise RedisDown("Redis does not answer.")
 
     def answered(self) -> None:
         """A call got an answer, whatever it said."""
-        self._answered_at = self._clock()
-        self._try_at = None
+        self._answered_at = time.monotonic()
 
     def failed(self, began_at: float) -> None:
-        """A call that began at *began_at* got no answer."""
-        if self._answered_at < began_at and self._try_at is None:
-            self._try_at = self._clock() + TRY_SECONDS
+        """A call that began at *began_at*, by ``time.monotonic``, got no answer."""
+        if self._answered_at < began_at and self._probing is None:
+            log.warning("redis does not answer")
+            self._probing = asyncio.create_task(self._try_until_answered(), name="redis probe")
+
+    async def aclose(self) -> None:
+        """Try no more."""
+        probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.cancel()
+            await asyncio.wait([probing])
+
+    async def _try_until_answered(self) -> None:
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                await self._probe()
+                break
+            await asyncio.sleep(TRY_SECONDS)
+        self._probing = None
+        self.answered()
+        log.warning("redis answers again")

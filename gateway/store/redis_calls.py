@@ -81,7 +81,7 @@ class RedisCalls:
         """
         started = time.perf_counter()
         try:
-            self._pool.admit(commands)
+            self._pool.admit()
             async with asyncio.timeout(BUDGET_SECONDS), self._pool.turn:
                 answers = await self._ask_twice(commands)
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError

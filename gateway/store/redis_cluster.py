@@ -6,6 +6,7 @@ cluster, so a subscriber may sit at any node.
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -13,20 +14,22 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from gateway.store.redis_breaker import RedisDown
 from gateway.store.redis_pool import Command, LendingPool
 
 Place = tuple[str, int]
 """A host and its port."""
 
 LEARN_SECONDS: Final = 0.3
-"""How long one node may take to tell who holds what: three of them, two dead, fit into one attempt."""
+"""How long one node may take to tell who holds what, and how soon it is asked again: two may be dead at once."""
 
-ROUNDS: Final = 4
+ROUNDS: Final = 8
 """How often a command follows a redirection, or comes again while its slot moves."""
 
-SETTLE_SECONDS: Final = 0.05
-"""Waited before a command comes again to a slot that is moving, or to a cluster that is counting its nodes."""
+SETTLE_SECONDS: Final = 0.1
+"""Waited before a command comes again to a slot that is moving, or to a cluster that is counting its nodes.
+
+A script that names a key that does not exist is refused by both sides, -TRYAGAIN, until its slot has moved.
+"""
 
 _EVALS: Final = frozenset({"EVALSHA", "EVAL"})
 _KEYLESS: Final = frozenset({"PING", "INFO"})
@@ -44,6 +47,7 @@ class ClusterPool(LendingPool):
         self._holders: list[LendingPool] = []
         """By slot; empty until some node told."""
         self._is_stale = True
+        self._learned_at = 0.0
         self._learning = asyncio.Lock()
 
     def nodes(self) -> list[LendingPool]:
@@ -56,31 +60,25 @@ class ClusterPool(LendingPool):
         host, port = random.choice(well or self._seeds)  # noqa: S311 -- spreads load
         return self.connection_class(**self.connection_kwargs | {"host": host, "port": port})
 
+    def serves(self, connection: Any) -> bool:
+        """Whether *connection* leads to a node that holds slots and answers."""
+        pool = self._pools.get((connection.host, connection.port))
+        return not self._holders or (pool is not None and not pool.breaker.is_open)
+
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Close the connections to every node."""
         for pool in self._pools.values():
             await pool.disconnect(inuse_connections)
-
-    def admit(self, commands: Sequence[Command]) -> None:
-        """Raise RedisDown when a node that *commands* need did not answer a moment ago."""
-        if not self._holders:
-            self.breaker.admit()
-            return
-        for pool in {self._holder(command) for command in commands}:
-            try:
-                pool.breaker.admit()
-            except RedisDown:
-                self._is_stale = True
-                raise
+        await super().disconnect(inuse_connections)
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to *commands*: those for one node are carried out in turn, nodes work at the same time.
 
         Raises:
+            RedisDown: a node did not answer a moment ago; nothing was sent to it.
             RedisError, OSError: a node did not answer; the commands may have been carried out.
         """
-        if self._is_stale:
-            await self._learn()
+        await self._learn()
         answers: list[Any] = [None] * len(commands)
         due = list(range(len(commands)))
         for _ in range(ROUNDS):
@@ -114,6 +112,7 @@ class ClusterPool(LendingPool):
                 words.append(("ASKING",))
             words.append(commands[index])
         try:
+            pool.admit()
             told = iter(await pool.ask(words))
         except (RedisError, OSError):
             self._is_stale = True
@@ -144,21 +143,34 @@ class ClusterPool(LendingPool):
         return self._pools[place]
 
     async def _learn(self) -> None:
-        """Learn who holds what from the first node that tells. Raises ConnectionError when none does."""
+        """Learn who holds what, if that may have changed. Raises ConnectionError when no node tells."""
+        began_at = time.monotonic()
+        if not self._is_stale or began_at - self._learned_at < LEARN_SECONDS:
+            return
         async with self._learning:
-            if not self._is_stale:
+            if self._learned_at > began_at:  # by somebody else meanwhile
                 return
-            began_at = self.breaker.began()
             known = sorted(self._pools, key=lambda place: self._pools[place].breaker.is_open)
             for place in dict.fromkeys([*known, *self._seeds]):
                 ranges = await self._ask_for_slots(place)
                 if ranges is not None:
-                    self._holders = self._by_slot(place, ranges)
-                    self._is_stale = False
-                    self.breaker.answered()
+                    await self._take_in(place, ranges)
                     return
             self.breaker.failed(began_at)
             raise RedisConnectionError("no node of the cluster tells who holds what")
+
+    async def _take_in(self, teller: Place, ranges: Any) -> None:
+        self._holders = self._by_slot(teller, ranges)
+        self._is_stale, self._learned_at = False, time.monotonic()
+        self.breaker.answered()
+        holding = set(self._holders)
+        for place, pool in list(self._pools.items()):
+            if pool not in holding:
+                await self._pools.pop(place).disconnect()
+
+    async def _probe(self) -> None:
+        self._is_stale = True
+        await self._learn()
 
     async def _ask_for_slots(self, place: Place) -> Any:
         try:

@@ -7,13 +7,14 @@ may swallow a cancellation.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.store.redis_breaker import Breaker
 
@@ -42,7 +43,7 @@ class LendingPool(ConnectionPool):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_connections=2 * CONNECTIONS, **(OPTIONS | kwargs))
-        self.breaker = Breaker()
+        self.breaker = Breaker(self._probe)
         self.turn = asyncio.Semaphore(CONNECTIONS)
         """Held by whoever asks, so that nobody takes more connections than there are."""
 
@@ -55,13 +56,17 @@ class LendingPool(ConnectionPool):
         self._in_use_connections.discard(connection)
         self._available_connections.append(connection)
 
+    def serves(self, connection: Any) -> bool:
+        """Whether a new connection would lead where *connection* does, as far as is known."""
+        del connection
+        return True
+
     def nodes(self) -> "list[LendingPool]":
         """One pool for each server that holds keys, as far as they are known."""
         return [self]
 
-    def admit(self, commands: Sequence[Command]) -> None:
-        """Raise RedisDown when the Redis that *commands* are for did not answer a moment ago."""
-        del commands
+    def admit(self) -> None:
+        """Raise RedisDown while Redis is known not to answer."""
         self.breaker.admit()
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -71,21 +76,34 @@ class LendingPool(ConnectionPool):
             RedisError, OSError: no answer came within ``CALL_SECONDS``; the commands may have been carried out.
         """
         connection = self.take()
-        fresh, began_at = not connection.is_connected, self.breaker.began()
+        fresh, began_at = not connection.is_connected, time.monotonic()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 answers = await ask_over(connection, commands)
         except TimeoutError:
             self.breaker.failed(began_at)
             raise
-        except Exception:
-            if fresh:  # an old connection may be dead where a new one is good
+        except (RedisError, OSError) as error:
+            if fresh and not isinstance(error, _NO_MASTER):  # an old connection may be dead where a new one is good
                 self.breaker.failed(began_at)
             raise
         finally:
             self.give(connection)
         self.breaker.answered()
         return answers
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close every connection, and look no more whether Redis is back."""
+        await self.breaker.aclose()
+        await super().disconnect(inuse_connections)
+
+    async def _probe(self) -> None:
+        connection = self.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await ask_over(connection, [("PING",)])
+        finally:
+            await connection.disconnect(nowait=True)
 
 
 async def ask_over(connection: Any, commands: Sequence[Command]) -> list[Any]:

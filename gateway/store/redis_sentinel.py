@@ -103,6 +103,10 @@ class SentinelPool(LendingPool):
         super().__init__(**given, sentinels=Sentinels(places, name, sentinel_options), pool=self)
         self._master: Place | None = None
 
+    def serves(self, connection: Any) -> bool:
+        """Whether *connection* leads to the master."""
+        return self._master in (None, (connection.host, connection.port))
+
     async def found(self, master: Place) -> None:
         """The master is at *master*: idle connections to another are closed, and find it when they are used again."""
         moved, self._master = self._master not in (None, master), master

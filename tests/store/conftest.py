@@ -1,15 +1,20 @@
 """One task store under test: the fake in memory, or Redis, each with a clock that tests turn."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from gateway.domain.errors import StateStoreUnavailable
 from gateway.domain.objects import Bucket, ETag, ObjectAddress, StoredPart, UploadId
 from gateway.domain.task import Task, TaskId
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
+from gateway.store.redis_calls import RedisCalls
 from gateway.store.task_store import RedisTaskStore
 from tests.fakes.store import MemoryProgressBus, MemoryTaskStore
 
@@ -58,6 +63,19 @@ def new_task(number: int = 1, **facts: object) -> Task:
 def part(number: int, size: int = 1000, etag: str = "") -> StoredPart:
     """A stored part whose ETag tells its number."""
     return StoredPart(number, size, ETag(etag or f'"etag {number}"'), 2**64 - number)
+
+
+async def answers_again(client: Any, seconds: float = 2.0) -> float:
+    """Wait until calls to *client*'s Redis are answered; the seconds it took."""
+    began, calls = time.monotonic(), RedisCalls(client)
+    while True:
+        try:
+            await calls.command("PING")
+        except StateStoreUnavailable:
+            assert time.monotonic() - began < seconds
+            await asyncio.sleep(0.01)
+        else:
+            return time.monotonic() - began
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ class Redis:
     def start(self) -> None:
         self.program = Program(
             [
-                _redis_server(),
+                redis_server(),
                 *("--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder)),
                 *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
             ],
@@ -263,7 +263,7 @@ def cli(env: Mapping[str, str], *arguments: str) -> str:
     return ended.stdout.strip()
 
 
-def _redis_server() -> str:
+def redis_server() -> str:
     on_path = shutil.which("redis-server")
     if on_path:
         return on_path
