@@ -17,6 +17,8 @@ from gateway.serving.listeners import BACKLOG
 from gateway.serving.server import Server, WayOut
 from gateway.telemetry import configure_logging
 from gateway.web.drain import Drain
+from gateway.web.edge_connections import EdgeConnections, EdgeRules
+from gateway.web.edge_deadlines import Deadlines
 from gateway.web.http_edge import HttpEdge
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -30,11 +32,18 @@ def build_server(settings: Settings, on_ready: Callable[[], None] = lambda: None
     """A server over a gateway of its own; *on_ready* is called once it takes connections."""
     keep_large_buffers()
     drain = Drain()
+    edge = EdgeConnections(edge_rules(settings))
+
+    def open_doors() -> Doors:
+        gateway = Gateway(settings, drain)
+        edge.metrics = gateway.metrics
+        return Doors.of(gateway)
+
     config = uvicorn.Config(
-        lambda: Doors.of(Gateway(settings, drain)),
+        open_doors,
         factory=True,  # built inside the running loop
         loop="uvloop",
-        http=cast(Any, functools.partial(HttpEdge, drain=drain)),
+        http=cast(Any, functools.partial(HttpEdge, drain=drain, edge=edge)),
         ws="websockets-sansio",
         ws_max_size=SOCKET_MESSAGE_BYTES,
         ws_per_message_deflate=False,
@@ -50,6 +59,23 @@ def build_server(settings: Settings, on_ready: Callable[[], None] = lambda: None
     )
     way_out = WayOut(settings.drain_notice_seconds, settings.drain_seconds)
     return Server(config, drain, way_out, on_ready=on_ready)
+
+
+def edge_rules(settings: Settings) -> EdgeRules:
+    """What *settings* say of connections."""
+    return EdgeRules(
+        Deadlines(
+            settings.head_seconds,
+            settings.body_idle_seconds,
+            settings.body_min_rate_bytes,
+            settings.answer_stall_seconds,
+        ),
+        connections_count=settings.connections_count,
+        per_address_count=settings.connections_per_address_count,
+        trusted_proxies=settings.trusted_proxies,
+        cos_port=None if settings.cos_listen is None else settings.cos_listen.port,
+        admin_port=None if settings.admin_listen is None else settings.admin_listen.port,
+    )
 
 
 def serve_alone(settings: Settings, sockets: list[socket.socket]) -> int:

@@ -65,6 +65,7 @@ class Server(uvicorn.Server):
         self._on_ready = on_ready
         self._retires = False
         self._was_signaled = False
+        self._last_resort: threading.Timer | None = None
 
     def drain(self) -> None:
         """The service ends: not ready from now on, and gone within the limit. Safe in a signal handler."""
@@ -97,6 +98,8 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._last_resort is not None:
+                self._last_resort.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -134,9 +137,9 @@ class Server(uvicorn.Server):
         if self._retires:
             for server in self.servers:
                 server.close()
-        last = threading.Timer(self._way_out.limit_seconds + OVERTIME_SECONDS, os._exit, (1,))
-        last.daemon = True
-        last.start()
+        self._last_resort = threading.Timer(self._way_out.limit_seconds + OVERTIME_SECONDS, os._exit, (1,))
+        self._last_resort.daemon = True
+        self._last_resort.start()
 
     def _stop_taking(self) -> None:
         """Refuse what comes from now on; progress sockets close with 1012, and their watchers come back elsewhere."""
@@ -148,8 +151,9 @@ class Server(uvicorn.Server):
     def _end_requests(self) -> None:
         """Each is told what ``Drain.ended`` says; a sequential body keeps what came of it."""
         late = list(self.server_state.tasks)
-        if late:
-            log.warning("requests that did not end in time are ended", extra={"requests": len(late)})
+        if not late:
+            return
+        log.warning("requests that did not end in time are ended", extra={"requests": len(late)})
         self._drain.ends = True
         for task in late:
             task.cancel()

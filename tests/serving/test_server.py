@@ -26,7 +26,9 @@ class Scene:
         self.drain = Drain()
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        config = uvicorn.Config(self.answer, http="h11", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self.answer, interface="asgi3", http="h11", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        )
         self.server = Server(config, self.drain, way_out, on_ready=self.ready.set)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
