@@ -92,6 +92,8 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
         "GATEWAY_BUCKETS": "main=bench-1250000000@ap-guangzhou/",
         "GATEWAY_TOKEN_SECRET": _TOKEN_SECRET,
         "GATEWAY_WORKERS": "1",
+        "GATEWAY_REQUESTS_PER_SUBJECT_RATE": "0",  # the whole load has one token
+        "GATEWAY_CREATES_PER_SUBJECT_RATE": "0",
     }
     command = [sys.executable, "-m", "gateway"]
     with running([*command, "serve"], folder, port=port, env=env) as server:

@@ -44,6 +44,7 @@ class Stack:
             "GATEWAY_DRAIN_SECONDS": "5",
             "GATEWAY_DRAIN_NOTICE_SECONDS": "0",
             "GATEWAY_LOG_LEVEL": "debug",
+            "GATEWAY_BAD_TOKENS_PER_MINUTE_COUNT": "0",  # every test comes from one address
             **{f"GATEWAY_{name.upper()}": value for name, value in settings.items()},
         }
         gateway = Gateway(self.folder, f"gateway-{len(self.gateways)}", env)
