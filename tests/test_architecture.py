@@ -25,7 +25,8 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "web": ("domain.*", "telemetry", "transfer.*", "cos.signing", "cos.wire*", "cos.xml_tree"),
     "dev": ("domain.*", "telemetry", "cos.signing", "cos.wire*"),
     "config_values": (),
-    "config": ("config_values", "config_upkeep"),
+    "config": ("config_values", "config_edge", "config_upkeep"),
+    "config_edge": ("config_values",),
     "config_upkeep": ("config_values", "domain.addresses"),
     "telemetry": (),
     "malloc": (),
@@ -48,6 +49,7 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "dev": frozenset({"starlette", "uvicorn", "python_multipart", "pydantic"}),
     "config_values": frozenset({"pydantic", "pydantic_settings"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),
+    "config_edge": frozenset({"pydantic", "pydantic_settings"}),
     "config_upkeep": frozenset({"pydantic", "pydantic_settings"}),
     "telemetry": frozenset({"prometheus_client"}),
     "malloc": frozenset(),
@@ -69,6 +71,7 @@ _NO_TEST_OF_ITS_OWN: Final = {
     "gateway.web.cos_*": "pieces of the COS door, proved whole over its socket by tests/system/test_cos_door_*.py; "
     "what decides by itself has its own file besides",
     "gateway.transfer.ports": "Protocols and plain values only",
+    "gateway.transfer.due_tasks": "one Protocol",
 }
 _LONGER: Final = {
     "gateway/domain/errors.py": "one flat list of every public code",
