@@ -6,7 +6,7 @@ export const NETWORK = "network";
 export class Problem extends Error {
   constructor(given) {
     super(given.title);
-    Object.assign(this, { code: "internal", title: "It failed" }, given);
+    Object.assign(this, given);
   }
 }
 
@@ -46,12 +46,13 @@ export function newApi(base, transport, getToken) {
     },
 
     /**
-     * Send `json`, the bytes of `body`, or a form of `fields` and `file`; get the parsed answer. `onSent(bytes)` tells
-     * how many have left. Throws Problem, or `stop`'s reason.
+     * Send `json`, the bytes of `body`, or a form of `fields` and `file`; get the parsed answer. `ticket` is the
+     * task's, `onSent(bytes)` tells how many have left. Throws Problem, or `stop`'s reason.
      */
-    async send(method, path, { headers, json, body, stop, ...form } = {}) {
+    async send(method, path, { headers, ticket, json, body, stop, ...form } = {}) {
       const bearer = await token();
       const all = { ...headers, Authorization: `Bearer ${bearer}` };
+      if (ticket) all["Upload-Ticket"] = ticket;
       if (json) [body, all["Content-Type"]] = [JSON.stringify(json), "application/json"];
       else if (body) all["Content-Type"] = "application/octet-stream";
       stop?.check();
@@ -85,6 +86,6 @@ function read(status, text, token, wait) {
     body = JSON.parse(text);
   } catch {}
   if (status < 300) return [body];
-  const guess = { code: `http_${status}`, title: `The server answered ${status}`, retryable: status > 428 };
-  return [null, new Problem({ ...(body?.code ? body : guess), status, token, retryAfter: Number(wait) || 0 })];
+  const guess = { code: `http_${status}`, title: `HTTP ${status}`, retryable: status > 428 };
+  return [null, new Problem({ ...guess, ...body, status, token, retryAfter: Number(wait) || 0 })];
 }

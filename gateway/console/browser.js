@@ -1,4 +1,4 @@
-/** What a browser gives: requests by XMLHttpRequest (fetch tells no upload progress), files, a little storage. */
+/** What a browser gives: requests by XMLHttpRequest (fetch tells no upload progress), files. */
 
 const STALL_SECONDS = 120; // a part whose bytes are sent may wait for the gateway's own retries against COS
 
@@ -35,13 +35,11 @@ export const browser = {
   /** The content of a call's parameters: {size, type, slice}, as a Blob has them. */
   file: async ({ Body = "" }) => (Body instanceof Blob ? Body : new Blob([Body])),
 
+  /** What compares contents. */
+  content: () => import("./resume.js"),
+
   /** `listener()` is called when the network is back. Returns how to take that back. */
   onBack: (listener) => on("online", listener),
-
-  /** Keeps texts. */
-  get storage() {
-    return localStorage;
-  },
 };
 
 function on(name, listener) {

@@ -99,18 +99,24 @@ export class UploadClient {
     const options = { key: Key, content_type: file?.type || "application/octet-stream" };
     const known = task && recall(task.id);
     item.leftHere = Boolean(known?.here);
-    item.sender = newSender(this.#api, this.#slots, { id, file, ticket: known?.ticket, options }, {
-      changed: () => this.#changed(),
-      prepare: () => this.#findEarlier(item),
-      created: ({ id: taskId, expires_at: expiresAt }, ticket) => {
-        const { ref } = item.sender.now;
-        remember(taskId, { key: Key, ref, ticket, expiresAt, file: item.print });
-      },
-      ended: () => forget(item.sender.now.task?.id),
-    });
+    const changed = () => {
+      this.#keep(item);
+      this.#changed();
+    };
+    item.sender = newSender(this.#api, this.#slots, { id, file, options }, changed, () => this.#findEarlier(item));
     this.#items.set(id, item);
     this.#changed();
     return item;
+  }
+
+  /** Remember the task that has the item's file for as long as it goes on. */
+  #keep(item) {
+    const { task, file, ref } = item.sender.now;
+    const kept = file && item.print && task?.id;
+    if (kept === item.kept) return;
+    if (item.kept) forget(item.kept);
+    if (kept) remember(kept, { ref, expiresAt: task.expires_at, file: item.print });
+    item.kept = kept;
   }
 
   /** Take over an unfinished task of the same key and file whose sender is gone. Its row gives way to the new one. */
@@ -124,23 +130,23 @@ export class UploadClient {
       const known = recall(task.id);
       if (!known || difference(known.file, item.print)) continue;
       this.#items.delete(other.id);
-      return item.sender.take({ task, shown, ref: known.ref, ticket: known.ticket, again: HALTED.test(task.state) });
+      return item.sender.take({ task, shown, ref: known.ref, again: HALTED.test(task.state) });
     }
   }
 
-  async #requireSame({ task, ticket }, file) {
+  async #requireSame({ task }, file) {
     const known = recall(task.id);
     const print = await fingerprint(file);
-    const differs = known ? difference(known.file, print) : await this.#differsFromStored(task, ticket, file);
+    const differs = known ? difference(known.file, print) : await this.#differsFromStored(task, file);
     if (!differs) return;
     const detail = `The task goes on only with its own file: ${differs}.`;
     throw new Problem({ code: "file_differs", title: "This is another file", detail });
   }
 
   /** For a task begun in another browser: the file's size and three of its stored parts tell. */
-  async #differsFromStored(task, ticket, file) {
+  async #differsFromStored(task, file) {
     if (task.size !== null && task.size !== file.size) return `it had ${task.size} bytes, this one has ${file.size}`;
-    const stored = await storedParts(callsAbout(this.#api, task, ticket));
+    const stored = await storedParts(callsAbout(this.#api, task));
     const known = stored.filter((part) => part.crc64 !== null);
     for (const part of new Set([known[0], known[known.length >> 1], known[known.length - 1]])) {
       if (!part || (await crc64(sliceOf(file, task.part_size, part.number))) === part.crc64) continue;

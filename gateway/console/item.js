@@ -8,9 +8,9 @@ const QUIET_SECONDS = 20; // a task that stood still for so long has nobody who 
 
 /** One entry of the list, as the seed SDKs spell it, and what a page needs beyond. */
 export function describe(item) {
-  const { state, task, file, shown, problem, waiting, sending, speed: ours } = item.sender.now;
+  const { state, task, file, shown, problem, waiting, speed: ours } = item.sender.now;
   const size = task?.size ?? file?.size ?? null;
-  const speed = sending ? ours : (task?.speed ?? 0);
+  const speed = ours || (task?.speed ?? 0);
   const loaded = state === "success" ? size : shown;
   const abandoned = needsFile(item);
   const moves = state === "uploading" && !waiting && !abandoned;

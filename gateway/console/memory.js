@@ -1,4 +1,4 @@
-/** What outlives a reload: for each unfinished task its ticket and how to know its file again. No token, no content. */
+/** What outlives a reload: for each unfinished task how to know its file again. No token, no content. */
 
 import { crc64 } from "./crc64.js";
 
@@ -27,7 +27,7 @@ export function difference(expected, actual) {
   return null;
 }
 
-/** `details`: {key, ref, ticket, expiresAt, file: fingerprint}. */
+/** `details`: {ref, expiresAt, file: fingerprint}. */
 export function remember(taskId, details) {
   guarded((storage) => storage.setItem(PREFIX + taskId, JSON.stringify({ ...details, tab: TAB })));
 }

@@ -5,7 +5,7 @@ const OPTION =
 const NOT_OURS = /^(content-|expect|host)/i;
 
 /** What `POST /v1/tasks` takes, from the SDK's parameters; those in `Headers` may be spelled as COS's headers. */
-export function optionsOf({ Key, Headers, ...params }) {
+export function optionsOf({ Key, Headers, Query, ...params }) {
   const [options, meta, headers] = [{ key: Key }, {}, {}];
   const take = (given, isHeader) => {
     for (const name in given) {
@@ -20,6 +20,7 @@ export function optionsOf({ Key, Headers, ...params }) {
   };
   take(params);
   take(Headers, true);
+  take(Query, true);
   return { ...options, meta, headers };
 }
 
@@ -40,10 +41,10 @@ export function dataOf({ result, upload_id }) {
 }
 
 /** The err of a callback: COS's own code and request id where COS refused. */
-export function failure({ code, title, detail, status, errMsg, cos, request_id }) {
-  const Code = cos?.code || code || "file_unreadable";
+export function failure({ code, title, detail, status, cos, request_id }) {
+  const Code = cos?.code || code;
   const RequestId = cos?.request_id || request_id;
-  const Message = [title || errMsg || "The file cannot be read", detail].filter(Boolean).join(": ");
+  const Message = detail ? `${title}: ${detail}` : title;
   return Object.assign(new Error(Message), {
     code: Code,
     statusCode: cos?.status || status || undefined,

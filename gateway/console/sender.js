@@ -10,31 +10,28 @@ export const HALTED = /^(paused|error)$/; // until somebody restarts the task
 const GONE = /^task_(not_found|expired)$/; // a retry begins a new task
 const TOLD_BY_TASK = /^task_(paused|error|canceled)$/; // the task itself says it better
 const PARTS_MISSING = "parts_missing";
+export const UNREADABLE = { code: "file_unreadable", title: "The file has changed or is gone" };
 const POLL_SECONDS = 3; // the websocket is faster; this is for when it is down, or where there is none
 const MOST_COMPLETES = 4;
 
 /** A name that none of the caller's other files has. */
 export function uniqueName() {
-  return Date.now().toString(36) + Math.random().toString(36).slice(1);
+  return `${Date.now()}${Math.random()}`;
 }
 
-/** Calls about `task`: (method, suffix, more) as `api.send` has them. */
-export function callsAbout(api, { id }, ticket) {
-  return (method, suffix, more = {}) => {
-    const headers = { ...(ticket && { "Upload-Ticket": ticket }), ...more.headers };
-    return api.send(method, `/v1/tasks/${id}${suffix}`, { ...more, headers });
-  };
+/** Calls about a task: (method, suffix, more) as `api.send` has them. */
+export function callsAbout(api, { id, ticket }) {
+  return (method, suffix, more) => api.send(method, `/v1/tasks/${id}${suffix}`, { ticket, ...more });
 }
 
 /** Every stored part: [{number, size, etag, crc64}]. */
 export async function storedParts(call) {
   const found = [];
-  let cursor = "";
-  do {
-    const page = await call("GET", `/parts?limit=1000${cursor}`);
-    found.push(...page.parts);
-    cursor = page.next_cursor && `&cursor=${page.next_cursor}`;
-  } while (cursor);
+  for (let query = "?limit=1000"; query; ) {
+    const { parts, next_cursor } = await call("GET", `/parts${query}`);
+    found.push(...parts);
+    query = next_cursor && `?cursor=${next_cursor}`;
+  }
   return found;
 }
 
@@ -44,22 +41,22 @@ export function sliceOf(file, size, number) {
 }
 
 /**
- * `given`: {id, file, task, options, mode, parallel}. `options` is what `POST /v1/tasks` takes, `mode` is `"parts"` or
- * `"content"`, else the task decides; `parallel` parts are in flight at once.
+ * `given`: {id, file, task, options, mode, digest, parallel}. `options` is what `POST /v1/tasks` takes, `mode` is
+ * `"parts"` or `"content"`, else the task decides; `digest` is the `Content-MD5` of the content; `parallel` parts are in
+ * flight at once.
  *
- * `hooks`: `changed()` when anything moved. `prepare(patiently)` before a task is created: whoever knows an earlier one
- * lets the sender `take` it. `created(task, ticket)`. `ended()` when the task is over, or was lost.
+ * `changed()` is called when anything moved, `prepare(patiently, stop)` before a task is created: whoever knows an earlier
+ * one lets the sender `take` it.
  */
-export function newSender(api, slots, given, hooks) {
-  let { id: ref, file, task, ticket, options, mode, parallel = 3 } = given;
+export function newSender(api, slots, given, changed, prepare) {
+  let { id: ref, file, task, options, mode, digest, parallel = 3 } = given;
   let local; // the state while the gateway knows no better: queued, checking, paused without a network, given up
   let run; // stops what is under way
   let [problem, waiting, again, loaded, heard] = [];
   let [shown, speed] = [0, 0];
   const meter = speedometer();
-  const { changed } = hooks;
 
-  const call = (...what) => callsAbout(api, task, ticket)(...what);
+  const call = (...what) => callsAbout(api, task)(...what);
   const onWait = (reason) => {
     waiting = reason;
     changed();
@@ -84,10 +81,8 @@ export function newSender(api, slots, given, hooks) {
     if (!newer?.state || newer.version < task?.version) return;
     const before = task?.state;
     task = { ...task, ...newer };
-    ticket = newer.ticket ?? ticket;
     heard?.();
     if (FINAL.test(task.state)) {
-      hooks.ended();
       if (task.state === "canceled") run?.stop();
       local = file = null;
     } else if (local === "canceled") cancel().catch(() => {}); // canceled while it was being created
@@ -113,8 +108,7 @@ export function newSender(api, slots, given, hooks) {
   async function restart() {
     if (!file) return control("restart");
     if (GONE.test(problem?.code)) {
-      hooks.ended(); // begun again under a new reference: the old one would only find the old task
-      [task, ticket, ref, shown] = [null, null, uniqueName(), 0];
+      [task, ref, shown] = [null, uniqueName(), 0]; // the old reference would only find the old task
     }
     again = task && task.state !== "completing";
     start();
@@ -134,12 +128,7 @@ export function newSender(api, slots, given, hooks) {
     [problem, local] = [null, "waiting"];
     changed();
     try {
-      await slots.take(mine);
-      try {
-        await attempt(mine);
-      } finally {
-        slots.give();
-      }
+      await slots.run(mine, () => attempt(mine));
     } catch (error) {
       if (!mine.reason()) await failed(error);
     } finally {
@@ -157,8 +146,7 @@ export function newSender(api, slots, given, hooks) {
     } catch {
       // then the error itself must do
     }
-    if (GONE.test(error.code)) hooks.ended();
-    problem = error instanceof Problem ? error : new Problem({ title: `${error}` });
+    problem = error.title ? error : { code: "internal", title: `${error}` };
     local = "error";
     changed();
   }
@@ -166,20 +154,18 @@ export function newSender(api, slots, given, hooks) {
   /** Nothing stops the request: of a task that it makes we must hear, to cancel it. A form has its bytes with it. */
   function create(stop) {
     const json = { ...options, size: file.size, client_ref: ref };
-    if (file.path && mode === "content" && !Object.keys(options.headers).length) {
-      const onSent = (bytes) => moved(Math.min(bytes, file.size));
-      return api.send("POST", "/v1/files", { file, fields: json, stop, onSent }).then(see);
-    }
-    return stop.race(api.send("POST", "/v1/tasks", { json, headers: { "Idempotency-Key": ref } }).then(see));
+    const fields = mode === "content" && !digest && api.transport.fieldsOf?.(file, json);
+    if (!fields) return stop.race(api.send("POST", "/v1/tasks", { json, headers: { "Idempotency-Key": ref } }).then(see));
+    const onSent = (bytes) => moved(Math.min(bytes, file.size));
+    return api.send("POST", "/v1/files", { file, fields, stop, onSent }).then(see);
   }
 
   async function attempt(stop) {
-    const patiently = (action, until = stop, check = null) => persist(api, until, action, onWait, check);
+    const patiently = (action, until = stop, check) => persist(api, until, action, onWait, check);
     local = "checking";
     changed();
-    await stop.race(hooks.prepare(patiently));
+    await stop.race(prepare(patiently, stop));
     if (!task) await patiently(() => create(stop));
-    hooks.created(task, ticket);
     if (again) await patiently(() => control("restart", stop));
     local = again = null;
     await send(stop, patiently);
@@ -188,11 +174,10 @@ export function newSender(api, slots, given, hooks) {
   /** Find out what is stored, send what is missing, have it completed. */
   async function send(stop, patiently) {
     const sending = new Map(); // part number -> bytes under way
-    let stored = new Map(); // part number -> bytes COS has acknowledged
-    let from = 0; // where a single body began
+    const stored = new Map(); // part number -> bytes COS has acknowledged; 0: those before a single body
     const ask = (method, suffix) => patiently(() => call(method, suffix, { stop }), stop, probe);
     const look = async () => see(await ask("GET", ""));
-    loaded = () => from + sum(stored) + sum(sending);
+    loaded = () => [...stored, ...sending].reduce((total, [, size]) => total + size, 0);
 
     /**
      * After a lost connection: is the file still readable, and does the gateway answer? A file changed or deleted since
@@ -202,7 +187,7 @@ export function newSender(api, slots, given, hooks) {
       try {
         await file.slice(0, 1).arrayBuffer();
       } catch {
-        throw new Problem({ code: "file_unreadable", title: "The file was changed, moved or deleted" });
+        throw new Problem(UNREADABLE);
       }
       see(await call("GET", "", { stop }));
     }
@@ -220,10 +205,10 @@ export function newSender(api, slots, given, hooks) {
     }
 
     async function sendParts() {
-      stored = new Map((await storedParts(ask)).map((part) => [part.number, part.size]));
+      stored.clear();
+      for (const { number, size } of await storedParts(ask)) stored.set(number, size);
       moved();
-      const group = newStop(); // one part is lost: the others need not go on
-      const leave = stop.on((reason) => group.stop(reason));
+      const group = newStop(stop); // one part is lost: the others need not go on
       let next = 0;
       const worker = async () => {
         while (next < Math.max(1, Math.ceil(file.size / task.part_size))) {
@@ -240,23 +225,21 @@ export function newSender(api, slots, given, hooks) {
       } catch (error) {
         group.stop(error);
         throw error;
-      } finally {
-        leave();
       }
     }
 
     /** The file as one body, from where the gateway stands. */
     async function sendContent() {
       const { size } = file;
-      let told;
       const body = async () => {
-        from = told ?? task.next_offset;
+        const from = task.next_offset;
+        stored.set(0, from);
         if (from && from === size) return ask("POST", "/complete");
-        const headers = from ? { "Content-Range": `bytes ${from}-${size - 1}/${size}` } : {};
+        const headers = from ? { "Content-Range": `bytes ${from}-${size - 1}/${size}` } : digest && { "Content-MD5": digest };
         try {
           return await put(0, "/content", file.slice(from), stop, headers);
         } catch (error) {
-          told = error.next_offset;
+          task.next_offset = error.next_offset ?? from;
           throw error;
         }
       };
@@ -276,8 +259,7 @@ export function newSender(api, slots, given, hooks) {
     /** Wait for COS's verdict on the whole. */
     async function settled() {
       while (task.state === "completing") {
-        const news = new Promise((resolve) => (heard = resolve));
-        await Promise.race([news, delay(POLL_SECONDS, stop)]);
+        await Promise.race([delay(POLL_SECONDS, stop), new Promise((resolve) => (heard = resolve))]);
         if (task.state === "completing") await look();
       }
       stop.check();
@@ -285,8 +267,8 @@ export function newSender(api, slots, given, hooks) {
     }
 
     if (FINAL.test(task.state) || task.state === "completing") return settled();
-    if (!mode) mode = task.upload_id ? "parts" : "content"; // small: one PUT is the whole file
-    for (let attempts = 1; ; attempts += 1) {
+    mode ??= task.upload_id ? "parts" : "content"; // small: one PUT is the whole file
+    for (let attempts = 1; ; attempts++) {
       try {
         if (mode === "content" || !file.size) return await sendContent().then(settled);
         await sendParts();
@@ -304,21 +286,15 @@ export function newSender(api, slots, given, hooks) {
 
     /** Take over a file, or an earlier task. */
     take(other) {
-      ({ file = file, task = task, ticket = ticket, ref = ref, shown = shown, again = again } = other);
+      ({ file = file, task = task, ref = ref, shown = shown, again = again } = other);
     },
 
-    /** How it stands. `shown`: bytes; `speed`: bytes/s; `sending`: whether bytes may move. */
+    /** How it stands. `shown`: bytes; `speed`: bytes/s from here. */
     get now() {
       let state = local ?? task?.state ?? "waiting";
       if (FINAL.test(task?.state)) state = task.state;
       if (loaded && state === "waiting") state = "uploading"; // the gateway says so after the first part
-      return { state, file, task, ticket, ref, problem, waiting, shown, speed, sending: !!loaded };
+      return { state, file, task, ref, problem, waiting, shown, speed: loaded ? speed : 0 };
     },
   };
-}
-
-function sum(sizes) {
-  let total = 0;
-  sizes.forEach((size) => (total += size));
-  return total;
 }

@@ -1,9 +1,10 @@
 /**
  * So many at once; the others wait in the order they came.
  *
- * `take(stop)` resolves when a slot is taken, which `give()` gives back, or throws `stop`'s reason.
+ * `run(stop, job)` calls `job()` when its turn has come, in these slots and then in those of `outer`, and returns what
+ * that returns; `stop`'s reason ends the wait.
  */
-export function newSlots(free) {
+export function newSlots(free, outer) {
   const queue = [];
 
   const next = () => {
@@ -16,16 +17,18 @@ export function newSlots(free) {
   };
 
   return {
-    take: (stop) =>
-      new Promise((resolve, reject) => {
+    async run(stop, job) {
+      await new Promise((resolve, reject) => {
         queue.push([resolve, stop]);
         stop.on(reject);
         next();
-      }),
-
-    give() {
-      free += 1;
-      next();
+      });
+      try {
+        return await (outer ? outer.run(stop, job) : job());
+      } finally {
+        free += 1;
+        next();
+      }
     },
   };
 }

@@ -27,6 +27,10 @@ export interface UploadParams {
   SliceSize?: number;
   ChunkSize?: number;
   AsyncLimit?: number;
+  /** Writes `x-cos-meta-md5`; the file is read once before it is sent. */
+  UploadAddMetaMd5?: boolean;
+  /** In Base64, of content that goes in one piece: anything else is refused. */
+  ContentMD5?: string;
   StorageClass?: string;
   CacheControl?: string;
   ContentDisposition?: string;
@@ -40,8 +44,11 @@ export interface UploadParams {
   GrantFullControl?: string;
   /** `x-cos-meta-*`, `x-cos-traffic-limit` and the options above in COS's spelling. */
   Headers?: Record<string, string | number>;
+  /** `x-cos-traffic-limit`, which is all that COS takes here. */
+  Query?: Record<string, string | number>;
   onTaskReady?(taskId: string): void;
   onProgress?(progress: Progress): void;
+  /** While a file is compared with an unfinished upload of its key, or read for its MD5. */
   onHashProgress?(progress: Progress): void;
   onFileFinish?(error: UploadError | null, data: UploadData | undefined, options: FileOptions): void;
   [name: `x-cos-meta-${string}`]: string;
@@ -50,7 +57,9 @@ export interface UploadParams {
 export interface UploadFilesParams {
   files: UploadParams[];
   SliceSize?: number;
-  /** Of all files together. */
+  /** Files of this call in flight, within the client's own limit. */
+  FileParallelLimit?: number;
+  /** Of all files together; 1 once COS has each. */
   onProgress?(progress: Progress): void;
   onFileFinish?(error: UploadError | null, data: UploadData | undefined, options: FileOptions): void;
 }
@@ -146,7 +155,10 @@ export interface Transport {
   file(params: UploadParams): Content | Promise<Content>;
   /** Tells when the network or the app is back, until what it returns is called. */
   onBack(listener: () => void): () => void;
-  storage: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  /** The members of a task's JSON as a form's fields, where `file` may go as a form. */
+  fieldsOf?(file: Content, json: Record<string, unknown>): Record<string, string> | undefined;
+  /** The module resume.js, which browsers load when contents are to be compared. */
+  content(): Promise<unknown>;
 }
 
 /** A Blob, or as much of one as is needed. With a `path` it can go as a form. */

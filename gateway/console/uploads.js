@@ -3,8 +3,9 @@
 import { newApi } from "./api.js";
 import { persist } from "./retry.js";
 import { dataOf, failure, optionsOf, progress } from "./seed.js";
-import { HALTED, callsAbout, newSender, uniqueName } from "./sender.js";
+import { HALTED, UNREADABLE, newSender, uniqueName } from "./sender.js";
 import { newSlots } from "./slots.js";
+import { speedometer } from "./speed.js";
 import { newStop } from "./stop.js";
 
 const MIB = 1 << 20;
@@ -23,7 +24,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
 
   const getTaskList = () => [...items.values()].map(({ entry }) => ({ ...entry }));
 
-  async function begin(params, done) {
+  async function begin(params, done, gate = slots) {
     const id = uniqueName();
     const info = { TaskId: id };
     for (const name in params) if (!/object|function/.test(typeof params[name])) info[name] = params[name];
@@ -32,57 +33,65 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
       done(error, data, info);
     };
     try {
-      add(id, params, await transport.file(params), ended);
-    } catch (error) {
-      ended(failure(error)); // what cannot be read is never queued
+      const item = newItem(id, params, await transport.file(params), gate, ended);
+      items.set(id, item);
+      tell(params.onTaskReady, id);
+      item.sender.start();
+    } catch ({ errMsg }) {
+      ended(failure({ ...UNREADABLE, detail: errMsg })); // it is never queued
     }
   }
 
-  function add(id, params, file, ended) {
-    const { Bucket, Region, Key, FilePath, AsyncLimit: parallel = ChunkParallelLimit } = params;
-    const { SliceSize = 0, ChunkSize = transport.partSize } = { ...limits, ...params };
+  function newItem(id, params, file, gate, ended) {
+    const { Bucket, Region, Key, FilePath, ContentMD5: digest, AsyncLimit: parallel = ChunkParallelLimit } = params;
+    const { SliceSize = limits.SliceSize ?? 0, ChunkSize = limits.ChunkSize ?? transport.partSize } = params;
     const { size } = file;
     const mode = SliceSize < 0 || size > Math.max(SliceSize, MIB) ? "parts" : "content";
     const options = { content_type: file.type || undefined, ...optionsOf(params) };
     if (mode === "content") options.slice_size = Math.max(size, MIB); // one PUT, up to what the gateway buffers
     else if (ChunkSize) options.part_size = Math.max(ChunkSize, MIB);
-    const { lastModified } = file; // without it the file cannot be told from another
-    const named = ["gateway", Bucket, Key, size, FilePath ?? file.name, lastModified];
-    const name = mode === "parts" && lastModified && named.join();
-    const keep = (how, text) => {
-      try {
-        return name && JSON.parse(transport.storage[how](name, text) ?? null);
-      } catch {
-        // forbidden or full: nothing outlives a reload, and uploads go on all the same
-      }
-    };
     const entry = { id, Bucket, Region, Key, FilePath, ...progress(0, size), size, hashPercent: 0 };
-    const item = { entry, params, ended };
-    item.sender = newSender(api, slots, { id, file, options, mode, parallel }, {
-      changed: () => changed(item),
-      prepare: (patiently) => findEarlier(item, keep("getItem"), patiently),
-      created: (task, ticket) => keep("setItem", JSON.stringify({ id: task.id, ticket })),
-      ended: () => keep("removeItem"),
-    });
-    items.set(id, item);
-    tell(params.onTaskReady, id);
-    item.sender.start();
+    const given = { id, file, options, mode, digest, parallel };
+    const item = { ...given, entry, params, ended };
+    item.sender = newSender(api, gate, given, () => changed(item), prepare.bind(null, item));
+    return item;
   }
 
-  /** `known`: the task that this file had before a reload. */
-  async function findEarlier({ sender, params, entry }, known, patiently) {
-    const tasks = [...items.values()].map((item) => item.sender.now.task?.id);
-    if (!known || tasks.includes(known.id) || sender.now.task) return;
+  /** Before a task is created: take over an earlier one of the same content, see to the MD5 that is to be written. */
+  async function prepare({ sender, params, entry, file, options, mode }, patiently, stop) {
+    if (sender.now.task) return;
+    const { size } = entry;
+    const meter = speedometer();
+    let read = 0;
+    const moved = (bytes) => {
+      stop.check();
+      const now = progress(Math.min((read += bytes), size), size, meter(read));
+      entry.hashPercent = now.percent;
+      tell(params.onHashProgress, now);
+      news();
+    };
+    const hash = async (start, end) => (await transport.content()).md5(file, start, end, moved);
     try {
-      const task = await patiently(() => callsAbout(api, known, known.ticket)("GET", ""));
-      const again = HALTED.test(task.state);
-      if (!again && !/ing$/.test(task.state)) return;
-      sender.take({ task, ticket: known.ticket, again });
-      entry.hashPercent = 1;
-      tell(params.onHashProgress, progress(entry.size, entry.size));
+      const ids = mode === "parts" ? await openTasks(params, patiently) : [];
+      const task = ids[0] && (await (await transport.content()).findSame(api, ids, size, hash, patiently));
+      if (task) {
+        sender.take({ task, again: HALTED.test(task.state) });
+        return moved(size);
+      }
     } catch {
-      // lost, or not ours any more: a new task takes the file
+      stop.check(); // else they may not be listed, or cannot be read: a new task takes the file
     }
+    if (params.UploadAddMetaMd5) Object.assign(options, { upload_add_meta_md5: true, md5: await hash(0, size) });
+  }
+
+  /** The ids of the caller's tasks with an open upload of this key, but for those whose file is here. */
+  async function openTasks({ Bucket: bucket, Region: region, Key }, patiently) {
+    const query = { bucket, region, prefix: Key };
+    let path = "/v1/uploads?";
+    for (const name in query) if (query[name]) path += `${name}=${encodeURIComponent(query[name])}&`;
+    const { uploads } = await patiently(() => api.send("GET", path));
+    const taken = [...items.values()].map(({ sender }) => sender.now.task?.id);
+    return uploads.flatMap(({ key, task_id: id }) => (key === Key && !taken.includes(id) ? id : []));
   }
 
   /** One move of a task waits for the one before; none does anything to a task in another state, and none rejects. */
@@ -101,11 +110,11 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
   /** Tell what is new. What was told of progress is never taken back. */
   function changed(item) {
     const { entry, params, ended, sender } = item;
-    const { state: actual, shown, speed, sending, problem, task } = sender.now;
+    const { state: actual, shown, speed, problem, task } = sender.now;
     const state = actual.replace("completing", "uploading");
     const { size, state: before } = entry;
     const done = state === "success";
-    const now = progress(done ? size : Math.min(Math.max(entry.loaded, shown), size), size, sending ? speed : 0, done);
+    const now = progress(done ? size : Math.min(Math.max(entry.loaded, shown), size), size, speed, done);
     const error = state === "error" ? failure(problem ?? task.error) : null;
     Object.assign(entry, now, { state, error });
     const turned = state !== before;
@@ -115,16 +124,21 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
     }
     if (turned && done) tell(ended, null, dataOf(task));
     if (turned && /error|canceled/.test(state)) tell(ended, error ?? failure(CANCELED));
+    news();
+  }
+
+  function news() {
     newsDue ??= setTimeout(() => {
       newsDue = null;
       listeners["list-update"]?.forEach((listener) => tell(listener, { list: getTaskList() }));
     }, NEWS_MILLISECONDS);
   }
 
-  async function beginAll({ files, SliceSize, onProgress, onFileFinish }, done) {
+  async function beginAll({ files, SliceSize, FileParallelLimit = Infinity, onProgress, onFileFinish }, done) {
     const results = [];
-    const opened = await Promise.all(files.map((params) => transport.file(params).catch(() => ({ size: 0 }))));
-    const each = opened.map(({ size }) => progress(0, size));
+    const gate = newSlots(FileParallelLimit, slots);
+    const opened = await Promise.allSettled(files.map(transport.file));
+    const each = opened.map(({ value }) => progress(0, value ? value.size : 0));
     const sum = (name) => each.reduce((total, one) => total + one[name], 0);
     let left = files.length;
     if (!left) done(null, { files: results });
@@ -132,13 +146,14 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
       const tellBoth = (now) => {
         each[Index] = now;
         params.onProgress?.(now);
-        onProgress?.(progress(sum("loaded"), sum("total"), sum("speed")));
+        const all = each.every(({ percent }) => percent === 1);
+        onProgress?.(progress(sum("loaded"), sum("total"), sum("speed"), all));
       };
       begin({ SliceSize, ...params, Index, onProgress: tellBoth }, (error, data, options) => {
         results[Index] = { options, error, data };
         onFileFinish?.(error, data, options);
         if (--left <= 0) done(null, { files: results });
-      });
+      }, gate);
     });
   }
 
@@ -158,7 +173,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
 
 /** What the caller throws is none of the upload's concern. */
 function tell(listener, ...news) {
-  if (listener) setTimeout(() => listener(...news));
+  if (listener) setTimeout(listener, 0, ...news);
 }
 
 /** `run(params, done)` with a callback as the SDKs have it, else with a promise of the data. */

@@ -1,4 +1,6 @@
-/** What a mini-program gives: wx.request for JSON and parts, wx.uploadFile for forms, files by path, some storage. */
+/** What a mini-program gives: wx.request for JSON and parts, wx.uploadFile for forms, files by path. */
+
+import * as resume from "./resume.js";
 
 const TIMEOUT_MILLISECONDS = 60_000; // the platform's own, which no setting of ours may exceed
 
@@ -15,7 +17,7 @@ export const weixin = {
     };
     const common = { url, header, timeout: TIMEOUT_MILLISECONDS, success, fail };
     if (file) {
-      const task = wx.uploadFile({ ...common, filePath: file.path, name: "file", formData: formOf(fields) });
+      const task = wx.uploadFile({ ...common, filePath: file.path, name: "file", formData: fields });
       task.onProgressUpdate?.((now) => onSent?.(now.totalBytesSent));
       return () => task.abort();
     }
@@ -30,14 +32,26 @@ export const weixin = {
     };
   },
 
+  /** The members of a task's JSON as the fields of a form; none where it cannot be one: there is none for `headers`. */
+  fieldsOf({ path }, { meta, headers, ...fields }) {
+    if (!path || Object.keys(headers).length) return;
+    const form = {};
+    for (const name in fields) if (fields[name] !== undefined) form[name] = `${fields[name]}`;
+    for (const name in meta) form[`meta-${name}`] = meta[name];
+    return form;
+  },
+
   /** The content of a call's parameters: {size, slice}, as a Blob has them, and the path of a file. */
   async file({ FilePath, Body = "" }) {
     if (!FilePath) return sized(typeof Body === "string" ? utf8(Body) : Body);
     const { stats } = await called("stat", { path: FilePath });
     const read = async (position, length) =>
       (await called("readFile", { filePath: FilePath, position, length })).data;
-    return { ...sliced(stats.size, read), path: FilePath, lastModified: stats.lastModifiedTime };
+    return { ...sliced(stats.size, read), path: FilePath };
   },
+
+  /** What compares contents: mini-programs load nothing later. */
+  content: async () => resume,
 
   /** `listener()` is called when the app or the network is back. Returns how to take that back. */
   onBack(listener) {
@@ -49,22 +63,7 @@ export const weixin = {
       wx.offNetworkStatusChange?.(network);
     };
   },
-
-  /** Keeps texts. */
-  storage: {
-    getItem: (name) => wx.getStorageSync(name) || null,
-    setItem: (name, text) => wx.setStorageSync(name, text),
-    removeItem: (name) => wx.removeStorageSync(name),
-  },
 };
-
-/** The members of a task's JSON as the fields of a form, which has none for `headers`. */
-function formOf({ meta, headers, ...fields }) {
-  const form = {};
-  for (const name in fields) if (fields[name] !== undefined) form[name] = String(fields[name]);
-  for (const name in meta) form[`meta-${name}`] = meta[name];
-  return form;
-}
 
 function called(method, options) {
   return new Promise((success, fail) => wx.getFileSystemManager()[method]({ ...options, success, fail }));
@@ -76,7 +75,7 @@ function sized(buffer) {
 
 function sliced(size, read) {
   const slice = (start = 0, end = size) => {
-    const length = Math.max(0, end - start);
+    const length = Math.max(0, Math.min(end, size) - start);
     return { size: length, arrayBuffer: async () => (length ? read(start, length) : new ArrayBuffer(0)) };
   };
   return { size, slice };

@@ -1,5 +1,6 @@
 """The upload client of mini-programs, in node with what a mini-program has and without what it lacks."""
 
+import hashlib
 import json
 import random
 import subprocess
@@ -193,6 +194,29 @@ def test_a_pause_aborts_the_requests_and_a_restart_goes_on(run: Any, stack: Stac
     assert (error, key, sent) == (None, "paused", [4, 5, 6, 7])
     assert [now["loaded"] for now in seen] == sorted(now["loaded"] for now in seen)
     assert stack.stored("paused") == film.read_bytes()
+
+
+def test_the_same_content_goes_on_in_another_session(run: Any, stack: Stack, film: Path) -> None:
+    hold_after_three(stack)
+    first = run("uploads.sliceUploadFile(params('again', { UploadAddMetaMd5: true })); await heard();")
+    stack.until(three_parts_stored)
+    first.close()
+    stack.cos.clear_faults()
+
+    program = run(
+        """
+        const hashed = [];
+        await uploads.sliceUploadFile(params("again", { onHashProgress: ({ percent }) => hashed.push(percent) }));
+        told(hashed, entry().hashPercent);
+        """
+    )
+
+    hashed, percent = program.says()
+    assert hashed == sorted(hashed)
+    assert (len(hashed) > 3, hashed[-1], percent) == (True, 1, 1)
+    assert stack.stored("again") == film.read_bytes()
+    assert [stack.stored_parts("again").count(number) for number in (1, 2, 3)] == [1, 1, 1]
+    assert stack.cos.headers(BUCKET, "again")["x-cos-meta-md5"] == hashlib.md5(film.read_bytes()).hexdigest()
 
 
 def test_a_cancel_settles_the_promise_and_leaves_nothing(run: Any, stack: Stack) -> None:
