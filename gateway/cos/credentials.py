@@ -15,6 +15,7 @@ log = logging.getLogger("gateway.cos")
 
 _LOOK_SECONDS: Final = 30.0
 _LOOK_OFTEN_SECONDS: Final = 1.0
+_READ_SECONDS: Final = 2.0
 _RENEW_AT_SHARE_OF_LIFE: Final = 0.8
 _MAX_FILE_BYTES: Final = 64 * 1024
 
@@ -52,11 +53,16 @@ class FileCredentials:
     Args:
         path: the file; whoever writes it replaces it as a whole.
         clock: Unix seconds.
+        read_seconds: how long one look may take: the file may be on another machine's disk.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.time, read_seconds: float = _READ_SECONDS
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._read_seconds = read_seconds
+        self._looks = 0
         self._held: Credentials | None = None
         self._renew_at = float("inf")
         self._next_look_at = float("-inf")
@@ -70,8 +76,9 @@ class FileCredentials:
         return self._valid()
 
     async def refresh(self, stale: Credentials) -> Credentials:
+        before = self._looks
         async with self._reading:
-            if self._held in (stale, None):
+            if self._held in (stale, None) and self._looks == before:  # else one look served all who waited for it
                 await self._look()
         found = self._valid()
         if found == stale:
@@ -85,8 +92,10 @@ class FileCredentials:
         return held
 
     async def _look(self) -> None:
+        self._looks += 1
         try:
-            found = await asyncio.to_thread(_read_file, self._path)
+            async with asyncio.timeout(self._read_seconds):
+                found = await asyncio.to_thread(_read_file, self._path)
         except (OSError, ValueError) as exc:
             log.warning("the credentials file cannot be used: %s", type(exc).__name__)
             self._next_look_at = self._clock() + _LOOK_OFTEN_SECONDS

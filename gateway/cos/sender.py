@@ -150,12 +150,21 @@ class Sender:
             return False
         if refusal.may_be_clock_skew and "clock" not in repaired:
             repaired.add("clock")
-            return self._learn_offset(failure.date, signer)
-        if refusal.is_expired_token and "keys" not in repaired:
+            if self._learn_offset(failure.date, signer):
+                return True
+        if refusal.may_be_old_keys and "keys" not in repaired:
             repaired.add("keys")
-            await self._credentials.refresh(signer.credentials)
-            return True
+            return await self._renew_keys(refusal, signer)
         return False
+
+    async def _renew_keys(self, refusal: CosRefusal, signer: _Signer) -> bool:
+        try:
+            await self._credentials.refresh(signer.credentials)
+        except errors.CredentialsUnavailable:
+            if refusal.is_expired_token:
+                raise
+            return False  # there are no others: COS's refusal stands
+        return True
 
     def _learn_offset(self, date: str, signer: _Signer) -> bool:
         try:

@@ -22,6 +22,7 @@ from gateway.domain.objects import (
 )
 
 _ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,128}"')
+_MADE_OF_PARTS: Final = re.compile(r'.*-[0-9]{1,5}"')
 _DECIMAL: Final = re.compile(r"\d{1,20}", re.ASCII)
 _UPLOAD_ID: Final = re.compile(r"[\x21-\x7e]{1,1024}")
 _OBJECT_HEADERS: Final = re.compile(
@@ -188,10 +189,11 @@ def _etag(response: CosResponse, text: str | None) -> ETag:
 
 
 def _acknowledged_etag(response: CosResponse) -> ETag:
-    """The ETag of bytes just sent; without one COS has not said that it keeps them."""
+    """The ETag of bytes just sent; without one, or with that of an object of several parts, COS has not said that it
+    keeps them."""
     etag = response.headers.get("etag", "")
-    if not _ETAG.fullmatch(etag):
-        raise StorageIntegrity("COS acknowledged the bytes without an ETag", cos=_cos(response))
+    if not _ETAG.fullmatch(etag) or _MADE_OF_PARTS.fullmatch(etag):
+        raise StorageIntegrity("COS acknowledged the bytes without an ETag of theirs", cos=_cos(response))
     return ETag(etag)
 
 

@@ -86,6 +86,13 @@ class CosRefusal:
         """Whether the session token has run out."""
         return self.code == "ExpiredToken"
 
+    @property
+    def may_be_old_keys(self) -> bool:
+        """Whether other keys might be taken: these have run out, were replaced, or COS cannot say (HEAD)."""
+        if self.code in ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+            return True
+        return not self.code and self.status in (400, 403)
+
     def error(self) -> GatewayError:
         """The refusal in our words."""
         kind = _BY_CODE.get(self.code) or _BY_STATUS.get(self.status) or _by_class(self.status)

@@ -39,6 +39,8 @@ class Action(StrEnum):
     """Read at ``bytes_per_second``."""
     FLIP = "flip"
     """Store the byte at ``after_bytes`` flipped: checksums are those of what is stored."""
+    IGNORED = "ignored"
+    """Do nothing, answer 204: an abort that a part in flight undoes."""
     DELAY = "delay"
     """Do as asked, and answer ``seconds`` later."""
     LOST_ANSWER = "lost_answer"
@@ -140,6 +142,8 @@ class FaultBook:
         if fault.action is Action.ERROR_IN_200:
             error = tag("Error", text("Code", fault.code), text("Message", "A fault that a test asked for."))
             return Answer(200, _XML, DECLARATION + utf8(error), fault.code)
+        if fault.action is Action.IGNORED:
+            return Answer(204)
         if fault.action is Action.ENDLESS_SPACES:
             return Answer(200, _XML, _spaces(call, math.inf))
         if fault.action is Action.SKEWED_CLOCK:

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +105,45 @@ async def test_keys_that_cos_refuses_are_replaced_at_once_or_not_at_all(path: Pa
 
     assert {keys.secret_id for keys in found} == {"two"}
     assert (await source.current()).secret_id == "two"
+
+
+async def test_b67_however_many_calls_are_refused_at_once_the_file_is_read_once(path: Path) -> None:
+    os.mkfifo(path)
+    handed_out: list[str] = []
+    go_on = threading.Event()
+
+    def write_when_read() -> None:
+        for name in ("one", "two"):
+            with path.open("w") as reader:
+                handed_out.append(name)
+                json.dump({"TmpSecretId": name, "TmpSecretKey": "key", "ExpiredTime": time.time() + 3600}, reader)
+            go_on.wait(5)
+
+    writer = threading.Thread(target=write_when_read, daemon=True)
+    writer.start()
+    source = FileCredentials(path)
+    firsts = await asyncio.gather(*(source.current() for _ in range(50)))
+    go_on.set()
+    found = await asyncio.gather(*(source.refresh(firsts[0]) for _ in range(50)))
+
+    assert {keys.secret_id for keys in firsts} == {"one"}
+    assert {keys.secret_id for keys in found} == {"two"}
+    assert handed_out == ["one", "two"]
+    writer.join(1)
+
+
+@pytest.mark.promise(20)
+async def test_b68_a_file_that_cannot_be_opened_is_not_waited_for_for_ever(path: Path, clock: Clock) -> None:
+    source = FileCredentials(path, clock=clock, read_seconds=0.1)
+    write(path, "one", clock.now + 100)
+    await source.current()
+    path.unlink()
+    os.mkfifo(path)  # opening it waits for a writer
+    clock.now += 90
+
+    assert (await source.current()).secret_id == "one"
+    with path.open("w"):  # let go of the thread
+        pass
 
 
 def test_both_spellings_are_read_and_token_and_time_may_be_missing() -> None:

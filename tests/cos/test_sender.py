@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.cos import signing, wire_requests
+from gateway.cos.credentials import CredentialSource, FixedCredentials
 from gateway.cos.exchange import CosLimits, Exchange
 from gateway.cos.retrying import MAX_ATTEMPTS
 from gateway.cos.sender import Sender
@@ -57,7 +58,7 @@ def keys() -> Keys:
 
 @asynccontextmanager
 async def sending(
-    transport: AiohttpTransport, keys: Keys, script: Callable[[RawServer], Script]
+    transport: AiohttpTransport, keys: CredentialSource, script: Callable[[RawServer], Script]
 ) -> AsyncIterator[tuple[RawServer, Sender]]:
     async with raw_server(script) as server:
         exchange = Exchange(
@@ -249,6 +250,48 @@ async def test_keys_that_ran_out_are_refreshed_once(transport: AiohttpTransport,
         with pytest.raises(errors.CredentialsUnavailable):
             await sender.call(PUT, status_of, Replayable(b"1"))
         assert len(server.heads) == 4
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [error(403, "InvalidAccessKeyId"), error(403, "SignatureDoesNotMatch"), answer(400), answer(403)],
+    ids=["id", "key", "head 400", "head 403"],
+)
+async def test_b67_keys_that_were_replaced_are_looked_for_once(
+    transport: AiohttpTransport, keys: Keys, refused: bytes
+) -> None:
+    async with sending(transport, keys, in_turn(refused, OK, refused)) as (server, sender):
+        assert await sender.call(PUT, status_of, Replayable(b"1")) == 200
+
+        assert b"q-ak=AKIDnew&" in server.heads[1]
+
+
+async def test_where_there_are_no_other_keys_coss_refusal_stands(transport: AiohttpTransport) -> None:
+    fixed = FixedCredentials(KEYS)
+    for said, kind in (
+        ("SignatureDoesNotMatch", errors.StorageDenied),
+        ("ExpiredToken", errors.CredentialsUnavailable),
+    ):
+        async with sending(transport, fixed, always(error(403, said))) as (server, sender):
+            with pytest.raises(kind):
+                await sender.call(PUT, status_of, Replayable(b"1"))
+
+            assert len(server.heads) == 1
+
+
+@pytest.mark.promise(23)
+async def test_b58_after_a_slow_down_the_next_body_is_refused_before_a_byte_is_sent(
+    transport: AiohttpTransport, keys: Keys
+) -> None:
+    async with sending(transport, keys, always(error(503, "SlowDown", "Retry-After: 5"))) as (server, sender):
+        with pytest.raises(errors.StorageSlowDown):
+            await sender.call(PUT, status_of, Once(b"1"))
+        body = Once(b"1")
+        with pytest.raises(errors.StorageSlowDown) as refused:
+            await sender.call(PUT, status_of, body)
+
+        assert (len(server.heads), body.reads) == (1, 0)
+        assert 4 < (refused.value.retry_after_seconds or 0) <= 5
 
 
 async def test_each_failed_attempt_leaves_one_line_without_secrets_or_queries(

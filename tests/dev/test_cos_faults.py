@@ -184,6 +184,15 @@ def test_complete_may_pad_for_ever(caller: CosCaller, cos: RunningCos) -> None:
     connection.close()
 
 
+def test_an_abort_may_be_ignored(caller: CosCaller, cos: RunningCos) -> None:
+    upload_id = initiate(caller)
+    cos.fault("ignored", operation="AbortMultipartUpload")
+
+    answers = [caller.call("DELETE", "k", {"uploadId": upload_id}).status for _ in range(3)]
+
+    assert answers == [204, 204, 404]
+
+
 def test_the_journal_says_what_came_and_never_a_secret(caller: CosCaller, cos: RunningCos) -> None:
     upload_id = initiate(caller, **{"x-cos-meta-a": "b"})
     put_part(caller, upload_id, 7, b"abc")
