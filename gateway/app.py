@@ -20,12 +20,14 @@ from gateway.cos.signing import Credentials
 from gateway.cos.transport import AiohttpTransport
 from gateway.domain.objects import Bucket
 from gateway.domain.policy import Destination, Destinations
+from gateway.loop_watch import LoopWatch
 from gateway.store.batch_store import RedisBatchStore
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
+from gateway.store.redis_watch import RedisWatch
 from gateway.store.revocations import RedisRevocations
 from gateway.store.task_store import RedisTaskStore
-from gateway.telemetry import Metrics, watch_loop_lag
+from gateway.telemetry import Metrics
 from gateway.transfer.batch_slots import BatchSlots
 from gateway.transfer.batches import Batches
 from gateway.transfer.bodies_in_flight import BodiesInFlight
@@ -53,7 +55,7 @@ from gateway.web.health_routes import HealthRoutes
 from gateway.web.key_routes import KeyRoutes
 from gateway.web.object_routes import ObjectRoutes
 from gateway.web.problems import exception_handlers
-from gateway.web.progress_socket import ProgressSockets
+from gateway.web.progress_socket import ProgressSockets, Timing
 from gateway.web.sealing import Sealer
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_routes import TaskRoutes
@@ -77,13 +79,16 @@ class Gateway:
         self._tasks = RedisTaskStore(
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
-            observe=lambda call, seconds: self.metrics.observe("gateway_redis_call_seconds", seconds, call),
+            observe=self._observe_redis,
             observe_move=lambda event, state: self.metrics.count("gateway_task_transitions_total", event, state),
             intent_seconds=settings.intent_seconds,
             announced=frozenset(webhook_receivers(settings)),
             on_notice=lambda task_id: self._upkeep.wake(task_id),
         )
         self._bus = RedisProgressBus(self._redis)
+        self._redis_watch = RedisWatch(
+            self._redis, lambda count: self.metrics.count("gateway_redis_evicted_keys_total", by=count)
+        )
         self._objects = CosClient(
             _credentials(settings),
             endpoint=settings.cos_endpoint or None,
@@ -105,7 +110,7 @@ class Gateway:
         self._batches = RedisBatchStore(
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
-            observe=lambda call, seconds: self.metrics.observe("gateway_redis_call_seconds", seconds, call),
+            observe=self._observe_redis,
         )
         self._slots = BatchSlots(self._batches, self._tasks, bodies)
         budget = ReplayBudget(settings.replay_budget_bytes)
@@ -127,6 +132,11 @@ class Gateway:
             metrics=self.metrics,
         )
         self.public, self.cos, self.admin = self._doors()
+
+    def _observe_redis(self, call: str, seconds: float, was_done: bool) -> None:
+        self.metrics.observe("gateway_redis_call_seconds", seconds, call)
+        if not was_done:
+            self.metrics.count("gateway_redis_failures_total", call)
 
     def _observe_cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
         metrics = self.metrics
@@ -159,8 +169,16 @@ class Gateway:
         batches = Batches(self._batches, self._tasks, control, self._owned)
         objects = ObjectRoutes(admission, whole_files, ObjectCalls(engine, destinations), documents, settings)
         issuer = KeyIssuer(sealer, destinations)
-        most = settings.sockets_per_subject_count
-        sockets = ProgressSockets(admission, self._tasks, self._bus, documents.of, most, add_up=batches.totals)
+        sockets = ProgressSockets(
+            admission,
+            self._tasks,
+            self._bus,
+            documents.of,
+            settings.sockets_per_subject_count,
+            add_up=batches.totals,
+            total_count=settings.sockets_count,
+            timing=Timing(unsent=settings.answer_stall_seconds),
+        )
         routes: list[BaseRoute] = [
             *files.routes(),  # the routes are tried in turn: the busiest first
             *tasks.routes(),
@@ -208,10 +226,11 @@ class Gateway:
             stack.push_async_callback(self._upkeep.aclose)
             works = (
                 *self._upkeep.works(),
+                self._redis_watch.run(),
                 self._admission.run(),
                 self._engine.bodies.run(),
                 self._slots.run(),
-                watch_loop_lag(self.metrics),
+                LoopWatch(self.metrics).run(),
                 self._watch_gauges(),
             )
             for work in works:

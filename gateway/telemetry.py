@@ -1,22 +1,14 @@
-"""What operators see: one JSON object a log line, and the metrics. No secret is in either.
+"""The metrics: every one there is stands in ``METRICS``; one that does not cannot be counted."""
 
-Every metric there is stands in ``METRICS``; one that does not cannot be counted.
-"""
-
-import asyncio
-import json
-import logging
 import os
-import re
 import shutil
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -33,90 +25,6 @@ REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=Non
 TASK_ID: Final[ContextVar[str | None]] = ContextVar("task_id", default=None)
 COS_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("cos_request_id", default=None)
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-_CONTEXT: Final = (("request_id", REQUEST_ID), ("task_id", TASK_ID), ("cos_request_id", COS_REQUEST_ID))
-_RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-_QUIET: Final = {"httpx": logging.WARNING, "python_multipart": logging.CRITICAL, "uvicorn.access": logging.CRITICAL}
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr).encode
-
-_LEAST_SECRET: Final = 8  # shorter ones would star out half of every line
-
-_HINTS: Final = ("bearer", "eyj", "q-signature", "security-token", "upload-ticket", "authorization", "#token=")
-_SECRETS: Final = re.compile(
-    r"""(?ix)
-    (?P<name>
-        \b bearer [\s.]+
-      | \#token=
-      | \b (?:q-signature|x-cos-security-token|upload-ticket|authorization)
-        \\?["']? \s* [:=,] \s* (?:b(?=["']))? \\?["']?
-    )
-    (?: bearer \s+ )? [^\s"'\\&,;}]+
-    | \b eyJ[\w-]+ \. [\w-]+ \. [\w-]+
-    """
-)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, the ids of the moment and whatever ``extra`` holds.
-
-    Args:
-        secrets: exact texts, of eight characters or more, that no line may hold, beside everything that looks like a
-            token or a signature.
-    """
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        super().__init__()
-        known = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
-        self._known = tuple(dict.fromkeys([*known, *(_encode(secret)[1:-1] for secret in known)]))
-        self._second = (0, "")
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": self._time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        for name, variable in _CONTEXT:
-            value = variable.get()
-            if value is not None:
-                fields[name] = value
-        for name, value in record.__dict__.items():
-            if name not in _RECORD_FIELDS:
-                fields[name] = value
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return redacted(_encode(fields), self._known)
-
-    def _time(self, record: logging.LogRecord) -> str:
-        second = int(record.created)
-        if second != self._second[0]:
-            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        return f"{self._second[1]}.{int((record.created - second) * 1000):03d}Z"
-
-
-def redacted(text: str, known: Iterable[str] = ()) -> str:
-    """*text* with stars for tokens, signatures, tickets and the *known* secrets. JSON stays JSON."""
-    for secret in known:
-        if secret in text:
-            text = text.replace(secret, "***")
-    lower = text.lower()
-    if any(hint in lower for hint in _HINTS):
-        return _SECRETS.sub(lambda found: f"{found['name'] or ''}***", text)
-    return text
-
-
-def configure_logging(level: str, *, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
-    """Send every logger of this process to *stream* (stderr) as JSON lines, from *level* (``info``, …) up."""
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nothing prints them
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter(secrets))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name, least in _QUIET.items():
-        logging.getLogger(name).setLevel(least)
-
 
 Kind = Literal["counter", "gauge", "histogram"]
 _FAST_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
@@ -167,6 +75,8 @@ METRICS: Final[Mapping[str, Metric]] = {
         "gauge", "How far our clock is from COS's, once COS refused a signature for it.", workers="max"
     ),
     "gateway_redis_call_seconds": Metric("histogram", "Time of one call to Redis.", ("call",), _FAST_SECONDS),
+    "gateway_redis_failures_total": Metric("counter", "Calls that Redis refused or did not answer.", ("call",)),
+    "gateway_redis_evicted_keys_total": Metric("counter", "Keys that Redis evicted while this process looked on."),
     "gateway_sweeps_total": Metric(
         "counter", "Sweeps of one bucket or of the indexes: done, failed or unfinished.", ("outcome",)
     ),
@@ -190,7 +100,13 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_replay_budget_bytes": Metric("gauge", "Memory in use to send parts again."),
     "gateway_bodies_in_flight": Metric("gauge", "Bodies being received."),
     "gateway_websockets_open": Metric("gauge", "Progress websockets open."),
+    "gateway_connections_open": Metric("gauge", "Connections open, of clients and operators."),
+    "gateway_connections_refused_total": Metric(
+        "counter", "Connections ended by the edge itself, before there was a request.", ("code",)
+    ),
     "gateway_loop_lag_seconds": Metric("histogram", "How late the event loop wakes a sleeper.", (), _FAST_SECONDS),
+    "gateway_loop_stalls_total": Metric("counter", "Times that the event loop stood still for more than a second."),
+    "gateway_log_lines_dropped_total": Metric("counter", "Log lines that were dropped because stderr took no more."),
 }
 
 
@@ -281,11 +197,3 @@ def metrics_folder(configured: Path | None) -> Iterator[Path]:
 def forget_worker(folder: Path, pid: int) -> None:
     """Take the gauges of a worker that has ended out of the sum; its counters stay."""
     mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
-
-
-async def watch_loop_lag(metrics: Metrics, every_seconds: float = 0.25) -> None:
-    """Measure, until cancelled, how late this event loop is."""
-    while True:
-        due = time.perf_counter() + every_seconds
-        await asyncio.sleep(every_seconds)
-        metrics.observe("gateway_loop_lag_seconds", max(0.0, time.perf_counter() - due))

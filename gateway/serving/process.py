@@ -11,11 +11,12 @@ import uvicorn
 
 from gateway.app import Gateway
 from gateway.config import Settings
+from gateway.log_writer import LogWriter
+from gateway.logs import configure_logging
 from gateway.malloc import keep_large_buffers
 from gateway.serving.doors import Doors
 from gateway.serving.listeners import BACKLOG
 from gateway.serving.server import Server, WayOut
-from gateway.telemetry import configure_logging
 from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, EdgeRules
 from gateway.web.edge_deadlines import Deadlines
@@ -28,8 +29,8 @@ CLOSE_SECONDS: Final = 1
 """For connections without a request, at the very end."""
 
 
-def build_server(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> Server:
-    """A server over a gateway of its own; *on_ready* is called once it takes connections."""
+def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], None] = lambda: None) -> Server:
+    """A server over a gateway of its own, which counts what *lines* drops; *on_ready* once it takes connections."""
     keep_large_buffers()
     drain = Drain()
     edge = EdgeConnections(edge_rules(settings))
@@ -37,6 +38,7 @@ def build_server(settings: Settings, on_ready: Callable[[], None] = lambda: None
     def open_doors() -> Doors:
         gateway = Gateway(settings, drain)
         edge.metrics = gateway.metrics
+        lines.observe_dropped = lambda: gateway.metrics.count("gateway_log_lines_dropped_total")
         return Doors.of(gateway)
 
     config = uvicorn.Config(
@@ -78,16 +80,17 @@ def edge_rules(settings: Settings) -> EdgeRules:
     )
 
 
-def serve_alone(settings: Settings, sockets: list[socket.socket]) -> int:
+def serve_alone(settings: Settings, lines: LogWriter, sockets: list[socket.socket]) -> int:
     """Serve in this process until a signal ends it; the exit code."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a process alone cannot be replaced by another
-    server = build_server(settings)
+    server = build_server(settings, lines)
     server.run(sockets=sockets)
     return 0 if server.started else 1
 
 
-def start_logging(settings: Settings) -> None:
+def start_logging(settings: Settings) -> LogWriter:
     """JSON lines on stderr, without the secrets that *settings* hold."""
     secrets = [settings.token_secret, settings.cos_secret_id, settings.cos_secret_key, settings.cos_session_token]
     secrets += [key.secret for key in settings.seal_keys]
-    configure_logging(settings.log_level, secrets=[secret.get_secret_value() for secret in secrets], stream=sys.stderr)
+    revealed = [secret.get_secret_value() for secret in secrets]
+    return configure_logging(settings.log_level, secrets=revealed, stream=sys.stderr)

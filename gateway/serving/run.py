@@ -17,12 +17,12 @@ def run(settings: Settings) -> int:
         OSError: an address cannot be listened on.
     """
     raise_file_limit()
-    start_logging(settings)
+    lines = start_logging(settings)
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(listener) for listener in bound(settings)]
         settings = load_settings()  # with the ports that came of port 0
         if settings.workers == 1:
-            return serve_alone(settings, sockets)
+            return serve_alone(settings, lines, sockets)
         folder = stack.enter_context(metrics_folder(settings.metrics_dir))
         os.environ["GATEWAY_METRICS_DIR"] = str(folder)
         return serve_with_workers(settings, sockets, folder)

@@ -64,9 +64,9 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal's word to all of us; the parent acts on it
     channel, *listeners = map(int, arguments)
     settings = load_settings()
-    start_logging(settings)
+    lines = start_logging(settings)
     spoken = Channel(socket.socket(fileno=channel))
-    server = build_server(settings, on_ready=lambda: spoken.attach(server))
+    server = build_server(settings, lines, on_ready=lambda: spoken.attach(server))
     server.run(sockets=inherited(listeners))
     return 0 if server.started else 1
 

@@ -1,0 +1,78 @@
+"""Lines to a stream that may be slow, or block for ever: a thread writes them, and what it cannot keep up with is
+dropped and counted."""
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final, TextIO
+
+MOST_WAITING_CHARACTERS: Final = 1 << 20
+CLOSE_SECONDS: Final = 1.0
+_LINES_AT_ONCE: Final = 500
+
+
+class LogWriter(logging.Handler):
+    """A handler that never waits for *stream*.
+
+    ``observe_dropped`` is called for each line that is dropped, in whichever thread logged it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self._taken = 0  # characters, only by those who log, one at a time
+        self._written = 0  # characters, only by the thread
+        self._dropped = 0
+        self.observe_dropped: Callable[[], None] = lambda: None
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have the line written soon, unless too much waits already."""
+        if self._taken - self._written > MOST_WAITING_CHARACTERS:
+            self._dropped += 1
+            self.observe_dropped()
+            return
+        line = self.format(record)
+        self._taken += len(line)
+        self._lines.put(line)
+
+    def flush(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Wait until all that was logged so far is written, or *seconds* have passed."""
+        written = threading.Event()
+        self._lines.put(written)
+        written.wait(seconds)
+
+    def _run(self) -> None:
+        told = 0
+        while True:
+            self._write(self._next())
+            dropped = self._dropped
+            if dropped > told:
+                logging.getLogger(__name__).warning("log lines were dropped", extra={"lines": dropped - told})
+                told = dropped
+
+    def _next(self) -> list[str | threading.Event]:
+        """What waits, once something does."""
+        items = [self._lines.get()]
+        try:
+            while len(items) < _LINES_AT_ONCE:
+                items.append(self._lines.get_nowait())
+        except Empty:
+            pass
+        return items
+
+    def _write(self, items: list[str | threading.Event]) -> None:
+        lines = [item for item in items if isinstance(item, str)]
+        try:
+            if lines:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
+        except (OSError, ValueError):  # the reader is gone, or the stream was closed: nobody can be told
+            self._dropped += len(lines)
+        finally:
+            self._written += sum(map(len, lines))
+            for item in items:
+                if isinstance(item, threading.Event):
+                    item.set()

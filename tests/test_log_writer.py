@@ -1,0 +1,72 @@
+import io
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.log_writer import MOST_WAITING_CHARACTERS, LogWriter
+
+
+class Pipe(io.StringIO):
+    """A stream that nobody reads until ``reader`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader, self.full = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.full.set()
+        self.reader.wait(10)
+        return super().write(text)
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("of this test")
+    logger.propagate = False
+    yield logger
+    logger.handlers.clear()
+
+
+def test_lines_come_in_order_and_whole(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    logger.addHandler(writer)
+    for number in range(2000):
+        logger.warning("line %d", number)
+    writer.flush(5)
+
+    assert stream.getvalue() == "".join(f"line {number}\n" for number in range(2000))
+
+
+@pytest.mark.timeout(10)
+def test_whoever_logs_never_waits_and_what_does_not_fit_is_counted(logger: logging.Logger) -> None:
+    pipe = Pipe()
+    writer = LogWriter(pipe)
+    dropped: list[None] = []
+    writer.observe_dropped = lambda: dropped.append(None)
+    logger.addHandler(writer)
+    line = "x" * 1000
+    for _ in range(2 * MOST_WAITING_CHARACTERS // len(line)):
+        logger.warning(line)
+
+    assert pipe.full.wait(5)
+    assert len(dropped) >= 900
+    pipe.reader.set()
+    writer.flush(5)
+    logger.warning("after")
+    writer.flush(5)
+    written = pipe.getvalue().splitlines()
+    assert len(written) + len(dropped) == 2 * MOST_WAITING_CHARACTERS // len(line) + 1
+    assert written[-1] == "after"
+
+
+def test_a_stream_that_is_closed_harms_nobody(logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    writer = LogWriter(stream)
+    logger.addHandler(writer)
+    stream.close()
+
+    logger.warning("to nobody")
+    writer.flush(5)
