@@ -33,7 +33,8 @@ PREFIX: Final = "GATEWAY_"
 MIN_SECRET_BYTES: Final = 32
 _MIB: Final = 1024 * 1024
 _GIB: Final = 1024 * _MIB
-_REDIS_SCHEMES: Final = {"redis", "rediss", "unix"}
+_PLAIN_REDIS_SCHEMES: Final = frozenset({"redis", "redis+sentinel", "redis+cluster"})
+_REDIS_SCHEMES: Final = _PLAIN_REDIS_SCHEMES | {"rediss", "rediss+sentinel", "rediss+cluster", "unix"}
 _NO_SECRET: Final = SecretStr("")
 
 
@@ -104,13 +105,19 @@ class Settings(UpkeepSettings):
 
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis://, rediss:// or unix:// of one server; Sentinel and Cluster are not built yet.",
+        description="redis://, rediss:// or unix:// of one server; redis+sentinel://host,host/master/0; "
+        "redis+cluster://host,host; rediss+… with TLS.",
     )
     redis_allow_plain: bool = Field(
         default=False, description="Allows a Redis without TLS beyond this machine: a private network protects it."
     )
 
     token_secret: SecretStr = Field(
+    ack_without_state: bool = Field(
+        default=False,
+        description="Acknowledges a part that COS holds although Redis does not answer, instead of asking for it again.",
+    )
+
         default=_NO_SECRET, description=f"HS256 secret of the callers' tokens, {MIN_SECRET_BYTES} bytes or more."
     )
     token_jwks_file: OptionalPath = Field(
@@ -268,10 +275,12 @@ class Settings(UpkeepSettings):
 
     def _redis_problems(self) -> Iterator[str]:
         url = urlsplit(self.redis_url.get_secret_value())
-        if url.scheme not in _REDIS_SCHEMES or not (url.path if url.scheme == "unix" else url.netloc):
-            yield "GATEWAY_REDIS_URL is none of redis:// rediss:// unix://; Sentinel and Cluster are not built yet."
+        if url.scheme not in _REDIS_SCHEMES or not (url.path if url.scheme == "unix" else all(hosts_of(url.netloc))):
+            yield "GATEWAY_REDIS_URL is none of redis:// rediss:// unix:// redis+sentinel:// redis+cluster://."
             return
-        plain = url.scheme == "redis" and not self.redis_allow_plain
+        if url.scheme.endswith("+sentinel") and not url.path.strip("/"):
+            yield "GATEWAY_REDIS_URL names no master: redis+sentinel://host:port,host:port/master/0."
+        plain = url.scheme in _PLAIN_REDIS_SCHEMES and not self.redis_allow_plain
         if plain and not all(is_loopback(host) for host in hosts_of(url.netloc)):
             yield "GATEWAY_REDIS_URL has no TLS beyond this machine: use rediss:// or GATEWAY_REDIS_ALLOW_PLAIN."
 

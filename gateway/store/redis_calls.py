@@ -26,8 +26,8 @@ BUDGET_SECONDS: Final = 2.0
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
 _REPEATABLE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
-Observe = Callable[[str, float], None]
-"""Told of every call: its name and how many seconds it took."""
+Observe = Callable[[str, float, bool], None]
+"""Told of every call: its name, how many seconds it took, and whether Redis carried it out."""
 
 
 class Script:
@@ -79,19 +79,20 @@ class RedisCalls:
 
         A NoScriptError is an answer here; any other error is raised.
         """
-        started = time.perf_counter()
+        started, was_done = time.perf_counter(), False
         try:
             self._pool.admit()
             async with asyncio.timeout(BUDGET_SECONDS), self._pool.turn:
                 answers = await self._ask_twice(commands)
+            for answer in answers:
+                if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
+                    raise answer
+            was_done = True
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError
             raise StateStoreUnavailable(f"Redis did not carry out {name}.") from exc
         finally:
             if self._observe is not None:
-                self._observe(name, time.perf_counter() - started)
-        for answer in answers:
-            if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
-                raise StateStoreUnavailable(f"Redis did not carry out {name}.") from answer
+                self._observe(name, time.perf_counter() - started, was_done)
         return answers
 
     async def _ask_twice(self, commands: Sequence[Command]) -> list[Any]:

@@ -144,16 +144,16 @@ async def test_cancelled_calls_leave_the_pool_whole(calls: RedisCalls) -> None:
 
 
 async def test_an_observer_is_told_of_every_call_and_failure(redis: Redis) -> None:
-    seen: list[tuple[str, float]] = []
-    calls = RedisCalls(redis, lambda name, seconds: seen.append((name, seconds)))
+    seen: list[tuple[str, float, bool]] = []
+    calls = RedisCalls(redis, lambda *told: seen.append(told))
 
     await RedisCalls(redis).run(Script("read_hash"), ["none"], [])
     await calls.run(Script("read_hash"), ["none"], [])
     with pytest.raises(StateStoreUnavailable):
         await calls.command("NONSENSE")
 
-    assert [name for name, _ in seen] == ["read_hash", "nonsense"]
-    assert all(0 < seconds < 1 for _, seconds in seen)
+    assert [(name, was_done) for name, _, was_done in seen] == [("read_hash", True), ("nonsense", False)]
+    assert all(0 < seconds < 1 for _, seconds, _ in seen)
 
 
 async def test_a_script_runs_where_it_is_not_loaded(redis: Any, calls: RedisCalls) -> None:

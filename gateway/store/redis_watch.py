@@ -1,0 +1,92 @@
+"""Looks at how Redis is set up: what is wrong with it is said once, and evictions are counted."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.store.redis_cluster import ClusterPool
+from gateway.store.redis_pool import LendingPool
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 15.0
+FIRST_LOOK_SECONDS: Final = 1.0
+"""How often a Redis that does not answer yet is looked at."""
+OLDEST_VERSION: Final = (6, 2)
+
+Facts = Mapping[str, str]
+"""The fields of INFO by name."""
+
+
+class RedisWatch:
+    """Reads INFO of every server now and then, which costs Redis less than a millisecond.
+
+    *on_evicted* is told how many keys went since it was told last.
+    """
+
+    def __init__(self, redis: Redis, on_evicted: Callable[[int], None], *, look_seconds: float = LOOK_SECONDS) -> None:
+        assert isinstance(redis.connection_pool, LendingPool)
+        self._pool = redis.connection_pool
+        self._on_evicted = on_evicted
+        self._look_seconds = look_seconds
+        self._said: list[str] = []
+        self._evicted: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled. One warning names all that is wrong, and comes again only when that changes."""
+        while True:
+            seen = await self._look()
+            await asyncio.sleep(self._look_seconds if seen else min(FIRST_LOOK_SECONDS, self._look_seconds))
+
+    async def _look(self) -> bool:
+        """Look at every server; whether all of them told."""
+        try:
+            if isinstance(self._pool, ClusterPool):
+                await self._pool.ask([("PING",)])  # by then it is known who the masters are
+            each = [_facts((await pool.ask([("INFO",)]))[0]) for pool in self._pool.nodes()]
+        except (RedisError, OSError):
+            return False
+        told = [facts for facts in each if facts]
+        for facts in told:
+            self._count_evicted(facts)
+        is_cluster = isinstance(self._pool, ClusterPool)
+        wrong = sorted({sentence for facts in told for sentence in shortcomings(facts, is_cluster=is_cluster)})
+        if wrong and wrong != self._said:
+            log.warning("redis is not set up as it should be: %s", "; ".join(wrong))
+        self._said = wrong
+        return True
+
+    def _count_evicted(self, facts: Facts) -> None:
+        server, evicted = facts.get("run_id", ""), int(facts.get("evicted_keys", 0))
+        before = self._evicted.get(server)
+        self._evicted[server] = evicted
+        if before is not None and evicted > before:
+            self._on_evicted(evicted - before)
+
+
+def shortcomings(facts: Facts, *, is_cluster: bool) -> Iterator[str]:
+    """One clause for each thing that is wrong with a server whose INFO says *facts*."""
+    version = facts.get("redis_version", "0")
+    if tuple(int(number) for number in version.split(".")[:2]) < OLDEST_VERSION:
+        yield f"its version is {version}, expected 6.2 or newer"
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield f"maxmemory-policy is {policy}, expected noeviction: tasks may vanish and are made again from COS"
+    if facts.get("aof_enabled") == "0":
+        yield "appendonly is off: a restart loses the tasks since the last snapshot, which are made again from COS"
+    if facts.get("cluster_enabled") == "1" and not is_cluster:
+        yield "it is a node of a cluster: GATEWAY_REDIS_URL must begin with redis+cluster://"
+    if facts.get("role") == "slave":
+        yield "it is a replica, which takes no writes"
+
+
+def _facts(answer: Any) -> Facts:
+    """INFO's fields; none where an ACL forbids to ask."""
+    if isinstance(answer, ResponseError):
+        return {}
+    pairs = (line.partition(":") for line in answer.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in pairs if colon}
