@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from gateway.domain.errors import (
+    DigestMismatch,
     GatewayError,
-    IntegrityFailed,
     ObjectExists,
     PartsMissing,
     Storage,
@@ -179,14 +179,14 @@ class Completion:
                     task = await self._tasks.forget_parts(task, unlisted)
                 event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT)
                 return await self._tasks.apply(task, event, expected_version=task.version), plan
-            except (IntegrityFailed, PartsMissing, VersionMismatch) as error:
+            except (DigestMismatch, PartsMissing, VersionMismatch) as error:
                 now = await self._tasks.load(task.id)
                 if now is None:
                     raise TaskNotFound("No such task.") from None
                 if now.state in (TaskState.COMPLETING, TaskState.SUCCESS):
                     return now, None
                 if now.version == task.version:
-                    if isinstance(error, IntegrityFailed):
+                    if isinstance(error, DigestMismatch):
                         await fail(self._tasks, task, error)
                     raise
                 log.debug("looking again: %s", error.code, extra={"task_id": task.id})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.domain.checksums import combine_all
-from gateway.domain.errors import IntegrityFailed, InvalidSize, PartsMissing
+from gateway.domain.errors import DigestMismatch, InvalidSize, PartsMissing
 from gateway.domain.objects import ETag, StoredPart
 from gateway.domain.parts import MIN_PART_BYTES, missing_ranges
 from gateway.domain.task import BodyMode, Task
@@ -48,7 +48,7 @@ def plan_completion(task: Task, stored: Sequence[StoredPart], wanted: CompleteWa
     Raises:
         PartsMissing: parts are absent, differ from the caller's, or are too small to stand before another.
         InvalidSize: the caller's size is not the task's.
-        IntegrityFailed: the caller's CRC-64 of the whole is not that of the parts.
+        DigestMismatch: the caller's CRC-64 of the whole is not that of the parts.
     """
     size = task.size if task.size is not None else wanted.size
     if wanted.size is not None and wanted.size != size:
@@ -73,7 +73,7 @@ def plan_completion(task: Task, stored: Sequence[StoredPart], wanted: CompleteWa
     known = all(part.crc64 is not None for part in parts)
     crc = combine_all((part.crc64 or 0, part.size) for part in parts) if known else wanted.crc64
     if wanted.crc64 not in (None, crc):
-        raise IntegrityFailed("The CRC-64 of the stored parts is not the one that the caller gave.")
+        raise DigestMismatch("The CRC-64 of the stored parts is not the one that the caller gave.")
     return CompletionPlan([(part.number, part.etag) for part in parts], total, crc)
 
 

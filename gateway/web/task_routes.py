@@ -35,7 +35,7 @@ from gateway.web.request_reading import (
 from gateway.web.sealing import SealBroken, Sealer
 from gateway.web.task_document import TaskDocuments, part_document
 from gateway.web.task_requests import CompleteTask, CreateTask
-from gateway.web.tickets import Tickets
+from gateway.web.tickets import Tickets, upload_ticket
 
 CREATE_LIMIT_BYTES: Final = 1 << 20
 PARTS_PAGE_MOST: Final = 1000
@@ -193,7 +193,7 @@ class TaskRoutes:
         """
         task_id = TaskId(request.path_params["task_id"])
         TASK_ID.set(task_id)
-        ticket = request.headers.get("upload-ticket")
+        ticket = upload_ticket(request)
         if ticket is None:
             with self._admission.looking_up(caller):
                 return await act(task_id)

@@ -5,15 +5,25 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from starlette.requests import Request
+
 from gateway.domain.errors import TaskNotFound, TicketInvalid
 from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import Bucket, ObjectAddress, UploadId
 from gateway.domain.task import BodyMode, Task, TaskId
-from gateway.web.sealing import SealBroken, Sealer
+from gateway.web.sealing import MAX_SEALED_BYTES, SealBroken, Sealer
 
 DAY_SECONDS: Final = 86_400
 _KEPT: Final = 4096
 _HEADERS: Final = "object_headers"
+
+
+def upload_ticket(request: Request) -> str | None:
+    """What the request says in ``Upload-Ticket``. Raises TicketInvalid when that is too long, needed or not."""
+    ticket = request.headers.get("upload-ticket")
+    if ticket is not None and len(ticket) > MAX_SEALED_BYTES:
+        raise TicketInvalid(f"Upload-Ticket has {len(ticket)} bytes, expected at most {MAX_SEALED_BYTES}.")
+    return ticket
 
 
 class Tickets:

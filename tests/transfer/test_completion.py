@@ -7,6 +7,7 @@ import pytest
 from gateway.domain.checksums import crc64
 from gateway.domain.errors import (
     Conflict,
+    DigestMismatch,
     GatewayError,
     IllegalTransition,
     IntegrityFailed,
@@ -17,7 +18,6 @@ from gateway.domain.errors import (
     StorageUnavailable,
     TaskCanceled,
     TaskCompleting,
-    TaskInError,
     TaskPaused,
     UploadLost,
 )
@@ -167,17 +167,17 @@ async def test_a_task_that_rests_is_not_completed(world: World, event: str, erro
     assert not world.exists(task)
 
 
-async def test_a_caller_who_remembers_another_crc_ends_the_task(world: World) -> None:
+async def test_a_caller_who_remembers_another_crc_has_to_send_every_part_again(world: World) -> None:
     task = await uploaded(world)
 
-    with pytest.raises(IntegrityFailed):
+    with pytest.raises(DigestMismatch):
         await complete(world, task, CompleteWanted(crc64=1))
 
     failed = await world.load(task)
     assert failed.error is not None
-    assert (failed.state, failed.error.code) == (TaskState.ERROR, "integrity_failed")
+    assert (failed.state, failed.error.code) == (TaskState.ERROR, "digest_mismatch")
     assert not world.exists(task)
-    with pytest.raises(TaskInError):
+    with pytest.raises(PartsMissing):
         await complete(world, task)
     again = await world.control.restart(ALICE, task.id, None)
     assert (again.loaded, again.stored_count) == (0, 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import IntegrityFailed, InvalidSize, PartsMissing
+from gateway.domain.errors import DigestMismatch, InvalidSize, PartsMissing
 from gateway.domain.objects import Bucket, ETag, ObjectAddress, StoredPart
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, Task, TaskId
@@ -143,7 +143,7 @@ def test_crcs_that_redis_lost_are_replaced_by_the_callers_crc_of_the_whole() -> 
 
 
 def test_a_crc_of_the_whole_that_the_parts_do_not_have_is_refused() -> None:
-    with pytest.raises(IntegrityFailed):
+    with pytest.raises(DigestMismatch):
         plan_completion(task(MIB), [part(1)], CompleteWanted(crc64=8))
     assert plan_completion(task(MIB), [part(1)], CompleteWanted(crc64=7)).crc64 == 7
 

@@ -222,6 +222,15 @@ async def test_the_same_idempotency_key_is_the_same_task(alice: httpx.AsyncClien
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
 
 
+async def test_a_ticket_that_is_none_by_its_length_is_refused_even_where_none_is_needed(
+    alice: httpx.AsyncClient,
+) -> None:
+    task = await create(alice)
+    answer = await alice.get(f"/v1/tasks/{task['id']}", headers={"Upload-Ticket": "x" * 5121})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "ticket_invalid")
+
+
 async def test_a_task_that_redis_lost_goes_on_with_its_ticket(
     alice: httpx.AsyncClient, redis_url: str, cos: RunningCos
 ) -> None:
