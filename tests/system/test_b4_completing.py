@@ -1,0 +1,201 @@
+"""COS pads, fails, lies or is lost while it completes or aborts: table B4, rows 71 to 79, and 85.
+
+Whatever it says, a task is a success only if its object is the file, and only a failure if it is not.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.system.processes import wait_until
+from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, running_stack
+from tests.system.upload_under_fault import Upload
+
+COMPLETE_SECONDS = 2.5
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A gateway that waits seconds where others wait minutes."""
+    with running_stack(
+        tmp_path_factory.mktemp("stack"), cos_complete_seconds=str(COMPLETE_SECONDS), complete_wait_seconds="0.6"
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture
+def upload(stack: Stack, alice: Caller, request: pytest.FixtureRequest) -> Upload:
+    """Every part of it is stored."""
+    upload = Upload(alice, stack, re.sub(r"\W+", "-", request.node.name))
+    for number in (1, 2):
+        good(upload.put(number))
+    return upload
+
+
+def complete(stack: Stack, action: str, upload: Upload, **rule: object) -> None:
+    """What COS is to do with the completion of *upload*."""
+    stack.cos.fault(action, operation="CompleteMultipartUpload", key=upload.key, **rule)
+
+
+def state_of(upload: Upload) -> str:
+    return str(upload.caller.task(upload.id)["state"])
+
+
+def require_success(upload: Upload, seconds: float = 10) -> None:
+    """It ends in success, by whatever 202s, and the object is the file."""
+    upload.caller.control(upload.id, "complete")
+    wait_until(lambda: state_of(upload) == "success", "the success", seconds)
+    assert good(upload.caller.control(upload.id, "complete"))["result"]["crc64_verified"]
+    assert upload.stack.cos.read(upload.key) == upload.data
+
+
+@pytest.mark.promise(12, 13)
+def test_b71_a_completion_that_cos_pads_is_waited_for_and_other_calls_see_it_completing(
+    stack: Stack, upload: Upload
+) -> None:
+    complete(stack, "padded", upload, seconds=1.5)
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: upload.caller.control(upload.id, "complete"), range(3)))
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert {answer.json()["state"] for answer in answers} == {"completing"}
+    require_problem(upload.put(1), 409, "task_completing")
+    require_success(upload)
+    assert len(stack.cos.journal("CompleteMultipartUpload", key=upload.key)) == 1
+
+
+@pytest.mark.promise(12, 13)
+def test_b72_an_error_inside_the_200_is_no_success_and_completion_is_tried_again(stack: Stack, upload: Upload) -> None:
+    complete(stack, "error_in_200", upload, code="InternalError")
+
+    require_success(upload)
+    assert len(stack.cos.journal("CompleteMultipartUpload", key=upload.key)) == 2
+
+
+@pytest.mark.promise(13, 20)
+def test_b73_endless_spaces_are_cut_and_head_decides(stack: Stack, upload: Upload) -> None:
+    complete(stack, "endless_spaces", upload)
+    before = stack.gateway.program.rss_bytes
+
+    require_success(upload, COMPLETE_SECONDS + 4)
+
+    assert len(stack.cos.journal("HeadObject", key=upload.key)) >= 1
+    assert stack.gateway.program.rss_bytes - before < 16 * MIB
+
+
+@pytest.mark.parametrize("action", ["truncated", "lost_answer", "reset"])
+@pytest.mark.promise(12, 13)
+def test_b74_an_answer_that_breaks_off_is_settled_by_head(stack: Stack, upload: Upload, action: str) -> None:
+    complete(stack, action, upload)
+
+    require_success(upload)
+
+    merged = [entry for entry in stack.cos.journal("CompleteMultipartUpload", key=upload.key) if entry["status"] == 200]
+    assert len(merged) <= 1
+    assert len(stack.cos.journal("HeadObject", key=upload.key)) >= 1
+
+
+@pytest.mark.promise(12)
+def test_b75_an_upload_that_is_gone_because_it_became_our_object_is_a_success(stack: Stack, upload: Upload) -> None:
+    complete(stack, "lost_answer", upload, times=1)
+    complete(stack, "error", upload, status=404, code="NoSuchUpload", times=None)
+
+    require_success(upload)
+
+
+@pytest.mark.promise(13)
+def test_b76_an_upload_that_someone_aborted_is_lost_and_a_restart_begins_anew(stack: Stack, upload: Upload) -> None:
+    for operation in ("CompleteMultipartUpload", "ListParts"):
+        stack.cos.fault("error", operation=operation, key=upload.key, status=404, code="NoSuchUpload", times=None)
+
+    document = require_problem(upload.caller.control(upload.id, "complete"), 410, "upload_lost")
+
+    assert not document["retryable"]
+    task = upload.caller.task(upload.id)
+    assert (task["state"], task["error"]["code"]) == ("error", "upload_lost")
+    with pytest.raises(FileNotFoundError):
+        stack.cos.read(upload.key)
+    stack.cos.clear_faults()
+    assert good(upload.caller.control(upload.id, "restart"))["loaded"] == 0
+    upload.finish()
+
+
+@pytest.mark.promise(8, 15)
+def test_b77_an_upload_that_is_gone_beside_somebody_elses_object_is_never_a_success(
+    stack: Stack, upload: Upload
+) -> None:
+    theirs = body("theirs", len(upload.data))
+    good(upload.caller.post_form(upload.key, theirs), 201)
+    for operation in ("CompleteMultipartUpload", "ListParts"):
+        stack.cos.fault("error", operation=operation, key=upload.key, status=404, code="NoSuchUpload", times=None)
+
+    require_problem(upload.caller.control(upload.id, "complete"), 409, "object_conflict")
+
+    assert state_of(upload) == "error"
+    assert stack.cos.read(upload.key) == theirs
+
+
+@pytest.mark.parametrize("code", ["InvalidPart", "InvalidPartOrder", "EntityTooSmall"])
+@pytest.mark.promise(13)
+def test_b78_a_list_that_cos_refuses_is_no_success_and_the_upload_can_be_finished(
+    stack: Stack, upload: Upload, code: str
+) -> None:
+    complete(stack, "error", upload, status=400, code=code, times=None)
+
+    refused = upload.caller.control(upload.id, "complete")
+
+    assert refused.status_code in (400, 409)
+    assert refused.json()["code"] in ("parts_missing", "part_size_mismatch")
+    assert state_of(upload) in ("error", "uploading")
+    stack.cos.clear_faults()
+    good(upload.caller.control(upload.id, "restart"))
+    upload.finish()
+
+
+@pytest.mark.promise(15)
+def test_b79_an_object_that_appears_meanwhile_is_not_overwritten_where_that_is_forbidden(
+    stack: Stack, alice: Caller
+) -> None:
+    key, ours, theirs = "b79/kept.bin", body("ours", 2 * MIB), body("theirs", 100)
+    task_id = alice.create(key, len(ours), part_size=MIB, forbid_overwrite=True)["id"]
+    for number in (1, 2):
+        good(alice.put_part(task_id, number, ours[(number - 1) * MIB : number * MIB]))
+    good(alice.post_form(key, theirs), 201)
+
+    require_problem(alice.control(task_id, "complete"), 409, "object_exists")
+
+    assert alice.task(task_id)["state"] == "error"
+    assert stack.cos.read(key) == theirs
+
+
+@pytest.mark.promise(16, 17)
+def test_b85_an_abort_is_repeated_until_cos_knows_the_upload_no_more(stack: Stack, upload: Upload) -> None:
+    stack.cos.fault("ignored", operation="AbortMultipartUpload", key=upload.key, times=2)
+
+    assert good(upload.caller.control(upload.id, "cancel"))["state"] == "canceled"
+
+    wait_until(lambda: not stack.cos.open_uploads(upload.key), "the abort", 10)
+    wait_until(lambda: stack.cos.journal("ListParts", key=upload.key)[-1]["code"] == "NoSuchUpload", "the end", 10)
+    assert len(stack.cos.journal("AbortMultipartUpload", key=upload.key)) == 3
+    require_problem(upload.put(1), 409, "task_canceled")
+
+
+@pytest.mark.promise(16)
+def test_b85_a_part_that_arrives_after_the_cancel_brings_nothing_back(stack: Stack, alice: Caller) -> None:
+    upload = Upload(alice, stack, "b85/late.bin")
+    stack.cos.fault("delay", operation="UploadPart", key=upload.key, seconds=1)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(upload.put, 1)
+        wait_until(lambda: bool(upload.attempts()), "the part", 5)
+        began = time.monotonic()
+        assert good(alice.control(upload.id, "cancel"))["state"] == "canceled"
+        assert late.result().status_code == 409
+
+    assert time.monotonic() - began < 10
+    assert state_of(upload) == "canceled"
+    codes = [entry["code"] for entry in stack.cos.journal("ListParts", key=upload.key)]
+    assert codes[-1] == "NoSuchUpload"
