@@ -31,6 +31,7 @@ _REQUEST_ID_BYTES: Final = 16
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_ROUTE: Final = "none"
 _LOGGED_PATH_BYTES: Final = 512
+_LONG_SEGMENT: Final = re.compile(r"(?<=[^/]{40})[^/]+")
 
 
 class Gate:
@@ -57,6 +58,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._drain = drain or Drain()
+        self._key_routes = tuple(prefix.encode() for prefix in key_routes)
         self._rules = HeadRules(allowed_hosts, key_routes)
         self._origins = Origins(allowed_origins)
         self._metrics = metrics
@@ -110,6 +112,11 @@ class Gate:
             return problem_response(error, request_id, allow)
         return Response(status_code=204, headers=preflight_headers()) if preflight else None
 
+    def _logged(self, path: bytes) -> str:
+        """*path* for the log: where no key follows, what is longer than our ids is none, and perhaps a ticket."""
+        text = path[:_LOGGED_PATH_BYTES].decode("ascii", "replace")
+        return text if path.startswith(self._key_routes) else _LONG_SEGMENT.sub("…", text)
+
     def _tell(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
         route = self._templates.get(scope.get("endpoint"), _NO_ROUTE)
         method = scope.get("method", "WEBSOCKET")
@@ -124,7 +131,7 @@ class Gate:
         if _access.isEnabledFor(level):
             told: dict[str, Any] = {
                 "method": label,
-                "path": path[:_LOGGED_PATH_BYTES].decode("ascii", "replace"),
+                "path": self._logged(path),
                 "route": route,
                 "status": status,
                 "seconds": round(seconds, 6),

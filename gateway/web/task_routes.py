@@ -40,6 +40,7 @@ from gateway.web.tickets import Tickets, upload_ticket
 CREATE_LIMIT_BYTES: Final = 1 << 20
 PARTS_PAGE_MOST: Final = 1000
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
+_TASK_ID: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 T = TypeVar("T")
 _LIST_PARAMETERS: Final = frozenset({"state", "batch", "limit", "cursor"})
 _PARTS_PARAMETERS: Final = frozenset({"limit", "cursor"})
@@ -191,7 +192,10 @@ class TaskRoutes:
 
         A task that Redis lost is then made again from the request's ticket, and *act* asked once more.
         """
-        task_id = TaskId(request.path_params["task_id"])
+        task_id = _task_id(request)
+        if task_id is None:
+            with self._admission.looking_up(caller):
+                raise TaskNotFound("No such task.")
         TASK_ID.set(task_id)
         ticket = upload_ticket(request)
         if ticket is None:
@@ -220,6 +224,12 @@ class TaskRoutes:
         if opened.get("o") != owner:
             raise BadQuery("cursor is none that a list answered.")
         return str(opened["c"])
+
+
+def _task_id(request: Request) -> TaskId | None:
+    """The task that the path names; None for what is no id of ours, which goes neither to Redis nor into a log."""
+    text = request.path_params["task_id"]
+    return TaskId(text) if _TASK_ID.fullmatch(text) else None
 
 
 def _status_of(task: Task) -> int:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import httpx
 
+from tests.system.canary import secret
 from tests.tools import report_missing
 
 ROOT: Final = Path(__file__).parents[2]
@@ -77,6 +78,11 @@ class Program:
         """Resident memory of this process alone."""
         fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def arguments(self) -> bytes:
+        """What everybody on this machine sees of it; empty once it has ended."""
+        return Path(f"/proc/{self.pid}/cmdline").read_bytes() if self.exit_code is None else b""
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -152,7 +158,7 @@ class LocalCos:
     BUCKET: Final = "files-1250000000"
     REGION: Final = "ap-guangzhou"
     SECRET_ID: Final = "AKIDsystemtests00000000000000000000"
-    SECRET_KEY: Final = "system-tests-secret-key-00000000"
+    SECRET_KEY: Final = secret("system-tests-secret-key-00000000")
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -214,9 +220,9 @@ class LocalCos:
 
 
 class Gateway:
-    """One `serve`: its own port, perhaps with several workers."""
+    """One `serve`: its own port, perhaps with several workers. With *crash_at* it kills itself at that point."""
 
-    def __init__(self, folder: Path, name: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, settings: Mapping[str, str], crash_at: str = "") -> None:
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
@@ -225,8 +231,10 @@ class Gateway:
             "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
             "GATEWAY_COS_LISTEN": "",
             **settings,
+            **({"CRASH_AT": crash_at} if crash_at else {}),
         }
-        self.program = Program([sys.executable, "-m", "gateway", "serve"], folder / f"{name}.log", self.env)
+        module = "tests.fakes.crashing_gateway" if crash_at else "gateway"
+        self.program = Program([sys.executable, "-m", module, "serve"], folder / f"{name}.log", self.env)
         wait_until(self._is_ready, "the gateway")
 
     def _is_ready(self) -> bool:
@@ -242,9 +250,16 @@ class Gateway:
 
     def metrics(self) -> dict[str, float]:
         """Every sample of ``/metrics`` by its name and labels."""
-        text = httpx.get(f"http://127.0.0.1:{self.admin_port}/metrics", **HTTP).text
+        text = self.metrics_text().decode()
         lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
+
+    def metrics_text(self) -> bytes:
+        """The whole of ``/metrics``; empty when nothing answers."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.admin_port}/metrics", **HTTP).content
+        except httpx.TransportError:
+            return b""
 
     def log_lines(self) -> list[dict[str, Any]]:
         """Its log, each whole line of which is one JSON object."""

@@ -1,6 +1,7 @@
 """Everything at once, from outside: Redis, a COS that can fail, gateways, and callers with tokens."""
 
 import hashlib
+import itertools
 import random
 import socket
 import time
@@ -13,11 +14,12 @@ from typing import Any, Final
 import httpx
 import jwt
 
+from tests.system.canary import leaks_in, secret
 from tests.system.processes import HTTP, Gateway, LocalCos, Redis, cli
 
 MIB: Final = 1 << 20
-SECRET: Final = "canary-token-secret-0123456789-abcdef"
-SEAL_SECRET: Final = "canary-seal-secret-0123456789-abcdef"
+SECRET: Final = secret("canary-token-secret-0123456789-abcdef")
+SEAL_SECRET: Final = secret("canary-seal-secret-0123456789-abcdef")
 PROBLEM_TYPE: Final = "application/problem+json"
 
 
@@ -30,9 +32,13 @@ class Stack:
     cos: LocalCos
     gateways: list[Gateway] = field(default_factory=list)
     callers: "list[Caller]" = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def start_gateway(self, **settings: str) -> Gateway:
-        """One more gateway before the same Redis and COS; *settings* are ``GATEWAY_<NAME>``."""
+    def start_gateway(self, *, crash_at: str = "", **settings: str) -> Gateway:
+        """One more gateway before the same Redis and COS; *settings* are ``GATEWAY_<NAME>``.
+
+        With *crash_at* it kills itself at that point; see ``tests/fakes/crashing_gateway.py``.
+        """
         env = {
             "GATEWAY_REDIS_URL": self.redis.url,
             "GATEWAY_COS_ENDPOINT": self.cos.url,
@@ -47,7 +53,7 @@ class Stack:
             "GATEWAY_BAD_TOKENS_PER_MINUTE_COUNT": "0",  # every test comes from one address
             **{f"GATEWAY_{name.upper()}": value for name, value in settings.items()},
         }
-        gateway = Gateway(self.folder, f"gateway-{len(self.gateways)}", env)
+        gateway = Gateway(self.folder, f"gateway-{next(self._numbers)}", env, crash_at)
         self.gateways.append(gateway)
         return gateway
 
@@ -66,12 +72,15 @@ class Stack:
         return self.callers[-1]
 
     def close(self) -> None:
+        told = [gateway.metrics_text() + gateway.program.arguments for gateway in self.gateways]
         for caller in self.callers:
             caller.close()
         for gateway in self.gateways:
             gateway.close()
+        told += [gateway.program.log.read_bytes() for gateway in self.gateways]
         self.cos.close()
         self.redis.close()
+        assert [leak for text in told for leak in leaks_in(text)] == [], "a gateway told a secret"
 
 
 @contextmanager
@@ -131,8 +140,10 @@ class Caller:
         self._client.close()
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request, its answer as it came."""
-        return self._client.request(method, path, **options)
+        """Any request, its answer as it came; what it refuses tells no secret."""
+        answer = self._client.request(method, path, **options)
+        assert answer.is_success or leaks_in(answer.content) == []
+        return answer
 
     def create(self, key: str, size: int | None = None, **options: Any) -> dict[str, Any]:
         told = {"key": key, **({} if size is None else {"size": size}), **options}

@@ -36,57 +36,57 @@ def post(caller: Caller, raw: bytes, content_type: str | None = None) -> httpx.R
 
 
 ROWS: Final[dict[str, tuple[bytes, int, str]]] = {
-    "58 another boundary": (GOOD.replace(B.encode(), b"other"), 400, "malformed_multipart"),
-    "58 bare line feeds": (GOOD.replace(b"\r\n", b"\n"), 400, "malformed_multipart"),
-    "58 text before the boundary": (b"hello\r\n" + GOOD, 400, "malformed_multipart"),
-    "59 an empty body": (b"", 400, "multipart_truncated"),
-    "59 no closing boundary": (field("key", KEY) + file(), 400, "multipart_truncated"),
-    "59 cut inside the file": ((field("key", KEY) + file())[:-4], 400, "multipart_truncated"),
-    "59 cut inside a header": (field("key", KEY)[:60], 400, "multipart_truncated"),
-    "59 cut inside the closing boundary": (GOOD[:-6], 400, "multipart_truncated"),
-    "59 cut before its last hyphen": (GOOD[:-3], 400, "multipart_truncated"),
-    "61 too many fields": (
+    "c58 another boundary": (GOOD.replace(B.encode(), b"other"), 400, "malformed_multipart"),
+    "c58 bare line feeds": (GOOD.replace(b"\r\n", b"\n"), 400, "malformed_multipart"),
+    "c58 text before the boundary": (b"hello\r\n" + GOOD, 400, "malformed_multipart"),
+    "c59 an empty body": (b"", 400, "multipart_truncated"),
+    "c59 no closing boundary": (field("key", KEY) + file(), 400, "multipart_truncated"),
+    "c59 cut inside the file": ((field("key", KEY) + file())[:-4], 400, "multipart_truncated"),
+    "c59 cut inside a header": (field("key", KEY)[:60], 400, "multipart_truncated"),
+    "c59 cut inside the closing boundary": (GOOD[:-6], 400, "multipart_truncated"),
+    "c59 cut before its last hyphen": (GOOD[:-3], 400, "multipart_truncated"),
+    "c61 too many fields": (
         b"".join(field(f"meta-f{n}", "x") for n in range(65)) + GOOD,
         400,
         "too_many_parts",
     ),
-    "61 two files": (field("key", KEY) + file() + file() + END, 400, "field_order"),
-    "62 a field of 4,097 bytes": (field("meta-a", "x" * 4097) + GOOD, 413, "field_too_large"),
-    "62 a field of 2 MiB": (field("meta-a", "x" * 2 * MIB) + GOOD, 413, "field_too_large"),
-    "63 a field behind the file": (file() + field("key", KEY) + END, 400, "field_order"),
-    "63 a field behind a large file": (
+    "c61 two files": (field("key", KEY) + file() + file() + END, 400, "field_order"),
+    "c62 a field of 4,097 bytes": (field("meta-a", "x" * 4097) + GOOD, 413, "field_too_large"),
+    "c62 a field of 2 MiB": (field("meta-a", "x" * 2 * MIB) + GOOD, 413, "field_too_large"),
+    "c63 a field behind the file": (file() + field("key", KEY) + END, 400, "field_order"),
+    "c63 a field behind a large file": (
         field("key", KEY) + file(body("63", 3 * MIB)) + field("meta-a", "x") + END,
         400,
         "field_order",
     ),
     "no file": (field("key", KEY) + END, 400, "malformed_multipart"),
     "a field twice": (field("key", KEY) + field("key", "other") + file() + END, 400, "malformed_multipart"),
-    "65 a part without a name": (field("key", KEY) + file(disposition="form-data") + END, 400, "malformed_multipart"),
-    "65 a part without a disposition": (f"--{B}\r\nX: y\r\n\r\nabc\r\n".encode() + GOOD, 400, "malformed_multipart"),
-    "65 a part without headers": (f"--{B}\r\n\r\nabc\r\n".encode() + GOOD, 400, "malformed_multipart"),
-    "65 an attachment": (
+    "c65 a part without a name": (field("key", KEY) + file(disposition="form-data") + END, 400, "malformed_multipart"),
+    "c65 a part without a disposition": (f"--{B}\r\nX: y\r\n\r\nabc\r\n".encode() + GOOD, 400, "malformed_multipart"),
+    "c65 a part without headers": (f"--{B}\r\n\r\nabc\r\n".encode() + GOOD, 400, "malformed_multipart"),
+    "c65 an attachment": (
         field("key", KEY) + file(disposition='attachment; name="file"; filename="a"') + END,
         400,
         "malformed_multipart",
     ),
-    "66 nine part headers": (
+    "c66 nine part headers": (
         field("key", KEY) + file(b"x", 'form-data; name="file"; filename="a"', *[f"X-{n}: 1" for n in range(9)]) + END,
         400,
         "malformed_multipart",
     ),
-    "66 a part header of 5 KB": (
+    "c66 a part header of 5 KB": (
         field("key", KEY) + file(b"x", 'form-data; name="file"; filename="a"', "X: " + "y" * 5000) + END,
         400,
         "malformed_multipart",
     ),
-    "67 nested multipart": (
+    "c67 nested multipart": (
         field("key", KEY)
         + file(b"x", 'form-data; name="file"; filename="a"', "Content-Type: multipart/mixed; boundary=x")
         + END,
         400,
         "malformed_multipart",
     ),
-    "67 base64": (
+    "c67 base64": (
         field("key", KEY)
         + file(b"eA==", 'form-data; name="file"; filename="a"', "Content-Transfer-Encoding: base64")
         + END,
@@ -105,7 +105,7 @@ ROWS: Final[dict[str, tuple[bytes, int, str]]] = {
 
 
 @pytest.mark.parametrize("row", list(ROWS))
-def test_a_form_that_is_none_is_refused_and_leaves_nothing(stack: Stack, alice: Caller, row: str) -> None:
+def test_c58_to_c67_a_form_that_is_none_is_refused_and_leaves_nothing(stack: Stack, alice: Caller, row: str) -> None:
     raw, status, code = ROWS[row]
 
     require_problem(post(alice, raw), status, code)
@@ -133,14 +133,14 @@ def test_a_form_that_is_none_is_refused_and_leaves_nothing(stack: Stack, alice: 
         ("", 415, "unsupported_media_type"),
     ],
 )
-def test_56_57_70_a_body_whose_type_is_no_form_is_refused(
+def test_c56_c57_c70_a_body_whose_type_is_no_form_is_refused(
     alice: Caller, content_type: str, status: int, code: str
 ) -> None:
     require_problem(post(alice, GOOD, content_type), status, code)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "x"])
-def test_36_a_form_is_not_inflated(alice: Caller, encoding: str) -> None:
+def test_c36_a_form_is_not_inflated(alice: Caller, encoding: str) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary={B}", "Content-Encoding": encoding}
 
     require_problem(alice.call("POST", "/v1/files", content=GOOD, headers=headers), 415, "content_encoding_unsupported")
@@ -159,7 +159,7 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("row", list(NAMES))
-def test_69_a_file_s_name_becomes_a_harmless_one_below_the_prefix(stack: Stack, row: str) -> None:
+def test_c69_a_file_s_name_becomes_a_harmless_one_below_the_prefix(stack: Stack, row: str) -> None:
     told, expected = NAMES[row]
     alice = stack.caller("alice", prefix="inbox/")
     task = good(post(alice, file(b"named", f'form-data; name="file"; {told}') + END), 201)
@@ -169,7 +169,7 @@ def test_69_a_file_s_name_becomes_a_harmless_one_below_the_prefix(stack: Stack, 
 
 
 @pytest.mark.parametrize("told", ['filename=""', 'filename=".."', 'filename="\u202e"', 'filename="dir/"'])
-def test_69_a_name_of_which_nothing_is_left_is_no_key(alice: Caller, told: str) -> None:
+def test_c69_a_name_of_which_nothing_is_left_is_no_key(alice: Caller, told: str) -> None:
     require_problem(post(alice, file(b"x", f'form-data; name="file"; {told}') + END), 400, "invalid_key")
 
 
@@ -180,7 +180,7 @@ def _near_boundaries(count: int) -> bytes:
 @pytest.mark.parametrize(
     "make", [lambda: b"\r" * MIB, lambda: b"\r\n" * MIB, lambda: _near_boundaries(20_000), lambda: b"\r\n--" * 500_000]
 )
-def test_71_floods_of_near_boundaries_are_a_file_like_any_other(
+def test_c71_floods_of_near_boundaries_are_a_file_like_any_other(
     stack: Stack, alice: Caller, make: Callable[[], bytes]
 ) -> None:
     data = make()
@@ -189,7 +189,7 @@ def test_71_floods_of_near_boundaries_are_a_file_like_any_other(
     assert stack.cos.read("forms/flood.bin") == data
 
 
-def test_71_a_form_that_comes_byte_by_byte_is_a_form(stack: Stack, alice: Caller) -> None:
+def test_c71_a_form_that_comes_byte_by_byte_is_a_form(stack: Stack, alice: Caller) -> None:
     raw = field("key", "forms/drip.bin") + file(b"drip") + END
     head = alice.head(
         "POST", "/v1/files", f"Content-Type: multipart/form-data; boundary={B}", f"Content-Length: {len(raw)}"
@@ -203,7 +203,7 @@ def test_71_a_form_that_comes_byte_by_byte_is_a_form(stack: Stack, alice: Caller
     assert stack.cos.read("forms/drip.bin") == b"drip"
 
 
-def test_61_a_million_tiny_fields_are_refused_at_the_65th(alice: Caller) -> None:
+def test_c61_a_million_tiny_fields_are_refused_at_the_65th(alice: Caller) -> None:
     sent = 0
 
     def fields() -> Iterator[bytes]:
@@ -227,7 +227,7 @@ def post_stream(caller: Caller, chunks: Iterator[bytes]) -> httpx.Response:
     )
 
 
-def test_88_93_what_a_file_holds_is_nobody_s_business(stack: Stack, alice: Caller) -> None:
+def test_c88_c93_what_a_file_holds_is_nobody_s_business(stack: Stack, alice: Caller) -> None:
     """A bomb is stored as it is: nothing here unpacks, sniffs or renames."""
     bomb = gzip.compress(bytes(20 * MIB))
     good(alice.call("POST", "/v1/files?key=forms/bomb.gz&content_type=image/png", content=bomb), 201)

@@ -1,4 +1,6 @@
-"""Whoever has no token, a forged one or somebody else's gets nothing: promises C2."""
+"""Whoever has no token, a forged one or somebody else's gets nothing: promises C2.
+
+Row 48, and the rates of rows 50 and 55, are in test_limits.py; websockets have a file of their own."""
 
 import base64
 import json
@@ -51,7 +53,7 @@ def ask_with(stack: Stack, authorization: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_37_no_token(stack: Stack, task_id: str, method: str, path: str) -> None:
+def test_c37_no_token(stack: Stack, task_id: str, method: str, path: str) -> None:
     answer = ask(stack, method, path.format(id=task_id), content=b"x" * 1000 if method != "GET" else None)
 
     require_problem(answer, 401, "unauthenticated")
@@ -60,7 +62,7 @@ def test_37_no_token(stack: Stack, task_id: str, method: str, path: str) -> None
 
 @pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[0] != "GET"])
 @pytest.mark.parametrize("expects", [True, False])
-def test_37_not_one_byte_of_the_body_is_read_without_a_token(
+def test_c37_not_one_byte_of_the_body_is_read_without_a_token(
     stack: Stack, task_id: str, method: str, path: str, expects: bool
 ) -> None:
     expect = "Expect: 100-continue\r\n" if expects else ""
@@ -76,7 +78,7 @@ def test_37_not_one_byte_of_the_body_is_read_without_a_token(
 
 
 @pytest.mark.parametrize("expects", [True, False])
-def test_37_the_application_sees_nothing_of_a_body_that_came_without_a_token(stack: Stack, expects: bool) -> None:
+def test_c37_the_application_sees_nothing_of_a_body_that_came_without_a_token(stack: Stack, expects: bool) -> None:
     before = stack.gateway.metrics().get("gateway_body_bytes_total", 0)
     headers = {"Expect": "100-continue"} if expects else {}
     answer = ask(stack, "POST", "/v1/files?key=a", content=bytes(MIB // 2), headers=headers)
@@ -100,7 +102,7 @@ def access_line(stack: Stack, answer: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scheme", ["Basic YTpi", "bearer", "Bearer", "Token abc", "Bearer\tabc", "", "Negotiate x"])
-def test_37_another_scheme_is_no_token(stack: Stack, scheme: str) -> None:
+def test_c37_another_scheme_is_no_token(stack: Stack, scheme: str) -> None:
     require_problem(ask_with(stack, scheme), 401, ["unauthenticated", "token_invalid"])
 
 
@@ -136,42 +138,42 @@ def claims_changed_after_signing() -> str:
 
 
 FORGED: dict[str, Callable[[], str]] = {
-    "38 longer than 8 KiB": lambda: signed(claims(note="x" * 9000)),
-    "38 two segments": lambda: ".".join(signed(claims()).split(".")[:2]),
-    "38 four segments": lambda: signed(claims()) + ".x",
-    "38 no base64": lambda: "!!!.???.***",
-    "38 no json": lambda: raw_token(b"not json"),
-    "38 a list for a header": lambda: raw_token(b"[]"),
-    "38 a deeply nested header": lambda: raw_token(b'{"alg":' + b"[" * 700 + b"]" * 700 + b"}"),
-    "38 deeply nested claims": lambda: raw_token(b'{"alg":"HS256"}', b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}"),
-    "38 an odd character": lambda: signed(claims()) + "%00",
-    "39 alg none": alg_none,
-    "39 alg None": lambda: alg_none().replace("none", "None"),
-    "39 no alg": lambda: raw_token(b'{"typ":"JWT"}', json.dumps(claims()).encode()),
-    "39 another secret": lambda: signed(claims(), "another secret, of 32 bytes or more"),
-    "39 another algorithm with our secret": lambda: signed(claims(), SECRET + "x" * 40, "HS512"),
-    "39 a flipped bit": good_but_for_one_bit,
-    "39 changed claims": claims_changed_after_signing,
-    "40 jku": lambda: signed(claims(), jku="http://127.0.0.1:1/keys"),
-    "40 x5u": lambda: signed(claims(), x5u="http://127.0.0.1:1/cert"),
-    "40 jwk": lambda: signed(claims(), jwk={"kty": "oct", "k": "AAAA"}),
-    "40 crit": lambda: signed(claims(), crit=["b64"]),
-    "41 nbf to come": lambda: signed(claims(nbf=int(time.time()) + 300)),
-    "41 iat to come": lambda: signed(claims(iat=int(time.time()) + 300)),
-    "41 no exp": lambda: signed(claims(exp=None)),
-    "41 no aud": lambda: signed(claims(aud=None)),
-    "41 no sub": lambda: signed(claims(sub=None)),
-    "41 exp is text": lambda: signed(claims(exp="tomorrow")),
-    "41 exp is endless": lambda: signed(claims(exp=10**30)),
-    "41 sub is empty": lambda: signed(claims(sub="")),
-    "41 sub is a number": lambda: raw_signed(claims(sub=7)),
-    "41 sub breaks the line": lambda: signed(claims(sub="a\nb")),
-    "43 another audience": lambda: signed(claims(aud="another-service")),
-    "43 audience is a longer name": lambda: signed(claims(aud=AUDIENCE + "x")),
-    "43 another type": lambda: signed(claims(), typ="id+jwt"),
-    "46 buckets is no list": lambda: signed(claims(buckets="files")),
-    "46 actions is no list": lambda: signed(claims(actions="read")),
-    "46 max_size is negative": lambda: signed(claims(max_size=-1)),
+    "c38 longer than 8 KiB": lambda: signed(claims(note="x" * 9000)),
+    "c38 two segments": lambda: ".".join(signed(claims()).split(".")[:2]),
+    "c38 four segments": lambda: signed(claims()) + ".x",
+    "c38 no base64": lambda: "!!!.???.***",
+    "c38 no json": lambda: raw_token(b"not json"),
+    "c38 a list for a header": lambda: raw_token(b"[]"),
+    "c38 a deeply nested header": lambda: raw_token(b'{"alg":' + b"[" * 700 + b"]" * 700 + b"}"),
+    "c38 deeply nested claims": lambda: raw_token(b'{"alg":"HS256"}', b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}"),
+    "c38 an odd character": lambda: signed(claims()) + "%00",
+    "c39 alg none": alg_none,
+    "c39 alg None": lambda: alg_none().replace("none", "None"),
+    "c39 no alg": lambda: raw_token(b'{"typ":"JWT"}', json.dumps(claims()).encode()),
+    "c39 another secret": lambda: signed(claims(), "another secret, of 32 bytes or more"),
+    "c39 another algorithm with our secret": lambda: signed(claims(), SECRET + "x" * 40, "HS512"),
+    "c39 a flipped bit": good_but_for_one_bit,
+    "c39 changed claims": claims_changed_after_signing,
+    "c40 jku": lambda: signed(claims(), jku="http://127.0.0.1:1/keys"),
+    "c40 x5u": lambda: signed(claims(), x5u="http://127.0.0.1:1/cert"),
+    "c40 jwk": lambda: signed(claims(), jwk={"kty": "oct", "k": "AAAA"}),
+    "c40 crit": lambda: signed(claims(), crit=["b64"]),
+    "c41 nbf to come": lambda: signed(claims(nbf=int(time.time()) + 300)),
+    "c41 iat to come": lambda: signed(claims(iat=int(time.time()) + 300)),
+    "c41 no exp": lambda: signed(claims(exp=None)),
+    "c41 no aud": lambda: signed(claims(aud=None)),
+    "c41 no sub": lambda: signed(claims(sub=None)),
+    "c41 exp is text": lambda: signed(claims(exp="tomorrow")),
+    "c41 exp is endless": lambda: signed(claims(exp=10**30)),
+    "c41 sub is empty": lambda: signed(claims(sub="")),
+    "c41 sub is a number": lambda: raw_signed(claims(sub=7)),
+    "c41 sub breaks the line": lambda: signed(claims(sub="a\nb")),
+    "c43 another audience": lambda: signed(claims(aud="another-service")),
+    "c43 audience is a longer name": lambda: signed(claims(aud=AUDIENCE + "x")),
+    "c43 another type": lambda: signed(claims(), typ="id+jwt"),
+    "c46 buckets is no list": lambda: signed(claims(buckets="files")),
+    "c46 actions is no list": lambda: signed(claims(actions="read")),
+    "c46 max_size is negative": lambda: signed(claims(max_size=-1)),
 }
 
 
@@ -185,22 +187,22 @@ def raw_signed(told: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("row", list(FORGED))
-def test_a_token_that_is_not_ours_opens_nothing(stack: Stack, row: str) -> None:
+def test_c38_to_c46_a_token_that_is_not_ours_opens_nothing(stack: Stack, row: str) -> None:
     answer = ask_with(stack, f"Bearer {FORGED[row]()}")
 
     document = require_problem(answer, 401, "token_invalid")
     assert "detail" not in document, "every reason reads the same"
 
 
-def test_41_an_expired_token_is_told_apart_so_that_its_holder_fetches_another(stack: Stack) -> None:
+def test_c41_an_expired_token_is_told_apart_so_that_its_holder_fetches_another(stack: Stack) -> None:
     require_problem(ask_with(stack, f"Bearer {token('alice', seconds=-60)}"), 401, "token_expired")
 
 
-def test_41_a_clock_may_be_half_a_minute_late(stack: Stack) -> None:
+def test_c41_a_clock_may_be_half_a_minute_late(stack: Stack) -> None:
     good(ask_with(stack, f"Bearer {token('alice', seconds=-10)}"))
 
 
-def test_a_token_s_good_name_does_not_outlive_its_time(stack: Stack) -> None:
+def test_c41_a_token_s_good_name_does_not_outlive_its_time(stack: Stack) -> None:
     """The second look at a token comes from a cache, which has to see that it has expired."""
     fleeting = token("alice", seconds=-29)
     good(ask_with(stack, f"Bearer {fleeting}"))
@@ -223,7 +225,7 @@ def rsa_stack(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     gateway.close()
 
 
-def test_39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) -> None:
+def test_c39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) -> None:
     url, key = rsa_stack
     pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     unsigned = raw_token(b'{"alg":"HS256","typ":"JWT","kid":"one"}', json.dumps(claims()).encode()).rpartition(".")[0]
@@ -248,7 +250,7 @@ def test_39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) -
 
 
 @pytest.mark.parametrize(("method", "path"), OF_A_TASK)
-def test_44_another_s_task_is_a_task_that_is_not_there(stack: Stack, task_id: str, method: str, path: str) -> None:
+def test_c44_another_s_task_is_a_task_that_is_not_there(stack: Stack, task_id: str, method: str, path: str) -> None:
     mallory = stack.caller("mallory")
 
     def told(answer: httpx.Response) -> tuple[dict[str, Any], dict[str, str]]:
@@ -276,7 +278,7 @@ NEEDS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("action", list(NEEDS))
-def test_46_a_token_without_the_action_is_refused(stack: Stack, task_id: str, action: str) -> None:
+def test_c46_a_token_without_the_action_is_refused(stack: Stack, task_id: str, action: str) -> None:
     method, path, options = NEEDS[action]
     others = [name for name in NEEDS if name != action]
     answer = stack.caller("owner", actions=others).call(method, path.format(id=task_id), **options)
@@ -298,7 +300,7 @@ def test_46_a_token_without_the_action_is_refused(stack: Stack, task_id: str, ac
         ({"actions": []}, {"key": "a"}, 403, "forbidden"),
     ],
 )
-def test_46_a_token_s_policy_holds_for_tasks_and_for_files(
+def test_c46_a_token_s_policy_holds_for_tasks_and_for_files(
     stack: Stack, policy: dict[str, Any], wanted: dict[str, Any], status: int, code: str
 ) -> None:
     mallory = stack.caller("mallory", **policy)
@@ -310,7 +312,7 @@ def test_46_a_token_s_policy_holds_for_tasks_and_for_files(
     require_problem(answer, status, code)
 
 
-def test_46_a_size_that_only_shows_on_the_way_is_held_to_the_policy_too(stack: Stack) -> None:
+def test_c46_a_size_that_only_shows_on_the_way_is_held_to_the_policy_too(stack: Stack) -> None:
     mallory = stack.caller("mallory", max_size=3 * MIB)
 
     def endless() -> Iterator[bytes]:
@@ -325,14 +327,14 @@ def test_46_a_size_that_only_shows_on_the_way_is_held_to_the_policy_too(stack: S
 @pytest.mark.parametrize(
     "guess", ["1", "0" * 22, "A" * 300, "%E4%BD%A0", "a%20b", "*", "%2A", "gw:{x}", "__proto__", "null", "%0d%0aX:1"]
 )
-def test_50_guessed_ids_are_not_there(stack: Stack, guess: str) -> None:
+def test_c50_guessed_ids_are_not_there(stack: Stack, guess: str) -> None:
     mallory = stack.caller("mallory")
 
     require_problem(mallory.call("GET", f"/v1/tasks/{guess}"), 404, "task_not_found")
     require_problem(mallory.call("POST", f"/v1/tasks/{guess}/cancel"), 404, "task_not_found")
 
 
-def test_50_ids_are_of_128_random_bits(stack: Stack) -> None:
+def test_c50_ids_are_of_128_random_bits(stack: Stack) -> None:
     alice = stack.caller("alice")
     ids = {alice.create(f"ids/{number}", 1)["id"] for number in range(50)}
 
@@ -341,7 +343,8 @@ def test_50_ids_are_of_128_random_bits(stack: Stack) -> None:
     assert all(len({task_id[at] for task_id in ids}) > 10 for at in range(21)), "no position is fixed"
 
 
-def test_51_another_site_s_form_has_no_effect(stack: Stack) -> None:
+def test_c51_another_site_s_form_has_no_effect(stack: Stack) -> None:
+    """There are no cookies here: nothing a browser adds by itself lets anybody in. The Origin is judged all the same."""
     mallory = stack.caller("mallory")
     answer = mallory.call("POST", "/v1/files?key=cross-site", content=b"x", headers={"Origin": "https://evil.example"})
 
@@ -354,7 +357,7 @@ def test_51_another_site_s_form_has_no_effect(stack: Stack) -> None:
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://localhost"]
 )
-def test_53_a_preflight_from_another_site_is_refused(stack: Stack, origin: str) -> None:
+def test_c53_a_preflight_from_another_site_is_refused(stack: Stack, origin: str) -> None:
     headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
     answer = ask(stack, "OPTIONS", "/v1/tasks", headers=headers)
 
@@ -362,7 +365,7 @@ def test_53_a_preflight_from_another_site_is_refused(stack: Stack, origin: str) 
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-def test_54_forwarded_headers_of_whoever_is_no_proxy_are_ignored(stack: Stack) -> None:
+def test_c54_forwarded_headers_of_whoever_is_no_proxy_are_ignored(stack: Stack) -> None:
     forged = {
         "X-Forwarded-For": "10.9.8.7",
         "X-Forwarded-Proto": "https",

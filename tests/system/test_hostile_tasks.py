@@ -26,7 +26,7 @@ NUMBERS = ["0", "-1", "+1", "01", "10001", "99999", "100000", "1.0", "1e3", "%20
 
 
 @pytest.mark.parametrize("number", [*NUMBERS, "4"])
-def test_72_a_part_number_is_a_plain_number_of_a_part(alice: Caller, task_id: str, number: str) -> None:
+def test_c72_a_part_number_is_a_plain_number_of_a_part(alice: Caller, task_id: str, number: str) -> None:
     answer = alice.call("PUT", f"/v1/tasks/{task_id}/parts/{number}", content=bytes(MIB))
 
     require_problem(answer, 400, "invalid_part_number")
@@ -37,14 +37,16 @@ def test_72_a_part_number_is_a_plain_number_of_a_part(alice: Caller, task_id: st
     ("number", "size", "expected"),
     [(1, MIB - 1, MIB), (1, MIB + 1, MIB), (2, 5, MIB), (3, 4, 5), (3, 6, 5), (3, MIB, 5), (1, 0, MIB)],
 )
-def test_74_a_part_covers_exactly_its_bytes(alice: Caller, task_id: str, number: int, size: int, expected: int) -> None:
+def test_c74_a_part_covers_exactly_its_bytes(
+    alice: Caller, task_id: str, number: int, size: int, expected: int
+) -> None:
     document = require_problem(alice.put_part(task_id, number, bytes(size)), 400, "part_size_mismatch")
 
     assert document["expected"] == expected
     assert alice.task(task_id)["stored_parts"] == 0
 
 
-def test_74_in_a_file_of_unknown_size_only_the_last_part_may_be_small(stack: Stack, alice: Caller) -> None:
+def test_c74_in_a_file_of_unknown_size_only_the_last_part_may_be_small(stack: Stack, alice: Caller) -> None:
     task_id = alice.create("tasks/unknown.bin")["id"]
     pieces = [body("small first", 10), body("large second", MIB)]
     for number, data in enumerate(pieces, 1):
@@ -56,7 +58,7 @@ def test_74_in_a_file_of_unknown_size_only_the_last_part_may_be_small(stack: Sta
     assert stack.cos.read("tasks/unknown.bin") == body("large first", MIB) + pieces[1]
 
 
-def test_75_a_part_without_a_length_is_refused(alice: Caller, task_id: str) -> None:
+def test_c75_a_part_without_a_length_is_refused(alice: Caller, task_id: str) -> None:
     def chunks() -> Iterator[bytes]:
         yield bytes(MIB)
 
@@ -87,7 +89,7 @@ DIGESTS: Final[dict[str, tuple[dict[str, str], str]]] = {
 
 
 @pytest.mark.parametrize("row", list(DIGESTS))
-def test_76_a_part_that_is_not_what_its_digest_says_is_not_stored(
+def test_c76_a_part_that_is_not_what_its_digest_says_is_not_stored(
     stack: Stack, alice: Caller, task_id: str, row: str
 ) -> None:
     headers, code = DIGESTS[row]
@@ -103,7 +105,7 @@ def test_76_a_part_that_is_not_what_its_digest_says_is_not_stored(
 @pytest.mark.parametrize("way", ["raw", "content"])
 @pytest.mark.parametrize("size", [1000, MIB, 3 * MIB])
 @pytest.mark.parametrize("header", ["Content-MD5", "x-cos-hash-crc64ecma"])
-def test_76_a_file_that_is_not_what_its_digest_says_does_not_succeed(
+def test_c76_a_file_that_is_not_what_its_digest_says_does_not_succeed(
     stack: Stack, alice: Caller, way: str, size: int, header: str
 ) -> None:
     key, data = f"tasks/digest-{way}-{size}-{header}.bin", body(size, size)
@@ -142,7 +144,7 @@ def post_json(caller: Caller, raw: str | bytes, **headers: str) -> Any:
 
 
 @pytest.mark.parametrize("row", list(SIZES))
-def test_77_a_size_is_a_whole_number_that_cos_can_hold(alice: Caller, row: str) -> None:
+def test_c77_a_size_is_a_whole_number_that_cos_can_hold(alice: Caller, row: str) -> None:
     text, codes = SIZES[row]
     answer = post_json(alice, f'{{"key":"a","size":{text}}}')
 
@@ -172,7 +174,7 @@ def test_77_a_size_is_a_whole_number_that_cos_can_hold(alice: Caller, row: str) 
         ("meta", ["a"], "invalid_field"),
     ],
 )
-def test_77_options_outside_their_limits_are_refused(alice: Caller, option: str, value: Any, code: str) -> None:
+def test_c77_options_outside_their_limits_are_refused(alice: Caller, option: str, value: Any, code: str) -> None:
     told = {"key": "tasks/options", "size": 5, option: value}
 
     require_problem(post_json(alice, json.dumps(told)), 400, [code, "invalid_metadata"])
@@ -195,7 +197,7 @@ def in_state(alice: Caller, state: str) -> tuple[str, bytes]:
 @pytest.mark.parametrize(
     ("state", "code"), [("paused", "task_paused"), ("canceled", "task_canceled"), ("success", "task_succeeded")]
 )
-def test_79_bytes_for_a_task_that_takes_none_are_refused(stack: Stack, alice: Caller, state: str, code: str) -> None:
+def test_c79_bytes_for_a_task_that_takes_none_are_refused(stack: Stack, alice: Caller, state: str, code: str) -> None:
     task_id, data = in_state(alice, state)
     before = alice.task(task_id)
 
@@ -204,7 +206,7 @@ def test_79_bytes_for_a_task_that_takes_none_are_refused(stack: Stack, alice: Ca
     assert alice.task(task_id) == before
 
 
-def test_79_the_same_bytes_after_success_are_good(alice: Caller) -> None:
+def test_c79_the_same_bytes_after_success_are_good(alice: Caller) -> None:
     task_id, data = in_state(alice, "success")
 
     assert good(alice.put_part(task_id, 1, data))["number"] == 1
@@ -227,7 +229,7 @@ MOVES = [
 
 
 @pytest.mark.parametrize(("state", "verb", "status"), MOVES)
-def test_80_a_task_moves_along_its_graph_only(alice: Caller, state: str, verb: str, status: int) -> None:
+def test_c80_a_task_moves_along_its_graph_only(alice: Caller, state: str, verb: str, status: int) -> None:
     task_id, _ = in_state(alice, state)
     before = alice.task(task_id)
     answer = alice.control(task_id, verb)
@@ -241,7 +243,7 @@ def test_80_a_task_moves_along_its_graph_only(alice: Caller, state: str, verb: s
 
 
 @pytest.mark.parametrize("verb", ["pause", "restart", "cancel"])
-def test_81_a_stale_version_moves_nothing(alice: Caller, task_id: str, verb: str) -> None:
+def test_c81_a_stale_version_moves_nothing(alice: Caller, task_id: str, verb: str) -> None:
     version = alice.task(task_id)["version"]
     stale = {"If-Match": f'"{version - 1}"'}
     document = require_problem(alice.control(task_id, verb, headers=stale), 412, "version_mismatch")
@@ -252,7 +254,7 @@ def test_81_a_stale_version_moves_nothing(alice: Caller, task_id: str, verb: str
 
 
 @pytest.mark.parametrize("value", ["7", "*", 'W/"7"', '"seven"', '"-1"', '"' + "9" * 40 + '"', '"1", "2"', ""])
-def test_81_a_version_that_is_none_moves_nothing(alice: Caller, task_id: str, value: str) -> None:
+def test_c81_a_version_that_is_none_moves_nothing(alice: Caller, task_id: str, value: str) -> None:
     require_problem(alice.control(task_id, "cancel", headers={"If-Match": value}), 400, "invalid_field")
     assert alice.task(task_id)["state"] == "waiting"
 
@@ -290,7 +292,7 @@ BODIES: Final[dict[str, tuple[bytes, int, str]]] = {
 
 
 @pytest.mark.parametrize("row", list(BODIES))
-def test_83_84_a_body_that_is_not_our_json_creates_nothing(alice: Caller, row: str) -> None:
+def test_c83_c84_a_body_that_is_not_our_json_creates_nothing(alice: Caller, row: str) -> None:
     raw, status, code = BODIES[row]
     document = require_problem(post_json(alice, raw), status, code)
 
@@ -299,7 +301,7 @@ def test_83_84_a_body_that_is_not_our_json_creates_nothing(alice: Caller, row: s
 
 
 @pytest.mark.parametrize("row", ["no object", "10^5 levels", "NaN", "a lone surrogate", "a byte order mark", "20 MiB"])
-def test_83_the_same_holds_for_complete(alice: Caller, task_id: str, row: str) -> None:
+def test_c83_the_same_holds_for_complete(alice: Caller, task_id: str, row: str) -> None:
     raw, status, code = BODIES[row]
     answer = alice.control(task_id, "complete", content=raw, headers={"Content-Type": "application/json"})
 
@@ -310,13 +312,13 @@ def test_83_the_same_holds_for_complete(alice: Caller, task_id: str, row: str) -
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "multipart/form-data", "x"],
 )
-def test_83_json_comes_as_json(alice: Caller, content_type: str) -> None:
+def test_c83_json_comes_as_json(alice: Caller, content_type: str) -> None:
     answer = alice.call("POST", "/v1/tasks", content=b'{"key":"a"}', headers={"Content-Type": content_type})
 
     require_problem(answer, 415, "unsupported_media_type")
 
 
-def test_83_json_is_not_inflated(alice: Caller) -> None:
+def test_c83_json_is_not_inflated(alice: Caller) -> None:
     answer = post_json(alice, b"\x1f\x8b", **{"Content-Encoding": "gzip"})
 
     require_problem(answer, 415, "content_encoding_unsupported")
@@ -345,11 +347,11 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_85_a_query_that_means_nothing_lists_nothing(alice: Caller, query: str) -> None:
+def test_c85_a_query_that_means_nothing_lists_nothing(alice: Caller, query: str) -> None:
     require_problem(alice.call("GET", f"/v1/tasks?{query}"), 400, "bad_query")
 
 
-def test_85_another_s_cursor_leads_nowhere(stack: Stack, alice: Caller) -> None:
+def test_c85_another_s_cursor_leads_nowhere(stack: Stack, alice: Caller) -> None:
     for number in range(3):
         alice.create(f"tasks/page-{number}", 1)
     page = good(alice.call("GET", "/v1/tasks?limit=2"))
@@ -385,7 +387,7 @@ KEYS: Final[dict[str, str]] = {
 
 
 @pytest.mark.parametrize("row", list(KEYS))
-def test_86_a_key_that_cos_would_not_keep_is_refused_at_every_door(stack: Stack, alice: Caller, row: str) -> None:
+def test_c86_a_key_that_cos_would_not_keep_is_refused_at_every_door(stack: Stack, alice: Caller, row: str) -> None:
     key = KEYS[row]
 
     require_problem(post_json(alice, json.dumps({"key": key, "size": 1})), 400, "invalid_key")
@@ -409,7 +411,7 @@ META: Final[dict[str, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("row", list(META))
-def test_87_metadata_that_could_be_something_else_is_refused(alice: Caller, row: str) -> None:
+def test_c87_metadata_that_could_be_something_else_is_refused(alice: Caller, row: str) -> None:
     answer = post_json(alice, json.dumps({"key": "a", "size": 1, "meta": META[row]}))
 
     require_problem(answer, 400, ["invalid_metadata", "invalid_field"])
@@ -418,7 +420,7 @@ def test_87_metadata_that_could_be_something_else_is_refused(alice: Caller, row:
 @pytest.mark.parametrize(
     "name", ["Host", "Authorization", "Content-Length", "Transfer-Encoding", "x-cos-acl", "x-cos-copy-source", "X\r\nY"]
 )
-def test_87_headers_that_have_a_name_of_their_own_or_are_not_cos_s_are_refused(alice: Caller, name: str) -> None:
+def test_c87_headers_that_have_a_name_of_their_own_or_are_not_cos_s_are_refused(alice: Caller, name: str) -> None:
     answer = post_json(alice, json.dumps({"key": "a", "size": 1, "headers": {name: "x"}}))
 
     require_problem(answer, 400, ["invalid_metadata", "invalid_field"])
@@ -444,7 +446,7 @@ DESTINATIONS = [
 
 
 @pytest.mark.parametrize("told", DESTINATIONS)
-def test_89_there_is_no_destination_but_the_configured_ones(alice: Caller, told: dict[str, str]) -> None:
+def test_c89_there_is_no_destination_but_the_configured_ones(alice: Caller, told: dict[str, str]) -> None:
     require_problem(post_json(alice, json.dumps({"key": "a", "size": 1, **told})), 400, "unknown_destination")
     answer = alice.call("POST", "/v1/files", params={"key": "a", **told}, content=b"x")
     require_problem(answer, 400, "unknown_destination")
@@ -453,13 +455,13 @@ def test_89_there_is_no_destination_but_the_configured_ones(alice: Caller, told:
 @pytest.mark.parametrize(
     "member", ["endpoint", "cos_host", "host", "url", "callback", "notify_url", "domain", "Bucket"]
 )
-def test_89_there_is_no_member_that_names_a_host(alice: Caller, member: str) -> None:
+def test_c89_there_is_no_member_that_names_a_host(alice: Caller, member: str) -> None:
     told = {"key": "a", "size": 1, member: "http://169.254.169.254/"}
 
     require_problem(post_json(alice, json.dumps(told)), 400, "unknown_field")
 
 
-def test_94_conditions_that_mean_nothing_here_are_ignored(alice: Caller, task_id: str) -> None:
+def test_c94_conditions_that_mean_nothing_here_are_ignored(alice: Caller, task_id: str) -> None:
     junk = {
         "Range": "bytes=0-0",
         "If-Range": '"x"',

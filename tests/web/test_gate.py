@@ -225,6 +225,19 @@ async def test_one_line_is_logged_for_a_request_and_its_query_is_not(caplog: pyt
     assert "canary" not in repr(told)
 
 
+@pytest.mark.promise(27)
+async def test_what_stands_in_a_path_and_is_longer_than_an_id_is_not_logged_whole(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ticket = "first." + "x" * 300 + "canary"
+    with caplog.at_level(logging.INFO, "gateway.access"):
+        await Scene().ask("PUT", f"/things/{ticket}", content=b"abc")
+        await Scene().ask("PUT", "/v1/objects/" + "k" * 300, content=b"abc")
+
+    paths = [record.__dict__["path"] for record in caplog.records if record.name == "gateway.access"]
+    assert paths == ["/things/first." + "x" * 34 + "…", "/v1/objects/" + "k" * 300]
+
+
 @pytest.mark.parametrize(
     ("head", "status", "code"),
     [
