@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from gateway.config_edge import EdgeSettings
 from gateway.config_upkeep import UpkeepSettings
 from gateway.config_values import (
     AddressRanges,
@@ -46,7 +47,7 @@ class BadSettings(Exception):
         self.sentences = sentences
 
 
-class Settings(UpkeepSettings):
+class Settings(EdgeSettings, UpkeepSettings):
     """What ``GATEWAY_<FIELD>`` says, or the default. Secrets show as stars wherever the object is printed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
@@ -112,12 +113,12 @@ class Settings(UpkeepSettings):
         default=False, description="Allows a Redis without TLS beyond this machine: a private network protects it."
     )
 
-    token_secret: SecretStr = Field(
     ack_without_state: bool = Field(
         default=False,
         description="Acknowledges a part that COS holds although Redis does not answer, instead of asking for it again.",
     )
 
+    token_secret: SecretStr = Field(
         default=_NO_SECRET, description=f"HS256 secret of the callers' tokens, {MIN_SECRET_BYTES} bytes or more."
     )
     token_jwks_file: OptionalPath = Field(
@@ -148,20 +149,11 @@ class Settings(UpkeepSettings):
         ge=_MIB,
         description="Memory per process that holds parts in flight, so that we can send them to COS again.",
     )
-    body_idle_seconds: float = Field(
-        default=30, gt=0, description="Time without a byte after which a body is given up."
-    )
-    body_min_rate_bytes: int = Field(
-        default=4096, ge=0, description="Bytes per second that a body must bring on average; 0 asks for none."
-    )
     complete_wait_seconds: float = Field(
         default=50, gt=0, description="Time a complete call waits for COS's verdict before it answers 202."
     )
     task_ttl_seconds: int = Field(
         default=7 * 24 * 3600, ge=60, description="Life of an unfinished task after its last change, and of its parts."
-    )
-    sockets_per_subject_count: int = Field(
-        default=20, ge=1, description="Websockets that one token subject may hold open."
     )
 
     requests_per_subject_rate: float = Field(
@@ -214,6 +206,7 @@ class Settings(UpkeepSettings):
             *self._identity_problems(),
             *self._network_problems(),
             *self._size_problems(),
+            *self._edge_problems(),
             *self._upkeep_problems({place.alias: place.name for place in self.buckets}, self.task_ttl_seconds),
         ]
 

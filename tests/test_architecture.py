@@ -48,7 +48,9 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "store": frozenset({"redis"}),
     "transfer": frozenset(),
     "hooks": frozenset({"aiohttp"}),
-    "web": frozenset({"starlette", "uvicorn", "h11", "python_multipart", "jwt", "pydantic", "cryptography"}),
+    "web": frozenset(
+        {"starlette", "uvicorn", "h11", "python_multipart", "jwt", "pydantic", "cryptography", "websockets"}
+    ),
     "dev": frozenset({"starlette", "uvicorn", "python_multipart", "pydantic"}),
     "config_values": frozenset({"pydantic", "pydantic_settings"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),

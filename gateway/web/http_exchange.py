@@ -9,6 +9,8 @@ from typing import Final, Protocol
 import h11
 from starlette.types import ASGIApp, Message, Scope
 
+from gateway.domain.errors import GatewayError
+
 log = logging.getLogger(__name__)
 
 UNREAD_BYTES: Final = 256 * 1024
@@ -44,7 +46,8 @@ class Connection(Protocol):
 class Exchange:
     """The two callables that ASGI wants, over one h11 state.
 
-    ``body_ended``: the request's last byte has come, though perhaps not to the application.
+    ``body_ended``: the request's last byte has come, though perhaps not to the application. ``received_bytes``: how
+    much of the body has. ``failure``: why no more of it is waited for.
     """
 
     def __init__(self, connection: Connection, http: h11.Connection, scope: Scope) -> None:
@@ -60,6 +63,13 @@ class Exchange:
         self._unsent_head = b""
         self._told_end = False
         self.body_ended = False
+        self.received_bytes = 0
+        self.failure: GatewayError | None = None
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client holds the body back until it is told that it is wanted."""
+        return self._expects_continue
 
     @property
     def is_full(self) -> bool:
@@ -71,7 +81,13 @@ class Exchange:
         if piece:
             self._pieces.append(piece)
             self._unread_bytes += len(piece)
+            self.received_bytes += len(piece)
         self.body_ended = self.body_ended or ended
+        self._news.set()
+
+    def fail(self, error: GatewayError) -> None:
+        """Wait for no more of the body: whoever reads it gets *error* after all that arrived."""
+        self.failure = error
         self._news.set()
 
     def client_lost(self) -> None:
@@ -90,13 +106,19 @@ class Exchange:
                 self._connection.abort()
 
     async def receive(self) -> Message:
-        """The next piece of the body; a disconnect only after all that arrived was read."""
+        """The next piece of the body; a disconnect only after all that arrived was read.
+
+        Raises:
+            GatewayError: the body is given up (BodyTimeout, BodyTooSlow), which is for the application to answer.
+        """
         if self._expects_continue and not self._lost:
             self._expects_continue = False
             await self._connection.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-        while not (self._has_message() or self._lost or self._answered):
+        while not (self._has_message() or self._lost or self._answered or self.failure):
             self._news.clear()
             await self._news.wait()
+        if self.failure is not None and not (self._has_message() or self._lost or self._answered):
+            raise self.failure
         return self._message()
 
     def _has_message(self) -> bool:

@@ -11,7 +11,13 @@ from tests.fakes.local_cos import RunningCos, running_local_cos
 from tests.web.rest import Rest, running_rest
 
 # They depend on how a loop buffers, pauses and closes: production's, and the one that other platforms have.
-_ON_BOTH_LOOPS = ("test_direct_reader", "test_http_edge", "test_http_exchange")
+_ON_BOTH_LOOPS = (
+    "test_direct_reader",
+    "test_edge_protocol",
+    "test_http_edge",
+    "test_http_exchange",
+    "test_socket_edge",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

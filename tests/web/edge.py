@@ -1,6 +1,7 @@
 """The gateway's own protocol class under a real uvicorn in the test's event loop, and a client made of raw bytes."""
 
 import asyncio
+import functools
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -10,7 +11,10 @@ from typing import Any, Final
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.domain.errors import GatewayError
+from gateway.web.edge_connections import EdgeConnections, EdgeRules
 from gateway.web.http_edge import HttpEdge
+from gateway.web.problems import problem_response
 
 HEAD_BYTES: Final = 16 * 1024
 SECONDS: Final = 10.0
@@ -141,6 +145,14 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, await read_body(receive), 200, (b"x-path", scope["raw_path"]))
 
 
+async def problem_echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Echoes, and answers a body that failed as the gate does."""
+    try:
+        await echo(scope, receive, send)
+    except GatewayError as error:
+        await problem_response(error, "an-id")(scope, receive, send)
+
+
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers without having asked for a byte of the body."""
     await answer(send, b"no", 403)
@@ -214,15 +226,22 @@ class EdgeServer:
 
 @asynccontextmanager
 async def running_edge(
-    app: ASGIApp, *, protocol: type[HttpEdge] = HttpEdge, buffer_bytes: int | None = None, **options: Any
+    app: ASGIApp,
+    *,
+    protocol: type[HttpEdge] = HttpEdge,
+    rules: EdgeRules | None = None,
+    edge: EdgeConnections | None = None,
+    buffer_bytes: int | None = None,
+    **options: Any,
 ) -> AsyncIterator[EdgeServer]:
-    """Serve *app* on a free loopback port through *protocol*."""
+    """Serve *app* on a free loopback port through *protocol*, under *rules* or as one of the connections of *edge*."""
+    shared = EdgeConnections(rules or EdgeRules()) if edge is None else edge
     bound = socket.create_server(("127.0.0.1", 0))
     if buffer_bytes is not None:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
     settings: dict[str, Any] = {
-        "http": protocol,
+        "http": functools.partial(protocol, edge=shared),
         "ws": "websockets-sansio",
         "ws_max_size": 4096,
         "h11_max_incomplete_event_size": HEAD_BYTES,
@@ -232,11 +251,11 @@ async def running_edge(
         "timeout_graceful_shutdown": 2,
     }
     server = _Server(uvicorn.Config(app, **{**settings, **options}))
-    edge = EdgeServer(server, bound.getsockname()[1])
-    edge.serving = asyncio.create_task(server.serve(sockets=[bound]))
+    running = EdgeServer(server, bound.getsockname()[1])
+    running.serving = asyncio.create_task(server.serve(sockets=[bound]))
     await server.listening.wait()
     try:
-        yield edge
+        yield running
     finally:
-        await edge.drop()
+        await running.drop()
         bound.close()

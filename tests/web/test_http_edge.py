@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
 from gateway.domain.errors import all_codes
-from gateway.web.http_edge import DRAIN_BYTES, DRAIN_SECONDS
+from gateway.web.edge_protocol import DRAIN_BYTES, DRAIN_SECONDS
 from tests.web.edge import Recorder, answer, echo, read_body, refuse, running_edge
 
 GET = b"GET /%s HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -99,13 +99,6 @@ async def test_the_connection_closes_where_the_client_or_its_version_says_so(hea
         await wire.send(head)
 
         assert (await wire.answer()).closes
-        assert await wire.is_closed()
-
-
-async def test_a_connection_without_a_request_is_closed_after_a_while() -> None:
-    async with running_edge(echo, timeout_keep_alive=0) as server:
-        wire = await server.connect()
-
         assert await wire.is_closed()
 
 

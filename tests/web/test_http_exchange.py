@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.web.http_edge import DRAIN_SECONDS, HttpEdge
+from gateway.web.edge_protocol import DRAIN_SECONDS
+from gateway.web.http_edge import HttpEdge
 from gateway.web.http_exchange import UNREAD_PIECES
 from tests.web.edge import Recorder, Wire, answer, echo, read_body, refuse, running_edge
 

@@ -1,0 +1,147 @@
+"""Websockets at the socket: uvicorn's protocol, cut off where a client sends without measure or never reads.
+
+uvicorn parses all that arrived before anyone may object, answers every ping, and keeps a closed connection until its
+last byte is taken; here pieces are small, frames are counted, and patience ends.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame
+
+log: Final = logging.getLogger(__name__)
+log.setLevel(logging.WARNING)
+
+_PIECE_BYTES: Final = 4096
+_CONTROL_FRAMES: Final = 10
+_FRAMES: Final = 64
+"""In a second, of any kind. Messages have a limit of their own, which the application keeps."""
+_UNSENT_BYTES: Final = 256 * 1024
+_TOO_MANY: Final = 1008
+_LAST_WORD_SECONDS: Final = 5.0
+
+
+class SocketEdge(WebSocketsSansIOProtocol):
+    """One websocket's connection, taken over from ``HttpEdge`` together with what it had read.
+
+    Args:
+        client: whom the connection comes from, as host and port.
+        on_lost: called when the connection has ended.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        client: tuple[str, int] | None,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        # Both uvicorn and websockets would log every query, and at level debug every header.
+        self.logger = self.conn.logger = log
+        self.conn.debug = False
+        self._given_client = client
+        self._on_lost = on_lost
+        self._second = 0.0
+        self._frames = self._control_frames = 0
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take over *transport*."""
+        super().connection_made(transport)
+        self.client = self._given_client
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        super().connection_lost(exc)
+        self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse *data* a little at a time: whoever is cut off costs no more than that."""
+        for at in range(0, len(data), _PIECE_BYTES):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[at : at + _PIECE_BYTES])
+
+    def handle_cont(self, event: Frame) -> None:
+        """Go on with a message in fragments."""
+        if self._takes_frame():
+            super().handle_cont(event)
+
+    def handle_text(self, event: Frame) -> None:
+        """Begin a message."""
+        if self._takes_frame():
+            super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Begin a message."""
+        if self._takes_frame():
+            super().handle_bytes(event)
+
+    def handle_ping(self) -> None:
+        """Answer a ping, within reason."""
+        if self._takes_control_frame():
+            super().handle_ping()
+            if self.transport.get_write_buffer_size() > _UNSENT_BYTES:
+                self.transport.abort()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Note a pong."""
+        if self._takes_control_frame():
+            super().handle_pong(event)
+
+    def handle_parser_exception(self) -> None:
+        """Close after what is no frame, or too much of one."""
+        super().handle_parser_exception()
+        self._abort_soon()
+
+    def keepalive_timeout(self) -> None:
+        """Close: the client answered no ping."""
+        super().keepalive_timeout()
+        self._abort_soon()
+
+    async def run_asgi(self) -> None:
+        """Serve the websocket; a client that does not take the last word has no more time for it than others."""
+        await super().run_asgi()
+        self._abort_soon()
+
+    def _takes_control_frame(self) -> bool:
+        if not self._takes_frame():
+            return False
+        self._control_frames += 1
+        if self._control_frames > _CONTROL_FRAMES:
+            self._cut_off()
+        return self._control_frames <= _CONTROL_FRAMES
+
+    def _takes_frame(self) -> bool:
+        now = self.loop.time()
+        if now - self._second >= 1:
+            self._second, self._frames, self._control_frames = now, 0, 0
+        self._frames += 1
+        if self._frames == _FRAMES + 1:
+            self._cut_off()
+        return self._frames <= _FRAMES
+
+    def _cut_off(self) -> None:
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.fail(_TOO_MANY)
+        if self.conn.close_sent is None:  # it never opened
+            self.transport.abort()
+        else:
+            self.handle_parser_exception()
+
+    def _abort_soon(self) -> None:
+        """Break the connection if it has not ended by then: closing waits for the client to take every byte."""
+        if self._abort_timer is None and not self.disconnected:
+            patience = _LAST_WORD_SECONDS if self.close_timer is None else self.close_timeout + _LAST_WORD_SECONDS
+            self._abort_timer = self.loop.call_later(patience, self.transport.abort)

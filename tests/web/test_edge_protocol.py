@@ -1,0 +1,211 @@
+"""What a connection may take of time and of us, whatever is said on it. Requests are test_http_edge's."""
+
+import asyncio
+import json
+from ipaddress import ip_network
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from gateway.web.edge_connections import EdgeRules
+from gateway.web.edge_deadlines import Deadlines
+from gateway.web.http_edge import HttpEdge
+from tests.web.edge import Recorder, Wire, answer, echo, problem_echo, read_body, running_edge
+
+GET = b"GET /%s HTTP/1.1\r\nHost: gateway\r\n\r\n"
+POST = b"POST /%s HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n"
+QUICK = EdgeRules(Deadlines(body_idle=0.4, body_rate=1000, answer=0.3))
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"G", b"GET / HTTP/1.1\r\nHost: gate", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n"]
+)
+async def test_a_head_that_does_not_come_in_time_is_answered_and_the_connection_closed(begun: bytes) -> None:
+    async with running_edge(echo, rules=EdgeRules(Deadlines(head=0.2))) as server:
+        wire = await server.connect()
+        await wire.send(begun)
+        came = await wire.answer()
+
+        assert (came.status, json.loads(came.body)["code"], came.closes) == (408, "head_timeout", True)
+        assert await wire.is_closed()
+
+
+async def test_the_time_for_a_head_begins_with_its_first_byte_and_no_later_byte_prolongs_it() -> None:
+    async with running_edge(echo, rules=EdgeRules(Deadlines(head=0.5))) as server:
+        wire = await server.connect()
+        await wire.send(GET % b"a")
+        assert not (await wire.answer()).closes
+        await asyncio.sleep(0.7)  # idle between requests, which costs nothing of that time
+        began = asyncio.get_running_loop().time()
+        dripping = asyncio.create_task(_drip(wire, GET % (b"b" * 100)))
+        came = await wire.answer()
+        dripping.cancel()
+
+    assert came.status == 408
+    assert 0.4 < asyncio.get_running_loop().time() - began < 1.5
+
+
+async def _drip(wire: Wire, raw: bytes) -> None:
+    for byte in raw:
+        await wire.send(bytes([byte]))
+        await asyncio.sleep(0.05)
+
+
+# --- bodies
+
+
+@pytest.mark.parametrize("begun", [POST % (b"", 100), POST % (b"", 100) + b"half", CHUNKED + b"5\r\nhe", CHUNKED])
+async def test_a_body_that_comes_to_a_halt_is_answered_and_the_connection_closed(begun: bytes) -> None:
+    app = Recorder(problem_echo)
+    async with running_edge(app, rules=QUICK) as server:
+        wire = await server.connect()
+        await wire.send(begun)
+        came = await wire.answer()
+
+        assert (came.status, json.loads(came.body)["code"], came.closes) == (408, "body_timeout", True)
+        assert await wire.is_closed()
+    assert begun.endswith(app.body)
+
+
+async def test_a_body_that_drips_is_answered_and_the_connection_closed() -> None:
+    async with running_edge(problem_echo, rules=QUICK) as server:
+        wire = await server.connect()
+        await wire.send(POST % (b"", 1000))
+        dripping = asyncio.create_task(_drip(wire, bytes(1000)))
+        came = await wire.answer()
+        dripping.cancel()
+
+        assert (came.status, json.loads(came.body)["code"], came.closes) == (408, "body_too_slow", True)
+
+
+async def test_a_client_whom_we_keep_waiting_is_not_given_up() -> None:
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1.5)
+        await answer(send, b"%d" % len(await read_body(receive)))
+
+    size = 4 << 20
+    async with running_edge(late, rules=QUICK, buffer_bytes=65536) as server:
+        waiting, held_back = await server.connect(), await server.connect(buffer_bytes=65536)
+        await waiting.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        sending = asyncio.create_task(held_back.send(POST % (b"", size), bytes(size)))
+
+        assert (await waiting.head())[0] == 100
+        await waiting.send(b"hello")
+        assert (await waiting.answer()).body == b"5"
+        await sending
+        assert (await held_back.answer()).body == b"%d" % size
+
+
+# --- answers
+
+
+async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(400):
+        await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def test_a_client_that_never_reads_its_answer_is_cut_off() -> None:
+    app = Recorder(flood)
+    async with running_edge(app, rules=QUICK, buffer_bytes=65536) as server:
+        wire = await server.connect(buffer_bytes=65536)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(GET % b"")
+
+        await app.wait_for_end()
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_it() -> None:
+    async with running_edge(flood, rules=QUICK, buffer_bytes=65536) as server:
+        wire = await server.connect(buffer_bytes=65536)
+        await wire.send(GET % b"")
+        await wire.head()
+        came, began = 0, asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - began < 1:
+            came += len(await wire.reader.read(20_000))
+            await asyncio.sleep(0.02)
+        while data := await wire.reader.read(1 << 20):
+            came += len(data)
+            if data.endswith(b"0\r\n\r\n"):
+                break
+
+    assert came > 400 * 65536
+
+
+async def test_a_closing_connection_whose_client_reads_nothing_is_cut_off() -> None:
+    big = bytes(1 << 20)
+
+    async def last(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, big, 200, (b"connection", b"close"))
+
+    lost = asyncio.Event()
+
+    class Noting(HttpEdge):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    async with running_edge(last, protocol=Noting, rules=QUICK, buffer_bytes=65536) as server:
+        wire = await server.connect(buffer_bytes=65536)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(GET % b"")
+        async with asyncio.timeout(5):
+            await lost.wait()
+
+
+# --- how many, and from whom
+
+
+async def test_one_connection_too_many_hears_why() -> None:
+    async with running_edge(echo, rules=EdgeRules(connections_count=1)) as server:
+        first, second = await server.connect(), await server.connect()
+        came = await second.answer()
+
+        assert (came.status, json.loads(came.body)["code"], came.closes) == (503, "overloaded", True)
+        assert came.headers["retry-after"] == "1"
+        await first.send(GET % b"")
+        assert (await first.answer()).status == 200
+
+
+async def test_many_too_many_are_dropped_and_those_who_left_make_room() -> None:
+    async with running_edge(echo, rules=EdgeRules(connections_count=1)) as server:
+        wires = [await server.connect() for _ in range(4)]
+        assert await wires[3].is_closed()
+        for wire in wires:
+            await wire.close()
+        wire = await server.connect()
+        await wire.send(GET % b"")
+        while (came := await wire.answer()).status == 503:  # they have not all been seen to leave
+            wire = await server.connect()
+            await wire.send(GET % b"")
+        assert came.status == 200
+
+
+async def test_an_address_loses_its_oldest_idle_connection_to_a_new_one() -> None:
+    app = Recorder(echo)
+    async with running_edge(app, rules=EdgeRules(per_address_count=2)) as server:
+        busy, idle = await server.connect(), await server.connect()
+        await busy.send(POST % (b"", 5))
+        await app.begun.wait()
+        third = await server.connect()
+
+        assert await idle.is_closed()
+        for wire, rest in ((busy, b"hello"), (third, GET % b"")):
+            await wire.send(rest)
+            assert (await wire.answer()).status == 200
+
+
+@pytest.mark.parametrize(("trusted", "client"), [((), "127.0.0.1"), (("127.0.0.0/8",), "198.51.100.7")])
+async def test_only_a_listed_proxy_tells_where_a_request_comes_from(trusted: tuple[str, ...], client: str) -> None:
+    app = Recorder(echo)
+    rules = EdgeRules(trusted_proxies=[ip_network(text) for text in trusted], per_address_count=1)
+    async with running_edge(app, rules=rules) as server:
+        wire = await server.connect()
+        claims = b"X-Forwarded-For: 1.1.1.1, 198.51.100.7\r\nX-Forwarded-Proto: https\r\nForwarded: for=1.1.1.1\r\n"
+        await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + claims + b"\r\n")
+        await wire.answer()
+
+    assert app.scopes[0]["client"][0] == client
+    assert app.scopes[0]["headers"] == [(b"host", b"a")]

@@ -1,0 +1,155 @@
+"""Websockets whose clients send without measure, or never read. What is told on them is test_progress_socket's."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from websockets.frames import Frame, Opcode
+
+from gateway.web import socket_edge
+from gateway.web.edge_connections import EdgeConnections, EdgeRules, Entry
+from tests.web.edge import EdgeServer, Recorder, Wire, running_edge
+
+UPGRADE = (
+    b"GET /watch?token=secret HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def listen(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accepts, and hears messages until the client leaves."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin).serialize(mask=True)
+
+
+@asynccontextmanager
+async def opened(app: Recorder) -> AsyncIterator[tuple[EdgeServer, Wire]]:
+    async with running_edge(app) as server:
+        wire = await server.connect()
+        await wire.send(UPGRADE)
+        assert (await wire.head())[0] == 101
+        yield server, wire
+
+
+async def closing_code(wire: Wire) -> int:
+    """The code of the close frame; 0 when the connection broke without one."""
+    async with asyncio.timeout(10):
+        try:
+            came = await wire.reader.read()
+        except ConnectionResetError:
+            return 0
+    at = came.find(b"\x88")
+    return int.from_bytes(came[at + 2 : at + 4]) if at >= 0 else 0
+
+
+async def deserted(edge: EdgeConnections) -> None:
+    """Returns once there are no connections any more."""
+    async with asyncio.timeout(5):
+        while len(edge):  # noqa: ASYNC110 -- nothing tells when
+            await asyncio.sleep(0.01)
+
+
+FLOODS = {
+    "pings": [frame(Opcode.PING, b"x" * 100)] * 50_000,
+    "pongs": [frame(Opcode.PONG)] * 50_000,
+    "empty fragments": [frame(Opcode.TEXT, fin=False), *[frame(Opcode.CONT, fin=False)] * 50_000],
+    "messages": [frame(Opcode.TEXT, b"x")] * 50_000,
+}
+
+
+@pytest.mark.parametrize("kind", list(FLOODS))
+async def test_a_flood_of_frames_is_cut_off_and_costs_little(kind: str) -> None:
+    app = Recorder(listen)
+    async with opened(app) as (_, wire):
+        wire.writer.write(b"".join(FLOODS[kind]))
+        began = time.process_time()
+        code = await closing_code(wire)
+        await app.wait_for_end()
+
+        assert code in (1008, 0)
+        assert time.process_time() - began < 1, "the loop was busy with it"
+    assert len(app.messages) < 100
+
+
+async def test_pings_within_reason_are_answered() -> None:
+    async with opened(Recorder(listen)) as (_, wire):
+        for number in range(10):
+            await wire.send(frame(Opcode.PING, b"%d" % number))
+            assert await wire.reader.readexactly(3) == b"\x8a\x01%d" % number
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        frame(Opcode.TEXT, b"x" * 4097),
+        b"\x81\xff" + (15 << 20).to_bytes(8) + b"mask",
+        frame(Opcode.TEXT, b"x" * 3000, fin=False) + frame(Opcode.CONT, b"x" * 3000),
+    ],
+)
+async def test_a_message_over_four_kib_closes_with_1009_as_soon_as_its_length_is_known(raw: bytes) -> None:
+    async with opened(Recorder(listen)) as (_, wire):
+        await wire.send(raw)
+
+        assert await closing_code(wire) == 1009
+
+
+async def test_an_unread_last_word_does_not_keep_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_edge, "_LAST_WORD_SECONDS", 0.2)
+
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            async with asyncio.timeout(1):
+                while True:
+                    await send({"type": "websocket.send", "text": "x" * 60_000})
+        except TimeoutError:
+            return
+
+    app = Recorder(talk)
+    edge = EdgeConnections(EdgeRules())
+    async with running_edge(app, edge=edge, buffer_bytes=65536) as server:
+        wire = await server.connect(buffer_bytes=65536)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(UPGRADE)
+        await app.wait_for_end()
+        await deserted(edge)
+
+
+async def test_a_websocket_counts_as_a_connection_in_use_until_it_ends() -> None:
+    edge = EdgeConnections(EdgeRules(per_address_count=1))
+    async with running_edge(Recorder(listen), edge=edge) as server:
+        wire = await server.connect()
+        await wire.send(UPGRADE)
+        await wire.head()
+        refused = await server.connect()
+        assert (await refused.answer()).status == 503
+        await wire.close()
+        await refused.close()
+        await deserted(edge)
+
+        assert edge.admit(_Idle(), "127.0.0.1", 0) is Entry.SERVED
+
+
+class _Idle:
+    is_idle = True
+
+    def close_idle(self) -> None:
+        pass
+
+
+async def test_no_query_of_a_handshake_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with opened(Recorder(listen)) as (_, wire):
+        await wire.close()
+
+    assert not [record for record in caplog.records if "secret" in record.getMessage() and record.name != "asyncio"]
