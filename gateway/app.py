@@ -83,7 +83,7 @@ class Gateway:
             observe_move=lambda event, state: self.metrics.count("gateway_task_transitions_total", event, state),
             intent_seconds=settings.intent_seconds,
             announced=frozenset(webhook_receivers(settings)),
-            on_notice=lambda task_id: self._upkeep.wake(task_id),
+            on_notice=lambda task_id, due: self._upkeep.wake(task_id, due),
         )
         self._bus = RedisProgressBus(self._redis)
         self._redis_watch = RedisWatch(

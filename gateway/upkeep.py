@@ -63,10 +63,10 @@ class Upkeep:
             limit = settings.webhook_retry_seconds
             self._notices = Notices(tasks.notices.due, tasks.notices, self._sender, metrics, give_up_seconds=limit)
 
-    def wake(self, task_id: TaskId) -> None:
-        """*task_id* has a new notice."""
+    def wake(self, task_id: TaskId, due: float) -> None:
+        """*task_id* has a new notice, listed as due at *due*."""
         if self._notices is not None:
-            self._notices.wake(task_id)
+            self._notices.wake(task_id, due)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What must run until it is cancelled."""

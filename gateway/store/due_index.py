@@ -4,7 +4,6 @@ A member is only a hint: who takes it looks at the task itself, and a task that 
 """
 
 import zlib
-from collections.abc import Sequence
 from typing import Final
 
 from gateway.domain.task import TaskId
@@ -14,7 +13,7 @@ from gateway.store.redis_keys import due_key
 SHARDS: Final = 8
 
 _TAKE_DUE: Final = Script("take_due")
-_SETTLE_DUE: Final = Script("settle_due")
+_MOVE_DUE: Final = Script("move_due")
 
 
 class DueIndex:
@@ -50,14 +49,17 @@ class DueIndex:
         answers = await self._calls.run_each(_TAKE_DUE, [((key,), args) for key in self._keys])
         return [TaskId(member.decode()) for members in answers for member in members]
 
-    async def renew(self, task_ids: Sequence[TaskId], due: float) -> None:
-        """Make those of *task_ids* that are listed due at *due*."""
-        if task_ids:
-            await self._calls.together("renew", [("ZADD", self._key(id_), "XX", repr(due), id_) for id_ in task_ids])
+    async def move(self, task_id: TaskId, due: float, later: float) -> bool:
+        """Make *task_id* due at *later*, and answer True, unless it is not due at *due* any more."""
+        return await self._move(task_id, due, repr(later))
 
-    async def settle(self, task_id: TaskId, taken_until: float) -> None:
-        """Remove *task_id*, unless something else has become due for it since it was taken until *taken_until*."""
-        await self._calls.run(_SETTLE_DUE, (self._key(task_id),), (task_id, repr(taken_until)))
+    async def settle(self, task_id: TaskId, due: float) -> bool:
+        """Remove *task_id*, and answer True, unless it is not due at *due* any more: something else came since."""
+        return await self._move(task_id, due, "")
+
+    async def _move(self, task_id: TaskId, due: float, later: str) -> bool:
+        moved: int = await self._calls.run(_MOVE_DUE, (self._key(task_id),), (task_id, repr(due), later))
+        return moved == 1
 
     async def lists(self, task_id: TaskId) -> bool:
         """Whether *task_id* is listed."""

@@ -32,6 +32,7 @@ class Duty:
     behind: list[Command] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     notice: Notice | None = None
+    notice_due: float = 0.0
 
 
 class Duties:
@@ -40,7 +41,7 @@ class Duties:
     Args:
         intent_seconds: how long the process that begins a call to COS has, before another looks after it.
         announced: the buckets whose tasks give notices.
-        on_notice: told of each task that has a new notice, once that is stored.
+        on_notice: told of each task that has a new notice, once that is stored, and when others may take it.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Duties:
         *,
         intent_seconds: float,
         announced: frozenset[Bucket],
-        on_notice: Callable[[TaskId], None],
+        on_notice: Callable[[TaskId, float], None],
     ) -> None:
         self._intents = intents
         self._notices = notices
@@ -71,14 +72,15 @@ class Duties:
             told = after if before is None else replace(after, version=before.version + 1)
             duty.notice = notice_of(before, told)
         if duty.notice is not None:
-            duty.before.append(self._notices.noting(after.id, after.updated_at + NOTICE_GRACE_SECONDS))
+            duty.notice_due = after.updated_at + NOTICE_GRACE_SECONDS
+            duty.before.append(self._notices.noting(after.id, duty.notice_due))
             duty.fields[NOTICE_FIELD + duty.notice.id] = _encode(duty.notice)
         return duty
 
     def done(self, duty: Duty) -> None:
         """The change is stored."""
         if duty.notice is not None:
-            self._on_notice(duty.notice.task.id)
+            self._on_notice(duty.notice.task.id, duty.notice_due)
 
     def missing(self, task_id: TaskId, fields: Mapping[str, str], now: float) -> list[Command]:
         """The commands that list again what *fields* of a task show to be open."""

@@ -15,11 +15,11 @@ class DueTasks(Protocol):
     async def take(self, now: float, until: float, limit: int) -> Sequence[TaskId]:
         """About *limit* that are due at *now*; nobody else takes them before *until*."""
 
-    async def renew(self, task_ids: Sequence[TaskId], due: float) -> None:
-        """Make those of *task_ids* that are listed due at *due*."""
+    async def move(self, task_id: TaskId, due: float, later: float) -> bool:
+        """Make *task_id* due at *later*, and answer True, unless it is not due at *due* any more."""
 
-    async def settle(self, task_id: TaskId, taken_until: float) -> None:
-        """Strike *task_id* off, unless it has been listed anew since it was taken until *taken_until*."""
+    async def settle(self, task_id: TaskId, due: float) -> bool:
+        """Strike *task_id* off, and answer True, unless it is not due at *due* any more: something else came since."""
 
     async def lists(self, task_id: TaskId) -> bool:
         """Whether *task_id* is listed."""

@@ -79,15 +79,15 @@ class Notices:
         self._metrics = metrics
         self._give_up_seconds = give_up_seconds
         self._clock = clock
-        self._woken: dict[TaskId, None] = {}
+        self._woken: dict[TaskId, float] = {}
         self._awake = asyncio.Event()
         self._at_work: set[asyncio.Task[None]] = set()
         self._late: dict[TaskId, float] = {}
 
-    def wake(self, task_id: TaskId) -> None:
-        """*task_id* has a notice that this process stored: tell it now."""
+    def wake(self, task_id: TaskId, due: float) -> None:
+        """*task_id* has a notice that this process stored and listed as due at *due*: tell it now."""
         if len(self._woken) < WOKEN_MOST:
-            self._woken[task_id] = None
+            self._woken[task_id] = due
             self._awake.set()
 
     async def run(self) -> None:
@@ -115,16 +115,22 @@ class Notices:
         room = AT_WORK_MOST - len(self._at_work)
         if room <= 0:
             return
-        until = self._clock() + CLAIM_SECONDS
-        own = list(self._woken)[:room]
-        for task_id in own:
-            del self._woken[task_id]
-        await self._due.renew(own, until)
-        others = await self._due.take(self._clock(), until, room - len(own)) if room > len(own) else ()
-        for task_id in (*own, *others):
-            work = asyncio.create_task(self._tell(task_id, until), name="notices")
-            self._at_work.add(work)
-            work.add_done_callback(self._ended)
+        own = [(task_id, self._woken.pop(task_id)) for task_id in list(self._woken)[:room]]
+        for task_id, due in own:
+            self._begin(task_id, due)
+        if room > len(own):
+            until = self._claimed_until()
+            for task_id in await self._due.take(self._clock(), until, room - len(own)):
+                self._begin(task_id, until)
+
+    def _claimed_until(self) -> float:
+        """A time that no other process claims until: by it a claim is known again."""
+        return self._clock() + random.uniform(1.0, 1.1) * CLAIM_SECONDS  # noqa: S311 -- tells claims apart
+
+    def _begin(self, task_id: TaskId, due: float) -> None:
+        work = asyncio.create_task(self._tell(task_id, due), name="notices")
+        self._at_work.add(work)
+        work.add_done_callback(self._ended)
 
     def _ended(self, work: "asyncio.Task[None]") -> None:
         self._at_work.discard(work)
@@ -138,19 +144,26 @@ class Notices:
         while self._at_work:
             await asyncio.wait(self._at_work)
 
-    async def _tell(self, task_id: TaskId, until: float) -> None:
-        """Tell every notice of the task, in order; the first that fails puts the rest off."""
+    async def _tell(self, task_id: TaskId, due: float) -> None:
+        """Tell every notice of the task, in order, as long as it is *due* as it was: the first that fails ends it.
+
+        A new notice makes the task due at another time, so it is never struck off with that untold.
+        """
         try:
+            until = self._claimed_until()
+            if not await self._due.move(task_id, due, until):
+                return
             for notice in await self._store.pending(task_id):
                 if not await self._told(notice):
                     now = self._clock()
                     wait = random.uniform(0.8, 1.2) * wait_after(now - notice.at)  # noqa: S311 -- jitter
-                    await self._due.renew([task_id], now + wait)
+                    await self._due.move(task_id, until, now + wait)
                     self._note_late(task_id, notice)
                     return
                 await self._store.forget(task_id, notice.id)
-                until = self._clock() + CLAIM_SECONDS
-                await self._due.renew([task_id], until)
+                due, until = until, self._claimed_until()
+                if not await self._due.move(task_id, due, until):
+                    return
             self._late.pop(task_id, None)
             await self._due.settle(task_id, until)
         except StateStoreUnavailable:

@@ -64,11 +64,13 @@ async def test_what_was_noted_anew_since_it_was_taken_stays(calls: RedisCalls, i
     assert (await index.lists(TASKS[0]), await index.lists(TASKS[1]), await index.count()) == (True, False, 1)
 
 
-async def test_only_what_is_listed_is_renewed(calls: RedisCalls, index: DueIndex) -> None:
+async def test_only_what_is_still_due_as_it_was_is_moved(calls: RedisCalls, index: DueIndex) -> None:
     await _do(calls, index.noting(TASKS[0], 1.0))
 
-    await index.renew(TASKS[:2], 50.0)
-    await index.renew([], 50.0)
+    assert not await index.move(TASKS[0], 2.0, 40.0)
+    assert not await index.move(TASKS[1], 1.0, 40.0)
+    assert await index.move(TASKS[0], 1.0, 50.0)
+    assert await index.move(TASKS[0], 1.0, 50.0)  # repeated after a lost answer
 
     assert await index.count() == 1
     assert await index.take(49.0, 100.0, 8) == []
