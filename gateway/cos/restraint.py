@@ -45,19 +45,26 @@ class Restraint:
             StorageSlowDown, StorageUnavailable: with the seconds to come back after.
         """
         pace, breaker = self._of(request.bucket)
-        now = self._clock()
-        if seconds := breaker.turn(now):
-            self._metrics.count("gateway_cos_held_back_total", "failing")
-            raise errors.StorageUnavailable(
-                "COS fails every time; it is not asked before then.", retry_after_seconds=seconds, cos=before
-            )
-        patience = _ENDING_PATIENCE_SECONDS if request.operation in _ENDING else _PATIENCE_SECONDS
-        if (seconds := pace.turn(now, patience)) > patience:
+        is_ending = request.operation in _ENDING
+        if breaker.is_open:
+            await self._await_trial(breaker, _ENDING_PATIENCE_SECONDS if is_ending else 0.0, before)
+        patience = _ENDING_PATIENCE_SECONDS if is_ending else _PATIENCE_SECONDS
+        if (seconds := pace.turn(self._clock(), patience)) > patience:
             self._metrics.count("gateway_cos_held_back_total", "slow_down")
             raise errors.StorageSlowDown(
                 "COS asked to slow down; it is not asked before then.", retry_after_seconds=seconds, cos=before
             )
         if seconds:
+            await asyncio.sleep(seconds)
+
+    async def _await_trial(self, breaker: Breaker, patience_seconds: float, before: CosAnswer | None) -> None:
+        until = self._clock() + patience_seconds
+        while seconds := breaker.turn(self._clock()):
+            if self._clock() + seconds > until:
+                self._metrics.count("gateway_cos_held_back_total", "failing")
+                raise errors.StorageUnavailable(
+                    "COS fails every time; it is not asked before then.", retry_after_seconds=seconds, cos=before
+                )
             await asyncio.sleep(seconds)
 
     def succeeded(self, bucket: Bucket) -> None:

@@ -107,6 +107,20 @@ async def test_a_bucket_that_fails_every_time_is_refused_at_once_until_it_answer
     ]
 
 
+async def test_while_a_bucket_fails_what_ends_an_upload_waits_for_its_trial() -> None:
+    restraint = Restraint(Metrics(), clock := Clock())
+    fail_for_ever(restraint, clock)
+    admitted = asyncio.create_task(restraint.admit(ABORT, None))
+    await asyncio.sleep(0)
+    with pytest.raises(errors.StorageUnavailable):
+        await restraint.admit(PUT, None)
+    assert not admitted.done()
+    clock.now += 1
+
+    async with asyncio.timeout(3):
+        await admitted
+
+
 @pytest.mark.parametrize(
     "error",
     [
