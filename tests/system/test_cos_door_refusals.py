@@ -290,6 +290,25 @@ def test_forms_that_their_policy_or_signature_does_not_allow(door: Door, dora: C
     assert_nothing_stored(door, dora, "refused")
 
 
+def test_a_form_s_extra_fields_are_ignored_where_cos_knows_none_and_judged_where_it_does(
+    door: Door, dora: Caller, key: Key
+) -> None:
+    lax = [["starts-with", "$key", ""]]
+    assert _post(key, {"key": "extra", "x-unknown": "1", "submit": "Send"}, BODY, lax).status == 204
+    assert door.cos.read("extra") == BODY
+
+    form = {"Host": HOST, "Content-Type": "multipart/form-data; boundary=b"}
+    good_form = _form(_signed_fields(key, {"key": "more"}, lax, 600), BODY)
+    again = b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nelsewhere\r\n'
+    after_the_file = good_form.removesuffix(b"--b--\r\n") + again + b"--b--\r\n"
+    too_many = _form(_signed_fields(key, {"key": "more", **{f"x-{n}": "" for n in range(300)}}, lax, 600), BODY)
+    for raw in (again + good_form, after_the_file, too_many):
+        refused(key.caller().send("POST", "/", form, raw), 400, "MalformedPOSTRequest")
+    refused(_post(key, {"key": "more", "x-cos-storage-class": "GOLD"}, BODY, lax), 400, "NotSupportedStorageClass")
+    assert_nothing_stored(door, dora, "more")
+    assert_nothing_stored(door, dora, "elsewhere")
+
+
 def test_forms_that_are_none(door: Door, dora: Caller, key: Key) -> None:
     caller, form = key.caller(), {"Host": HOST, "Content-Type": "multipart/form-data; boundary=b"}
     file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'

@@ -1,5 +1,6 @@
 """One engine behind both doors: what an SDK begins is a task, and what REST begins an SDK can end."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 from qcloud_cos import CosServiceError
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.system.cos_door import NODE, Door
 from tests.system.processes import wait_until
@@ -143,6 +146,28 @@ def test_every_way_in_is_a_task_of_the_key_s_owner(door: Door, dora: Caller, sdk
         key: ("success", size, size) for key, size in sizes.items()
     }
     assert good(stranger.call("GET", "/v1/tasks"))["tasks"] == []
+
+
+def test_what_an_sdk_uploads_moves_on_the_progress_websocket(door: Door, dora: Caller, sdk: Any) -> None:
+    address = f"{dora.gateway.url.replace('http', 'ws')}/v1/progress"
+    offered = [Subprotocol("gateway.v1"), Subprotocol(f"bearer.{dora.bearer}")]
+    with connect(address, subprotocols=offered, proxy=None) as socket:
+        assert json.loads(socket.recv(5)) | {"tasks": []} == {"type": "snapshot", "tasks": []}
+        upload = begun(door, sdk, "tasks/watched")
+        etags = [
+            sdk.upload_part(**upload, PartNumber=n + 1, Body=BODY[n * MIB : (n + 1) * MIB])["ETag"] for n in (0, 1)
+        ]
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        sdk.complete_multipart_upload(**upload, MultipartUpload={"Part": parts})
+
+        told: list[dict[str, Any]] = []
+        while not told or told[-1]["state"] != "success":
+            message = json.loads(socket.recv(5))
+            told += [message["task"]] if message["type"] == "task" else []
+
+    assert {task["upload_id"] for task in told} - {None} == {upload["UploadId"]}
+    assert [task["loaded"] for task in told] == sorted(task["loaded"] for task in told)
+    assert (told[-1]["loaded"], told[-1]["key"]) == (2 * MIB, "tasks/watched")
 
 
 def test_a_put_can_be_canceled_while_it_streams_and_leaves_no_object(door: Door, dora: Caller) -> None:
