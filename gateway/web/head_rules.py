@@ -8,6 +8,7 @@ from typing import Final
 from starlette.types import Scope
 
 from gateway.domain.errors import (
+    BadFraming,
     BadHost,
     BadInput,
     BadRequestTarget,
@@ -43,6 +44,8 @@ _ONCE: Final = frozenset(
         b"upload-ticket",
     }
 )
+_READ_HERE: Final = _ONCE | {b"host", b"x-cos-hash-crc64ecma", b"x-cos-security-token"}
+"""Headers that the gateway acts on; what is in any other it passes on or ignores."""
 _PLAIN_PATH: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/")
 _UNREADABLE: Final = re.compile(rb"[^!-~]|%(?![0-9A-Fa-f]{2})|%00|#")
 _HOST: Final = re.compile(rb"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?")
@@ -50,30 +53,37 @@ _HOST: Final = re.compile(rb"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request's headers by lower-case name; ``hosts`` is how many Host headers came."""
+    """A request's headers by lower-case name.
+
+    ``hosts``: how many Host headers came. ``repeated``: one came twice that may come once. ``unreadable``: one that we
+    act on holds bytes beyond ASCII.
+    """
 
     values: Mapping[bytes, bytes]
     count: int
     size: int
     hosts: int
     repeated: bool
+    unreadable: bool
 
     @classmethod
     def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> "Head":
         """The head that ASGI's *headers* make. The first of a repeated name stays."""
         values: dict[bytes, bytes] = {}
         count = size = hosts = 0
-        repeated = False
+        repeated = unreadable = False
         for name, value in headers:
             count += 1
             size += len(name) + len(value)
             if name == b"host":
                 hosts += 1
+            if not value.isascii() and name in _READ_HERE:
+                unreadable = True
             if name not in values:
                 values[name] = value
             elif name in _ONCE:
                 repeated = True
-        return cls(values, count, size, hosts, repeated)
+        return cls(values, count, size, hosts, repeated, unreadable)
 
 
 class HeadRules:
@@ -94,6 +104,8 @@ class HeadRules:
         if scope["type"] == "http":
             _check_http(scope["method"], head.values)
         path: bytes = scope["raw_path"]
+        if scope.get("http_version") == "1.0" and path not in PROBES:
+            raise BadFraming("HTTP/1.0 is for probes; anything else takes HTTP/1.1.")
         self._check_path(path)
         if len(scope["query_string"]) > MAX_QUERY_BYTES:
             raise UriTooLong(f"The query has {len(scope['query_string'])} bytes, expected at most {MAX_QUERY_BYTES}.")
@@ -126,6 +138,8 @@ def _check_headers(head: Head) -> None:
         raise HeaderTooLarge(f"The headers have {head.size} bytes, expected at most {MAX_HEADERS_BYTES}.")
     if head.repeated:
         raise BadInput("A header that may come once came twice.")
+    if head.unreadable:
+        raise BadInput("A header that the gateway reads holds bytes beyond ASCII.")
 
 
 def _check_http(method: str, values: Mapping[bytes, bytes]) -> None:

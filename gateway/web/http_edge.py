@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import h11
 
-from gateway.domain.errors import BadFraming, BadInput, GatewayError, HeaderTooLarge, UriTooLong
+from gateway.domain.errors import BadFraming, BadInput, BadRequestTarget, GatewayError, HeaderTooLarge, UriTooLong
 from gateway.web.chunked_body import ChunkedBody
 from gateway.web.client_address import without_claims
 from gateway.web.edge_deadlines import BodyPace
@@ -88,7 +88,7 @@ class HttpEdge(EdgeConnection):
             self._http.receive_data(data)
             event = self._http.next_event()
         except h11.RemoteProtocolError:
-            self._refuse(BadFraming("The message is not valid HTTP/1.1."))
+            self._refuse(_malformed(self._head))
             return
         if isinstance(event, h11.Request):
             rest = bytes(self._http.trailing_data[0])
@@ -262,3 +262,10 @@ class HttpEdge(EdgeConnection):
         self._transport.resume_reading()
         if data:
             self.data_received(data)
+
+
+def _malformed(head: bytes) -> GatewayError:
+    """What a head deserves that h11 cannot read."""
+    if not head.partition(b"\n")[0].isascii():
+        return BadRequestTarget("The request line holds bytes beyond ASCII.")
+    return BadFraming("The message is not valid HTTP/1.1.")

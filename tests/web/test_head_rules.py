@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from starlette.types import Scope
 
 from gateway.domain.errors import (
+    BadFraming,
     BadHost,
     BadInput,
     BadRequestTarget,
@@ -158,3 +159,17 @@ def test_expect_and_upgrade_have_one_meaning_each() -> None:
 def test_a_websocket_may_upgrade() -> None:
     scope: Scope = {"type": "websocket", "raw_path": b"/v1/progress", "query_string": b""}
     RULES.check(scope, Head.of([*HOST, (b"upgrade", b"websocket")]))
+
+
+def test_bytes_beyond_ascii_are_refused_where_they_would_be_read() -> None:
+    for name in (b"authorization", b"host", b"if-match", b"x-cos-security-token"):
+        with pytest.raises(BadInput):
+            check(headers=[*HOST, (name, b"caf\xe9")])
+    check(headers=[*HOST, (b"x-cos-meta-name", "画".encode()), (b"user-agent", b"\xff")])
+
+
+def test_http_1_0_is_for_probes() -> None:
+    scope: Scope = {"type": "http", "method": "GET", "query_string": b"", "http_version": "1.0"}
+    RULES.check({**scope, "raw_path": b"/livez"}, Head.of(HOST))
+    with pytest.raises(BadFraming):
+        RULES.check({**scope, "raw_path": b"/v1/tasks"}, Head.of(HOST))

@@ -112,7 +112,14 @@ async def test_a_connection_between_requests_is_closed_after_a_while() -> None:
 
 
 GARBAGE: dict[str, tuple[bytes, str]] = {
-    "no http at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "bad_framing"),
+    "no http at all": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "bad_request_target"),
+    "bare line feeds": (b"GET / HTTP/1.1\nHost: a\n\n", "bad_framing"),
+    "a folded header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", "bad_framing"),
+    "length of 17 digits": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n" % (b"9" * 17), "bad_framing"),
+    "two lengths that agree": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        "bad_framing",
+    ),
     "only words": (b"hello\r\n\r\n", "bad_framing"),
     "http 2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "bad_framing"),
     "no host": (b"GET / HTTP/1.1\r\n\r\n", "bad_framing"),
@@ -148,7 +155,7 @@ GARBAGE: dict[str, tuple[bytes, str]] = {
     "NUL in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", "bad_framing"),
     "CR in a value": (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", "bad_framing"),
     "space in a name": (b"GET / HTTP/1.1\r\nHost: a\r\nX Y: 1\r\n\r\n", "bad_framing"),
-    "8-bit path": (b"GET /\xe4\xbd\xa0 HTTP/1.1\r\nHost: a\r\n\r\n", "bad_framing"),
+    "8-bit path": (b"GET /\xe4\xbd\xa0 HTTP/1.1\r\nHost: a\r\n\r\n", "bad_request_target"),
     "endless path": (b"GET /" + b"a" * 70_000, "uri_too_long"),
     "endless header": (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70_000, "header_too_large"),
     "endless headers": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 20_000, "header_too_large"),
