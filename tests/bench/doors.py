@@ -8,7 +8,7 @@ from typing import Final
 
 MIB: Final = 1024 * 1024
 KIB: Final = 1024
-_BOUNDARY: Final = "bench-7d1f0c6e5b"
+_BOUNDARY: Final = "----WebKitFormBoundaryq7Tz0bWc4LxV9eRm"  # as long as a browser's
 
 
 class Door(StrEnum):

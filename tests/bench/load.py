@@ -1,6 +1,6 @@
 """The load generators, each run as a process of its own so that the bench's own work is nobody's CPU.
 
-``python -m tests.bench.load parts|file|stream|small|slow …`` prints one JSON document a line. Where the bench must
+``python -m tests.bench.load parts|file|stream|small|slow|sdk …`` prints one JSON document a line. Where the bench must
 look at a server in the middle of a load, the load prints ``{"stage": …}`` and waits for a line on its input.
 """
 
@@ -160,6 +160,16 @@ def small(arguments: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def sdk(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Upload one file of ``--size`` bytes with Tencent's SDK: at the gateway's COS door, or straight to the store."""
+    from tests.bench.load_sdk import upload_with_sdk  # half a second that the other loads need not wait
+
+    if Door(arguments.door) is Door.STORE:
+        return upload_with_sdk(arguments.port, None, arguments.size)
+    key = Caller(arguments.port, arguments.token).json("POST", "/v1/keys", {})
+    return upload_with_sdk(arguments.cos_port, key, arguments.size)
+
+
 def slow(arguments: argparse.Namespace) -> dict[str, Any]:
     """Hold ``--count`` tasks at half of their only part, and ask for their states meanwhile."""
     caller = Caller(arguments.port, arguments.token)
@@ -175,10 +185,11 @@ def slow(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Read the command line, run one load, print its figures."""
     parser = argparse.ArgumentParser()
-    loads = {"parts": send_parts, "file": send_file, "stream": send_stream, "small": small, "slow": slow}
+    loads = {"parts": send_parts, "file": send_file, "stream": send_stream, "small": small, "slow": slow, "sdk": sdk}
     parser.add_argument("load", choices=loads)
     parser.add_argument("--door", choices=[door.value for door in Door], default=Door.GATEWAY.value)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--cos-port", type=int, default=0, help="of the gateway's COS door")
     parser.add_argument("--token", default="")
     parser.add_argument("--size", type=int, default=256 * MIB, help="bytes of a whole file")
     parser.add_argument("--part-size", type=int, default=8 * MIB, help="bytes of a part")

@@ -28,11 +28,13 @@ class Contender:
     door: Door
     server: Server
     token: str = ""
+    cos_port: int = 0
 
     @property
     def arguments(self) -> list[str]:
         """What the load's command line needs to reach it."""
-        return ["--door", self.door.value, "--port", str(self.server.port), "--token", self.token]
+        ports = ["--port", str(self.server.port), "--cos-port", str(self.cos_port)]
+        return ["--door", self.door.value, *ports, "--token", self.token]
 
 
 @dataclass(frozen=True, slots=True)

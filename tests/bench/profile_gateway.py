@@ -1,6 +1,6 @@
 """Where the gateway spends its time under one of the bench's loads.
 
-    .venv/bin/python -m tests.bench.profile_gateway parts|file|stream|small [--seconds 10] [--stacks FILE]
+    .venv/bin/python -m tests.bench.profile_gateway parts|file|stream|small|sdk [--seconds 10] [--stacks FILE]
 
 It samples the gateway with py-spy (on PATH or in ``.venv/bin``, else fetched by ``uvx``) while the load repeats, and
 prints the functions by their own time and by their time with all that they call, in % of the samples. The stacks
@@ -24,6 +24,7 @@ from tests.bench.stack import gateway, redis_server, sink
 _LOADS: Final = {
     "parts": ["parts"],
     "file": ["file"],
+    "sdk": ["sdk"],
     "stream": ["stream"],
     "small": ["small", "--connections", "16", "--seconds", "3"],
 }
@@ -47,7 +48,7 @@ def record(py_spy: list[str], load: list[str], seconds: int, stacks: Path) -> No
         store = stack.enter_context(sink(folder))
         redis_at = stack.enter_context(redis_server(folder))
         ours = stack.enter_context(gateway(folder, redis_at, store.port))
-        contender = Contender("gateway", Door.GATEWAY, ours.server, ours.token)
+        contender = Contender("gateway", Door.GATEWAY, ours.server, ours.token, ours.cos_port)
         sample(contender, store, *load)
         command = [
             *py_spy,

@@ -66,7 +66,7 @@ def _field(folder: Path, *, with_nginx: bool = False, with_tus: bool = False) ->
                 others.append(Contender("tus", Door.TUS, server))
             except NotStarted as reason:
                 print(f"  skipped: the tus server did not start: {reason}")
-        yield Field(store, Contender("gateway", Door.GATEWAY, ours.server, ours.token), others)
+        yield Field(store, Contender("gateway", Door.GATEWAY, ours.server, ours.token, ours.cos_port), others)
 
 
 def parts(folder: Path, rounds: int) -> Iterator[Row]:
@@ -114,6 +114,18 @@ def small(folder: Path, rounds: int) -> Iterator[Row]:
     for name, theirs in samples.items():
         their_rate = middle(theirs, lambda one: one.count_per_second)
         yield _ratio(work, name, "uploads", rate, their_rate, "/s", 6.0, at_most=False)
+
+
+def sdk(folder: Path, rounds: int) -> Iterator[Row]:
+    """256 MiB by cos-python-sdk-v5, 1 MiB parts over five threads: through the COS door, and straight to the store."""
+    with _field(folder) as field:
+        straight = Contender("straight", Door.STORE, field.sink)
+        for contender in (field.ours, straight):
+            run_load(contender, "sdk", "--size", str(32 * MIB))
+        samples = interleaved([field.ours, straight], field.sink, rounds, "sdk")
+    ours, theirs = (middle(samples[name], lambda one: one.seconds) for name in ("gateway", "straight"))
+    work = "256 MiB by cos-python-sdk-v5, parts of 1 MiB"
+    yield _ratio(work, "the SDK straight to the store", "time", ours, theirs, "s", 1.35, at_most=True)
 
 
 def slow(folder: Path, rounds: int) -> Iterator[Row]:
@@ -207,4 +219,12 @@ def _bulk_cpu(samples: list[Sample]) -> float:
     return middle(samples, lambda one: one.cpu_seconds_per_gib)
 
 
-SCENARIOS: Final = {"parts": parts, "file": file, "small": small, "slow": slow, "window": window, "redis": redis}
+SCENARIOS: Final = {
+    "parts": parts,
+    "file": file,
+    "small": small,
+    "sdk": sdk,
+    "slow": slow,
+    "window": window,
+    "redis": redis,
+}

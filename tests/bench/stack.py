@@ -38,9 +38,10 @@ class RedisServer:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway that is ready, and a token for it."""
+    """A gateway that is ready, the port of its COS door, and a token for it."""
 
     server: Server
+    cos_port: int
     token: str
 
 
@@ -80,10 +81,10 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
     Raises:
         NotStarted: it ended, or was not ready within 20 seconds.
     """
-    port = free_port()
+    port, cos_port = free_port(), free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | {
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
-        "GATEWAY_COS_LISTEN": "",
+        "GATEWAY_COS_LISTEN": f"127.0.0.1:{cos_port}",
         "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
         "GATEWAY_REDIS_URL": f"unix://{redis_at.socket_path}",
         "GATEWAY_COS_ENDPOINT": f"http://127.0.0.1:{sink_port}",
@@ -105,7 +106,7 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
             text=True,
             check=True,
         )
-        yield Gateway(server, token.stdout.strip())
+        yield Gateway(server, cos_port, token.stdout.strip())
 
 
 def _await_ready(server: Server) -> None:
