@@ -36,6 +36,7 @@ from gateway.transfer.control import Control
 from gateway.transfer.engine import Engine
 from gateway.transfer.object_calls import ObjectCalls
 from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.recovery import held_parts
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
@@ -84,6 +85,7 @@ class Gateway:
             intent_seconds=settings.intent_seconds,
             announced=frozenset(webhook_receivers(settings)),
             on_notice=lambda task_id, due: self._upkeep.wake(task_id, due),
+            held=lambda task: held_parts(self._objects, task),
         )
         self._bus = RedisProgressBus(self._redis)
         self._redis_watch = RedisWatch(

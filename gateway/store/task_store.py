@@ -5,9 +5,8 @@ its process dies in between.
 """
 
 import json
-import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,35 +14,21 @@ from redis.asyncio import Redis
 
 from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
 from gateway.domain.objects import Bucket, StoredPart, UploadId
-from gateway.domain.task import (
-    TRANSITIONS,
-    BodyStarted,
-    PartStored,
-    Task,
-    TaskEvent,
-    TaskId,
-    TaskState,
-    states_that_take,
-)
+from gateway.domain.task import Task, TaskEvent, TaskId, TaskState
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
 from gateway.store.index_repair import IndexRepair
 from gateway.store.notice_store import NoticeStore
 from gateway.store.redis_calls import Command, Observe, RedisCalls, Script
 from gateway.store.redis_keys import task_keys
-from gateway.store.script_answers import Answer, flat, mapping, read_answer, refused
-from gateway.store.task_codec import decode_part, decode_task, difference, encode_new_task, encode_part
+from gateway.store.script_answers import Answer, flat, read_answer
+from gateway.store.task_codec import difference, encode_new_task
 from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor
-from gateway.transfer.ports import ContentClaim, Idempotency, PartClaim, TaskPage
+from gateway.store.task_parts import READ_HASH, Held, TaskParts, flag, nothing_held, op_id, restored_records
+from gateway.transfer.ports import Idempotency, TaskPage
 
 APPLY_ATTEMPTS: Final = 20
 """How often a change is judged again because another came first: parts may commit at hundreds a second."""
-
-RESTORED: Final = "restored"
-"""The attempt that brought a part of which only COS told."""
-
-UNPACKED_MOST: Final = 2000
-"""Words that a script takes from one array: Lua's stack holds 8,000."""
 
 TOMBSTONE_SECONDS: Final = 2 * 24 * 3600
 """How much longer a final task is remembered: a ticket ends up to a day after its task, and a day is added to that."""
@@ -53,32 +38,15 @@ SCAN_FACTOR: Final = 10
 
 _CREATE: Final = Script("create")
 _CHANGE: Final = Script("change")
-_BEGIN_PART: Final = Script("begin_part")
-_END_PART: Final = Script("end_part")
-_STORE_PART: Final = Script("store_part")
-_BEGIN_CONTENT: Final = Script("begin_content")
-_STORE_CONTENT_PART: Final = Script("store_content_part")
-_KEEP_TAIL: Final = Script("keep_tail")
-_FORGET_PARTS: Final = Script("forget_parts")
-_READ_HASH: Final = Script("read_hash")
 
 
-def _moves(event: type[TaskEvent]) -> str:
-    """Where *event* leads from each state that takes it, as the scripts read it."""
-    return "".join(f" {state}>{TRANSITIONS[state][event]} " for state in sorted(states_that_take(event)))
-
-
-_PART_MOVES: Final = _moves(PartStored)
-_BODY_MOVES: Final = _moves(BodyStarted)
-
-
-class RedisTaskStore:
+class RedisTaskStore(TaskParts):
     """The ``TaskStore`` of ``transfer.ports``, in Redis 6.2 or newer.
 
     Every key of a task lives *ttl_seconds* after its last change. A final task is remembered until a day after its last
     ticket has ended: what was canceled stays known as canceled. *redis* comes from ``redis_address.connect``. *clock*
     gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the state it led to.
-    *intent_seconds*, *announced* and *on_notice* are those of ``Duties``.
+    *intent_seconds*, *announced* and *on_notice* are those of ``Duties``, *held* is that of ``TaskParts``.
     """
 
     def __init__(
@@ -91,11 +59,12 @@ class RedisTaskStore:
         observe_move: Callable[[str, str], None] = lambda event, state: None,
         intent_seconds: float = 60.0,
         announced: frozenset[Bucket] = frozenset(),
-        on_notice: Callable[[TaskId], None] = lambda task_id: None,
+        on_notice: Callable[[TaskId, float], None] = lambda task_id, due: None,
+        held: Held = nothing_held,
     ) -> None:
-        self._calls = RedisCalls(redis, observe)
+        super().__init__(RedisCalls(redis, observe), ttl_seconds=ttl_seconds, clock=clock, held=held)
         self.intents: Final = DueIndex(self._calls, "intents")
-        self.notices: Final = NoticeStore(self._calls, _READ_HASH)
+        self.notices: Final = NoticeStore(self._calls, READ_HASH)
         self._duties = Duties(
             self.intents,
             self.notices.due,
@@ -105,9 +74,7 @@ class RedisTaskStore:
         )
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
-        self.repair: Final = IndexRepair(self._calls, self._index, self._duties, _READ_HASH, clock)
-        self._ttl_seconds = ttl_seconds
-        self._clock = clock
+        self.repair: Final = IndexRepair(self._calls, self._index, self._duties, READ_HASH, clock)
 
     async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
         """Store *task* and list it, or return the one that the same id or Idempotency-Key already stands for."""
@@ -125,9 +92,7 @@ class RedisTaskStore:
         """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
         if task.upload_id is not None:
             await self._index.note_upload(task, task.upload_id, self._ttl_seconds)
-        records = [word for part in parts for word in (str(part.number), encode_part(part, RESTORED))]
-        runs = [records[start : start + UNPACKED_MOST] for start in range(0, len(records), UNPACKED_MOST)]
-        return await self._created(task, json.dumps(runs))
+        return await self._created(task, restored_records(parts))
 
     async def _created(self, task: Task, *restored: str) -> Task:
         duty = self._duties.of(None, task)
@@ -156,13 +121,13 @@ class RedisTaskStore:
 
     async def load(self, task_id: TaskId) -> Task | None:
         """The task, or None."""
-        return self._decode_if_any(task_id, await self._calls.run(_READ_HASH, task_keys(task_id)[:1], ()))
+        return self._decode_if_any(task_id, await self._calls.run(READ_HASH, task_keys(task_id)[:1], ()))
 
     async def load_many(self, task_ids: Sequence[TaskId]) -> list[Task | None]:
         """The tasks in the order asked, in one round trip."""
         if not task_ids:
             return []
-        texts = await self._calls.run_each(_READ_HASH, [(task_keys(task_id)[:1], ()) for task_id in task_ids])
+        texts = await self._calls.run_each(READ_HASH, [(task_keys(task_id)[:1], ()) for task_id in task_ids])
         return [self._decode_if_any(task_id, text) for task_id, text in zip(task_ids, texts, strict=True)]
 
     async def apply(self, task: Task, event: TaskEvent, *, expected_version: int | None = None) -> Task:
@@ -208,59 +173,10 @@ class RedisTaskStore:
         sets, deletes = difference(task, after)
         ttl = self._ttl_seconds + (TOMBSTONE_SECONDS if after.is_final else 0)
         fields = json.dumps(flat({**sets, **duty.fields}))
-        what = (dropped(task, after), _flag(may_end_bodies(task, after)))
-        args = (repr(self._clock()), str(ttl), _op(), str(task.version), *what, fields, json.dumps(deletes))
+        what = (dropped(task, after), flag(may_end_bodies(task, after)))
+        args = (repr(self._clock()), str(ttl), op_id(), str(task.version), *what, fields, json.dumps(deletes))
         keys = task_keys(task.id)
         return read_answer(await self._run_between("change", _CHANGE, keys, args, duty.before, duty.behind))
-
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
-        """Note the body *attempt*; see ``transfer.ports.TaskStore``."""
-        answer = await self._run(_BEGIN_PART, task_id, str(number), _word(attempt), owner or "")
-        record, contested = answer.more
-        stored = decode_part(number, record) if record else None
-        return PartClaim(self._decode(task_id, answer.fields), stored, contested is not False)
-
-    async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
-        """Forget the body *attempt*, if it is known at all."""
-        await self._calls.run(_END_PART, task_keys(task_id), (str(number), attempt))
-
-    async def store_part(self, task: Task, part: StoredPart, *, attempt: str, decided: bool = False) -> Task:
-        """Record *part* in ``parts`` mode; see ``transfer.ports.TaskStore``."""
-        record = encode_part(part, _word(attempt))
-        args = (_PART_MOVES, task.upload_id or "", str(part.number), record, attempt, _flag(decided))
-        answer = await self._run(_STORE_PART, task.id, *args)
-        return self._taken(task.id, answer, PartStored)
-
-    async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:
-        """Become the newest writer of a sequential body; see ``transfer.ports.TaskStore``."""
-        told = "" if size is None else str(size)
-        args = (*self._when(), _op(), _BODY_MOVES, str(offset), told)
-        text, tail = await self._calls.run(_BEGIN_CONTENT, task_keys(task_id), args)
-        return ContentClaim(self._taken(task_id, read_answer(text), BodyStarted), tail)
-
-    async def store_content_part(self, task: Task, part: StoredPart) -> Task:
-        """Record a part of the body of ``task.writer``; see ``transfer.ports.TaskStore``."""
-        record = encode_part(part, f"writer-{task.writer}")
-        args = (_PART_MOVES, task.upload_id or "", str(task.writer), str(part.number), record)
-        answer = await self._run(_STORE_CONTENT_PART, task.id, *args)
-        return self._taken(task.id, answer, PartStored)
-
-    async def keep_tail(self, task: Task, tail: bytes) -> Task:
-        """Replace the tail, for ``task.writer``; see ``transfer.ports.TaskStore``."""
-        answer = await self._run(_KEEP_TAIL, task.id, _op(), _PART_MOVES, task.upload_id or "", str(task.writer), tail)
-        return self._taken(task.id, answer, PartStored)
-
-    async def parts(self, task_id: TaskId) -> list[StoredPart]:
-        """Every stored part in ascending order; empty for an unknown task."""
-        records = mapping(json.loads(await self._calls.run(_READ_HASH, (task_keys(task_id).parts,), ())))
-        return sorted((decode_part(int(n), text) for n, text in records.items()), key=lambda part: part.number)
-
-    async def forget_parts(self, task: Task, numbers: Sequence[int]) -> Task:
-        """Drop parts that COS turned out not to hold, and count again."""
-        answer = await self._run(
-            _FORGET_PARTS, task.id, _op(), task.upload_id or "", *(str(number) for number in sorted(set(numbers)))
-        )
-        return self._taken(task.id, answer, PartStored)
 
     async def list_tasks(
         self,
@@ -306,26 +222,6 @@ class RedisTaskStore:
         """Raise StateStoreUnavailable unless Redis answers."""
         await self._calls.command("PING")
 
-    def _when(self) -> tuple[str, str]:
-        return repr(self._clock()), str(self._ttl_seconds)
-
-    async def _run(self, script: Script, task_id: TaskId, *args: str | bytes) -> Answer:
-        return read_answer(await self._calls.run(script, task_keys(task_id), (*self._when(), *args)))
-
-    def _decode(self, task_id: TaskId, fields: Mapping[str, str]) -> Task:
-        return decode_task(task_id, fields, self._clock(), self._ttl_seconds)
-
-    def _decode_if_any(self, task_id: TaskId, text: bytes) -> Task | None:
-        fields = mapping(json.loads(text))
-        return self._decode(task_id, fields) if fields else None
-
-    def _taken(self, task_id: TaskId, answer: Answer, event: type[TaskEvent]) -> Task:
-        """The task, or the error that the script's outcome stands for."""
-        task = self._decode(task_id, answer.fields)
-        if answer.outcome == "ok":
-            return task
-        raise refused(answer.outcome, task, event)
-
 
 def _fits(task: Task, owner: str | None, states: frozenset[TaskState] | None, batch_id: str | None) -> bool:
     return (
@@ -337,17 +233,3 @@ def _fits(task: Task, owner: str | None, states: frozenset[TaskState] | None, ba
 
 def _version_mismatch(task: Task, expected: int) -> VersionMismatch:
     return VersionMismatch(f"The task has version {task.version}, expected {expected}.", version=task.version)
-
-
-def _flag(value: bool) -> str:
-    return "1" if value else "0"
-
-
-def _word(attempt: str) -> str:
-    if not attempt or not attempt.isascii() or any(character.isspace() for character in attempt):
-        raise ValueError("an attempt is named by ASCII letters and digits")
-    return attempt
-
-
-def _op() -> str:
-    return secrets.token_hex(6)

@@ -46,6 +46,20 @@ async def rebuild(tasks: TaskStore, objects: ObjectStore, lost: Task, now: float
     return await tasks.restore(with_parts(blank, parts), parts)
 
 
+async def held_parts(objects: ObjectStore, task: Task) -> list[StoredPart]:
+    """The parts of *task* that COS holds, in ascending order; none when its upload is gone, which is found out later.
+
+    Raises:
+        Storage: COS failed.
+    """
+    if task.upload_id is None:
+        return []
+    try:
+        return _in_order(task, await list_held(objects, task.at, task.upload_id))
+    except UploadLost:
+        return []
+
+
 async def list_held(objects: ObjectStore, at: ObjectAddress, upload_id: UploadId) -> list[Held]:
     """Every part that COS holds of the upload, in ascending order. Raises UploadLost."""
     held: list[Held] = []

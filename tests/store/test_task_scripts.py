@@ -161,19 +161,6 @@ async def test_a_deleted_task_is_not_found_and_never_half_alive(redis: Redis, re
     assert [key for key in left if not key.startswith(b"gw:due:")] == []  # those are hints, settled when looked at
 
 
-async def test_when_the_parts_vanish_they_count_no_longer(redis: Redis, redis_store: RedisTaskStore) -> None:
-    task = await redis_store.create(new_task())
-    for number in (1, 2, 3):
-        await redis_store.begin_part(task.id, number, "a")
-        task = await redis_store.store_part(task, part(number), attempt="a")
-    await _words(redis, "DEL", task_keys(task.id).parts)
-
-    await redis_store.begin_part(task.id, 2, "b")
-    task = await redis_store.store_part(task, part(2), attempt="b")
-
-    assert (task.loaded, task.stored_count, task.contiguous_count, task.next_offset) == (1000, 1, 0, 0)
-
-
 async def test_when_the_tail_vanishes_a_body_begins_before_it(redis: Redis, redis_store: RedisTaskStore) -> None:
     claim = await redis_store.begin_content((await redis_store.create(new_task())).id, 0, None)
     await redis_store.store_content_part(claim.task, part(1))

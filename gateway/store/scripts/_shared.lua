@@ -99,16 +99,20 @@ local function size_of(record)
   return tonumber(string.match(record, '^%d+'))
 end
 
--- Any key may vanish: what is gone with the parts or the tail counts no longer, and is sent again.
+-- Any key may vanish: whether the task's parts have, while it counts some. Then COS is asked and `refill` comes.
+local function forgotten()
+  local known = redis.call('HMGET', TASK, 'state', 'stored_count')
+  local final = known[1] == 'success' or known[1] == 'canceled'
+  return not final and number_of(known[2]) > 0 and redis.call('EXISTS', PARTS) == 0
+end
+
+-- A tail that is gone counts no longer, and is sent again.
 local function mend(now, ttl)
-  local known = redis.call('HMGET', TASK, 'stored_count', 'tail_size', 'loaded', 'next_offset')
-  local tail = number_of(known[2])
-  if number_of(known[1]) > 0 and redis.call('EXISTS', PARTS) == 0 then
+  local known = redis.call('HMGET', TASK, 'tail_size', 'loaded', 'next_offset')
+  local tail = number_of(known[1])
+  if tail ~= redis.call('STRLEN', TAIL) then
     redis.call('DEL', TAIL)
-    commit(now, ttl, {'stored_count', 0, 'contiguous_count', 0, 'loaded', 0, 'next_offset', 0, 'tail_size', 0})
-  elseif tail ~= redis.call('STRLEN', TAIL) then
-    redis.call('DEL', TAIL)
-    local loaded, offset = number_of(known[3]) - tail, number_of(known[4]) - tail
+    local loaded, offset = number_of(known[2]) - tail, number_of(known[3]) - tail
     commit(now, ttl, {'loaded', whole(loaded), 'next_offset', whole(offset), 'tail_size', 0})
   end
 end

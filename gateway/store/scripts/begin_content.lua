@@ -3,7 +3,7 @@
 -- KEYS[3] gw:{id}:tail: read
 -- ARGV: now, ttl, op, moves, offset, size ("" when the body does not tell)
 -- Answers {JSON, tail}; JSON is "ok" with the task, also when the op comes again; "gone"; "state", "mode", "size" or
--- "offset" when the body does not fit; "writer" when the op comes again and a newer writer took over.
+-- "offset" when the body does not fit; "forgotten" when the parts have vanished; "writer" when the op comes again and a newer writer took over.
 local now, ttl, op, moves, offset, size = unpack(ARGV)
 local function told(outcome)
   return {answer(outcome), redis.call('GET', TAIL) or ''}
@@ -24,6 +24,9 @@ if (first[2] or 'content') ~= 'content' then
 end
 if size ~= '' and (first[3] or size) ~= size then
   return told('size')
+end
+if forgotten() then
+  return told('forgotten')
 end
 mend(now, tonumber(ttl))
 local known = redis.call('HMGET', TASK, 'next_offset', 'writer', 'stored_count', 'contiguous_count')

@@ -3,12 +3,15 @@
 -- KEYS[4] gw:{id}:bodies: the attempt is noted; it and those already there overlap
 -- ARGV: now, ttl, part number, attempt, owner ("": anybody's)
 -- Answers "ok" with the task, the stored part or false, and whether the attempt overlaps with another; "gone" also for
--- another owner's task, of which nothing is noted.
+-- another owner's task, of which nothing is noted; "forgotten" when the parts have vanished.
 local now, ttl, number, attempt, owner = unpack(ARGV)
 local MOST_ATTEMPTS = 16 -- an attempt that is not noted counts as overlapping
 local owned_by = redis.call('HGET', TASK, 'owner')
 if not owned_by or (owner ~= '' and owner ~= owned_by) then
   return answer('gone')
+end
+if forgotten() then
+  return answer('forgotten')
 end
 if redis.call('EXISTS', BODIES) == 0 then
   open_window(now)

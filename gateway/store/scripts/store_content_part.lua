@@ -3,7 +3,7 @@
 -- KEYS[3] gw:{id}:tail: deleted by the part that holds its bytes
 -- ARGV: now, ttl, moves, upload id, writer, part number, part record
 -- Answers "ok" with the task, also for the same record again; "gone"; "state", "upload" or "writer" when the task takes
--- no part of this writer.
+-- no part of this writer; "forgotten" when the parts have vanished.
 local now, ttl, moves, upload_id, writer, number, record = unpack(ARGV)
 local known = redis.call('HMGET', TASK, 'state', 'upload_id', 'writer')
 if not known[1] then
@@ -21,6 +21,9 @@ if (known[2] or '') ~= upload_id then
 end
 if (known[3] or '0') ~= writer then
   return answer('writer')
+end
+if forgotten() then
+  return answer('forgotten')
 end
 mend(now, tonumber(ttl))
 local fields = put_part(tonumber(number), record)

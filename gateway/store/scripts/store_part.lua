@@ -5,7 +5,8 @@
 -- ARGV: now, ttl, moves, upload id, part number, part record, attempt, whether List Parts decided ("1")
 -- Answers "ok" with the task, also for the same attempt again; "gone"; "state", "upload" or "mode" when the task takes
 -- no such part; "overlap" when another body for this part overlapped, or nobody knows, and nothing was decided since
--- this script last said so: whoever stores a part makes all others ask List Parts again.
+-- this script last said so: whoever stores a part makes all others ask List Parts again. "forgotten" when the parts
+-- have vanished.
 local now, ttl, moves, upload_id, number, record, attempt, decided = unpack(ARGV)
 local known = redis.call('HMGET', TASK, 'state', 'upload_id', 'mode')
 if not known[1] then
@@ -24,6 +25,9 @@ if (known[2] or '') ~= upload_id then
 end
 if (known[3] or 'parts') ~= 'parts' then
   return answer('mode')
+end
+if forgotten() then
+  return answer('forgotten')
 end
 local bodies = cjson.decode(redis.call('HGET', BODIES, number) or '{}')
 local asking = decided == '1' and bodies[attempt] == 'asking'
