@@ -116,7 +116,17 @@ class Gateway:
         )
         self._slots = BatchSlots(self._batches, self._tasks, bodies)
         budget = ReplayBudget(settings.replay_budget_bytes)
-        self._engine = Engine(self._tasks, self._objects, bodies, budget, self._owned, self._slots)
+        typed = frozenset(place.bucket.name for place in _destinations(settings).all if place.types is not None)
+        self._engine = Engine(
+            self._tasks,
+            self._objects,
+            bodies,
+            budget,
+            self._owned,
+            self._slots,
+            typed,
+            ack_without_state=settings.ack_without_state,
+        )
         self._admission = Admission(
             _authenticator(settings),
             _admission_limits(settings),
@@ -278,8 +288,12 @@ def _credentials(settings: Settings) -> CredentialSource:
 
 
 def _destinations(settings: Settings) -> Destinations:
+    types = {rule.alias: rule.types for rule in settings.bucket_types}
     return Destinations(
-        tuple(Destination(place.alias, Bucket(place.name, place.region), place.prefix) for place in settings.buckets)
+        tuple(
+            Destination(place.alias, Bucket(place.name, place.region), place.prefix, types.get(place.alias))
+            for place in settings.buckets
+        )
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from gateway.config_edge import EdgeSettings
+from gateway.config_limits import LimitSettings
 from gateway.config_upkeep import UpkeepSettings
 from gateway.config_values import (
     AddressRanges,
@@ -47,7 +48,7 @@ class BadSettings(Exception):
         self.sentences = sentences
 
 
-class Settings(EdgeSettings, UpkeepSettings):
+class Settings(EdgeSettings, LimitSettings, UpkeepSettings):
     """What ``GATEWAY_<FIELD>`` says, or the default. Secrets show as stars wherever the object is printed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
@@ -156,37 +157,11 @@ class Settings(EdgeSettings, UpkeepSettings):
         default=7 * 24 * 3600, ge=60, description="Life of an unfinished task after its last change, and of its parts."
     )
 
-    requests_per_subject_rate: float = Field(
-        default=1000, ge=0, description="Requests a second of one token subject, per process; 0 sets no bound."
-    )
-    requests_per_address_rate: float = Field(
-        default=0,
+    drain_seconds: float = Field(
+        default=60,
         ge=0,
-        description="Requests a second from one address, perhaps a whole office's, per process; 0 sets no bound.",
+        description="Time from SIGTERM to the end, the notice included; bodies have all but the last fifth of it, 5 s at most.",
     )
-    creates_per_subject_rate: float = Field(
-        default=100,
-        ge=0,
-        description="Tasks that a subject may create a second ahead of their bytes, per process; 0 sets no bound.",
-    )
-    bad_tokens_per_minute_count: float = Field(
-        default=20, ge=0, description="Bad tokens from one address before tokens not seen before are refused unread."
-    )
-    unknown_ids_per_minute_count: float = Field(
-        default=60, ge=0, description="Tasks and batches that are not there, or not theirs, that a subject may name."
-    )
-    bodies_count: int = Field(default=1024, ge=1, description="Bodies received at once, per process.")
-    bodies_per_subject_count: int = Field(
-        default=512, ge=1, description="Bodies received at once of one token subject, per process."
-    )
-    token_recheck_seconds: float = Field(
-        default=15,
-        gt=0,
-        le=60,
-        description="Time between looks at who was revoked, and at the tokens of bodies under way.",
-    )
-
-    drain_seconds: float = Field(default=60, ge=0, description="Time that bodies in flight have to end after SIGTERM.")
     drain_notice_seconds: float = Field(
         default=5, ge=0, description="Time after SIGTERM that new requests are still taken, while readiness is off."
     )
@@ -204,6 +179,7 @@ class Settings(EdgeSettings, UpkeepSettings):
         return [
             *self._destination_problems(),
             *self._identity_problems(),
+            *self._limit_problems({bucket.alias for bucket in self.buckets}),
             *self._network_problems(),
             *self._size_problems(),
             *self._edge_problems(),

@@ -13,6 +13,7 @@ _BUCKET: Final = re.compile(
     r"(?P<alias>[A-Za-z0-9_-]{1,64})=(?P<name>[a-z0-9][a-z0-9-]{0,48}-[0-9]{4,20})@(?P<region>[a-z][a-z0-9-]{1,40})"
     r"(?:/(?P<prefix>[^\x00-\x1f\x7f,/][^\x00-\x1f\x7f,]*)?)?"
 )
+_BUCKET_TYPES: Final = re.compile(r"[a-z]+/[a-z0-9*+.-]+(?::[a-z]+/[a-z0-9*+.-]+)*")
 _LISTEN: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 
@@ -39,6 +40,17 @@ class BucketSetting:
 
     def __str__(self) -> str:
         return f"{self.alias}={self.name}@{self.region}/{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketTypesSetting:
+    """The media types that the bucket of this alias takes."""
+
+    alias: str
+    types: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.alias}={':'.join(self.types)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,15 @@ def _parse_bucket(index: int, item: str) -> BucketSetting:
     return BucketSetting(found["alias"], found["name"], found["region"], found["prefix"] or "")
 
 
+def _parse_bucket_types(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    rules = [item.partition("=") for item in _items(value)]
+    if not all(_BUCKET_TYPES.fullmatch(types) for _, _, types in rules):
+        raise ValueError("expected alias=type/subtype:type/*,…")
+    return tuple(BucketTypesSetting(alias, tuple(types.split(":"))) for alias, _, types in rules)
+
+
 def _parse_seal_keys(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -107,6 +128,7 @@ Listen = Annotated[ListenAddress, NoDecode, BeforeValidator(_parse_listen)]
 OptionalListen = Annotated[ListenAddress | None, NoDecode, BeforeValidator(_parse_listen)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)]
 Buckets = Annotated[tuple[BucketSetting, ...], NoDecode, BeforeValidator(_parse_buckets)]
+BucketTypes = Annotated[tuple[BucketTypesSetting, ...], NoDecode, BeforeValidator(_parse_bucket_types)]
 SealKeys = Annotated[tuple[SealKey, ...], NoDecode, BeforeValidator(_parse_seal_keys)]
 AddressRanges = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(_parse_ranges)

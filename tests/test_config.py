@@ -103,6 +103,7 @@ _PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"redis_url": SecretStr("redis+other://127.0.0.1")}, "GATEWAY_REDIS_URL is none of"),
     ({"redis_url": SecretStr("http://127.0.0.1")}, "GATEWAY_REDIS_URL is none of"),
     ({"redis_url": SecretStr("unix://")}, "GATEWAY_REDIS_URL is none of"),
+    ({"bucket_types": "nowhere=image/*"}, "GATEWAY_BUCKET_TYPES names an alias that is not in GATEWAY_BUCKETS"),
     ({"replay_budget_bytes": 2**20}, "GATEWAY_REPLAY_BUDGET_BYTES is 1048576, expected at least one part: 4194304"),
 ]
 

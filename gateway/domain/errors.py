@@ -115,6 +115,10 @@ class UnsupportedMediaType(BadInput):
     code, title, status_hint = "unsupported_media_type", "Unsupported media type", 415
 
 
+class TypeMismatch(BadInput):
+    code, title, status_hint = "type_mismatch", "The content is of another type", 415
+
+
 class ContentEncodingUnsupported(BadInput):
     code, title, status_hint = "content_encoding_unsupported", "Content-Encoding is not supported here", 415
 

@@ -38,11 +38,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A configured place to upload to: callers name it by ``alias`` or by the bucket's own name."""
+    """A configured place to upload to: callers name it by ``alias`` or by the bucket's own name.
+
+    ``types`` are the only media types that it takes; None: any.
+    """
 
     alias: str
     bucket: Bucket
     prefix: str
+    types: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +110,19 @@ class Caller:
         if limit is not None and size > limit:
             raise FileTooLarge(f"The file has {size} bytes or more, expected at most {limit}.", expected=limit)
 
-    def check_type(self, content_type: str | None) -> None:
-        """Raise TypeNotAllowed unless the token's list holds the type; ``image/*`` stands for every image."""
-        types = self.policy.types
-        if types is None:
-            return
-        match = _MEDIA_TYPE.fullmatch(content_type or "application/octet-stream")
-        if match is None or not any(fnmatchcase(match[1].lower(), pattern.lower()) for pattern in types):
-            raise TypeNotAllowed("The content type is not on the token's list.")
+    def check_type(self, destination: Destination, content_type: str | None) -> None:
+        """Raise TypeNotAllowed unless the token's and the destination's lists hold the type.
+
+        ``image/*`` stands for every image.
+        """
+        for types in (self.policy.types, destination.types):
+            if types is not None and not _is_among(content_type, types):
+                raise TypeNotAllowed("The content type is not on the list of the token or the bucket.")
+
+
+def _is_among(content_type: str | None, types: tuple[str, ...]) -> bool:
+    match = _MEDIA_TYPE.fullmatch(content_type or "application/octet-stream")
+    return match is not None and any(fnmatchcase(match[1].lower(), pattern.lower()) for pattern in types)
 
 
 def check_key(key: str) -> None:

@@ -155,7 +155,7 @@ class Control:
     def _draft(self, caller: Caller, new: NewTask) -> Task:
         place = self._destinations.find(caller.policy, new.bucket, new.region)
         caller.check_key(place, new.key)
-        caller.check_type(new.content_type)
+        caller.check_type(place, new.content_type)
         if new.size is not None:
             caller.check_size(new.size)
         slice_size = min(new.slice_size, MAX_SLICE_BYTES)
@@ -163,6 +163,8 @@ class Control:
         headers = dict(new.object_headers)
         if new.forbid_overwrite:
             headers[FORBID_OVERWRITE] = "true"
+        if place.types is not None:
+            headers.setdefault("content-disposition", "attachment")
         at = ObjectAddress(place.bucket, new.key)
         return Task(
             id=TaskId(secrets.token_urlsafe(16)),

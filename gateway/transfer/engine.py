@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.batch import BatchId
 from gateway.domain.errors import GatewayError, Storage, UploadLost, VersionMismatch
+from gateway.domain.objects import ObjectAddress
 from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskId, TaskState, refusal
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.opening import open_upload
@@ -15,6 +17,7 @@ from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import BodySlots, ObjectStore, TaskStore
 from gateway.transfer.recovery import rebuild
 from gateway.transfer.replay import ReplayBudget
+from gateway.transfer.typed_source import typed_source
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,8 @@ _UPLOAD_ENDED: Final = frozenset({TaskState.COMPLETING, TaskState.SUCCESS, TaskS
 class Engine:
     """Where tasks and objects are kept, and what bodies share in this process.
 
-    ``slots`` bounds how many files of a batch move at once; without it any number does.
+    ``slots`` bounds how many files of a batch move at once; without it any number does. ``typed_buckets`` are those
+    whose files are looked at. ``ack_without_state``: a part is acknowledged without Redis if that does not answer.
     """
 
     tasks: TaskStore
@@ -37,7 +41,17 @@ class Engine:
     budget: ReplayBudget
     owned: OwnedTasks
     slots: BodySlots | None = None
+    typed_buckets: frozenset[str] = frozenset()
+    ack_without_state: bool = False
     _rebuilding: "dict[TaskId, asyncio.Task[Task]]" = field(default_factory=dict)
+
+    def looked_at(
+        self, at: ObjectAddress, headers: Mapping[str, str], source: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """*source*, the bytes of the file at *at* from the first on; where its bucket wants it, only if it begins as
+        the content type among *headers* does: see ``typed_source``.
+        """
+        return typed_source(headers.get("content-type"), source) if at.bucket.name in self.typed_buckets else source
 
     async def admit(self, task: Task) -> None:
         """Let a body of *task* begin. Raises TaskWaiting when its batch has no free slot."""

@@ -17,7 +17,8 @@ from gateway.domain.errors import (
 )
 from gateway.domain.objects import Appended, ETag, ObjectAddress, StoredObject
 from gateway.domain.parts import MAX_PUT_BYTES
-from gateway.domain.policy import Action, Caller, Destinations
+from gateway.domain.policy import Action, Caller, Destination, Destinations
+from gateway.domain.signatures import OPAQUE
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
@@ -58,7 +59,8 @@ class ObjectCalls:
 
     async def head(self, caller: Caller, name: ObjectName) -> StoredObject:
         """HEAD Object (doc 7745). Raises ObjectNotFound, KeyNotAllowed, Forbidden."""
-        return await self._engine.objects.head_object(self._address(caller, name, Action.HEAD))
+        place = self._place(caller, name, Action.HEAD)
+        return await self._engine.objects.head_object(ObjectAddress(place.bucket, name.key))
 
     async def append(
         self, caller: Caller, name: ObjectName, new: NewAppend, source: AsyncIterator[bytes], said: Digests
@@ -70,18 +72,21 @@ class ObjectCalls:
             ObjectNotAppendable: it was not made by appending.
             StorageUnavailable: nothing was appended.
         """
-        at = self._address(caller, name, Action.APPEND)
-        caller.check_type(new.content_type)
+        place = self._place(caller, name, Action.APPEND)
+        caller.check_type(place, new.content_type)
+        at = ObjectAddress(place.bucket, name.key)
         caller.check_size(new.position + new.length)
         if new.position + new.length > MAX_PUT_BYTES:
             raise FileTooLarge(f"An appended object has at most {MAX_PUT_BYTES} bytes.", expected=MAX_PUT_BYTES)
+        if new.position == 0:
+            source = self._engine.looked_at(at, {"content-type": new.content_type or OPAQUE}, source)
         return await self._relay(at, caller.owner, new, source, said)
 
-    def _address(self, caller: Caller, name: ObjectName, action: Action) -> ObjectAddress:
+    def _place(self, caller: Caller, name: ObjectName, action: Action) -> Destination:
         caller.require(action)
         place = self._destinations.find(caller.policy, name.bucket, name.region)
         caller.check_key(place, name.key)
-        return ObjectAddress(place.bucket, name.key)
+        return place
 
     async def _relay(
         self, at: ObjectAddress, owner: str, new: NewAppend, source: AsyncIterator[bytes], said: Digests

@@ -5,6 +5,7 @@ Commit order: bytes, COS, CRC-64, Redis, answer. A body that arrived whole is co
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from gateway.domain.errors import (
     PartInProgress,
     PreconditionFailed,
     StateStoreUnavailable,
+    Storage,
     TaskMode,
     TaskNotFound,
     TaskSucceeded,
@@ -31,6 +33,9 @@ from gateway.transfer.ports import PartClaim
 from gateway.transfer.replay import IncomingBody, Lease
 
 ATTEMPT_ID_BYTES: Final = 8
+RECORD_AGAIN_SECONDS: Final = 0.5
+RECORD_LATER_SECONDS: Final = 600.0
+"""How long a part that was acknowledged without Redis is kept in mind, to be written down once Redis is back."""
 RECORD_ATTEMPTS: Final = 8
 """How often a part is written down again because Redis lost the task, or another body for it was written down."""
 
@@ -92,6 +97,8 @@ class PartRelay:
                 caller.check_size(task.loaded + length - (claim.stored.size if claim.stored else 0))
             conditions.check(claim.stored)
             await engine.admit(task)
+            if number == 1:
+                source = engine.looked_at(task.at, task.object_headers, source)
             return await arriving.relay(source)
         finally:
             if not arriving.storing:
@@ -174,7 +181,7 @@ class _ArrivingPart:
             headers["content-md5"] = self._digests.md5_base64
         try:
             part = await engine.objects.upload_part(task.at, task.upload_id, self._number, body, headers)
-            await self._record(task, part)
+            await self._acknowledge(task, part)
         except GatewayError as error:
             # Only now: whoever begins this part before COS has spoken must know that another body is under way.
             engine.owned.start(engine.tasks.end_part(task.id, self._number, self._attempt), "end part")
@@ -183,6 +190,26 @@ class _ArrivingPart:
                 raise
             raise told from error
         return part
+
+    async def _acknowledge(self, task: Task, part: StoredPart) -> None:
+        """Write the part down, or let the client go without that where the settings say so: COS holds it."""
+        try:
+            await self._record(task, part)
+        except StateStoreUnavailable as error:
+            if not self._engine.ack_without_state:
+                receipt = {"number": part.number, "size": part.size, "etag": part.etag, "crc64": str(part.crc64)}
+                raise StateStoreUnavailable(error.detail, receipt=receipt) from error
+            self._engine.owned.start(self._record_later(task, part), f"record part {self._number}")
+
+    async def _record_later(self, task: Task, part: StoredPart) -> None:
+        deadline = time.monotonic() + RECORD_LATER_SECONDS
+        while True:
+            await asyncio.sleep(RECORD_AGAIN_SECONDS)
+            try:
+                return await self._record(task, part)
+            except Storage:
+                if time.monotonic() > deadline:
+                    raise
 
     async def _record(self, task: Task, part: StoredPart) -> None:
         """Write the part down; where two bodies for it overlapped, COS's List Parts says which one it kept."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNotFound
 from gateway.domain.policy import Action, Caller
+from gateway.domain.signatures import PEEK_BYTES, check_signature
 from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
 from gateway.transfer.access import require_visible
 from gateway.transfer.completion import Completion
@@ -48,6 +49,8 @@ class SequentialRelay:
         await engine.admit(task)
         claim = await engine.tasks.begin_content(task_id, span.offset, size)
         span = replace(span, total=claim.task.size)
+        if span.offset == 0:
+            source = engine.looked_at(task.at, task.object_headers, source)
         flow = SequentialFlow(engine, self._completion, caller, claim.task, span, digests, tail=claim.tail)
         try:
             return await flow.run(source)
@@ -63,6 +66,7 @@ class SequentialRelay:
     ) -> Task:
         """Take all bytes of a task just created in ``content`` mode; *at_most* bounds a size that is unknown."""
         span = ContentRange(length=task.size, total=task.size)
+        source = self._engine.looked_at(task.at, task.object_headers, source)
         flow = SequentialFlow(self._engine, self._completion, caller, task, span, digests, at_most=at_most)
         try:
             return await flow.run(source)
@@ -78,8 +82,13 @@ class SequentialRelay:
         return await self._completion.complete(now, CompleteWanted()) if now.next_offset == now.size else now
 
     async def receive_whole(self, draft: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
-        """Store a file whose bytes are all here; *draft* is its task, not written yet. Raises DigestMismatch."""
+        """Store a file whose bytes are all here; *draft* is its task, not written yet.
+
+        Raises DigestMismatch, TypeMismatch.
+        """
         digests.require(chunks)
+        if draft.at.bucket.name in self._engine.typed_buckets:
+            check_signature(draft.object_headers.get("content-type"), b"".join(chunks)[:PEEK_BYTES])
         return await self._completion.put_new(draft, BufferedBody(chunks), digests.md5_base64)
 
     async def flush_tail(self, task: Task, size: int | None) -> Task:

@@ -53,11 +53,12 @@ class StreamedPut:
         if length > SMALL_BYTES:
             task = await self._control.create_for_body(caller, replace(new, size=length))
             TASK_ID.set(task.id)
+            source = self._engine.looked_at(task.at, task.object_headers, source)
             return await self._stream(task, length, source, said)
         draft = await self._control.draft_for_whole(caller, new, length)
         TASK_ID.set(draft.id)
         body = IncomingBody(length, replayable=True, expected_crc64=said.crc64)
-        await body.pump(source)
+        await body.pump(self._engine.looked_at(draft.at, draft.object_headers, source))
         return await self._completion.put_new(draft, body, said.md5_base64)
 
     async def receive_unknown(

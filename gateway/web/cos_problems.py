@@ -133,6 +133,7 @@ COS_CODES: Final[Mapping[str, str]] = {
     "token_invalid": "AccessDenied",
     "too_many_parts": "MalformedPOSTRequest",
     "too_many_uploads": "SlowDown",
+    "type_mismatch": "AccessDenied",
     "type_not_allowed": "AccessDenied",
     "unauthenticated": "AccessDenied",
     "unknown_destination": "NoSuchBucket",

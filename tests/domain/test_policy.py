@@ -1,5 +1,7 @@
 """What one caller may do, and which keys COS keeps under exactly their name."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,7 +236,7 @@ def test_the_largest_size_is_allowed_and_one_byte_more_is_not() -> None:
     ],
 )
 def test_a_content_type_on_the_tokens_list_is_allowed(types: tuple[str, ...], content_type: str | None) -> None:
-    caller(types=types).check_type(content_type)
+    caller(types=types).check_type(FILES, content_type)
 
 
 @pytest.mark.parametrize(
@@ -255,8 +257,17 @@ def test_a_content_type_on_the_tokens_list_is_allowed(types: tuple[str, ...], co
 )
 def test_any_other_content_type_is_refused(types: tuple[str, ...], content_type: str | None) -> None:
     with pytest.raises(TypeNotAllowed):
-        caller(types=types).check_type(content_type)
+        caller(types=types).check_type(FILES, content_type)
 
 
 def test_a_token_without_types_allows_every_one() -> None:
-    caller().check_type("anything at all")
+    caller().check_type(FILES, "anything at all")
+
+
+def test_a_destination_s_own_types_hold_besides_the_token_s() -> None:
+    pictures = replace(FILES, types=("image/*",))
+
+    caller(types=("image/png", "text/plain")).check_type(pictures, "image/png")
+    for refused in ("text/plain", "image/gif", None):
+        with pytest.raises(TypeNotAllowed):
+            caller(types=("image/png", "text/plain")).check_type(pictures, refused)

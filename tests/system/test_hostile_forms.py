@@ -227,7 +227,7 @@ def post_stream(caller: Caller, chunks: Iterator[bytes]) -> httpx.Response:
     )
 
 
-def test_c88_c93_what_a_file_holds_is_nobody_s_business(stack: Stack, alice: Caller) -> None:
+def test_c93_what_a_file_holds_is_nobody_s_business(stack: Stack, alice: Caller) -> None:
     """A bomb is stored as it is: nothing here unpacks, sniffs or renames."""
     bomb = gzip.compress(bytes(20 * MIB))
     good(alice.call("POST", "/v1/files?key=forms/bomb.gz&content_type=image/png", content=bomb), 201)

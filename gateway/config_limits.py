@@ -1,0 +1,51 @@
+"""The settings of what callers may ask for, and of what may lie in a bucket."""
+
+from collections.abc import Iterator
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from gateway.config_values import BucketTypes
+
+
+class LimitSettings(BaseSettings):
+    """What one caller may take from the others."""
+
+    bucket_types: BucketTypes = Field(
+        default=(),
+        description="alias=type:type,… where a bucket takes these media types only, image/* for every image; its files "
+        "are then looked at, and shown to nobody but saved.",
+    )
+    requests_per_subject_rate: float = Field(
+        default=1000, ge=0, description="Requests a second of one token subject, per process; 0 sets no bound."
+    )
+    requests_per_address_rate: float = Field(
+        default=0,
+        ge=0,
+        description="Requests a second from one address, perhaps a whole office's, per process; 0 sets no bound.",
+    )
+    creates_per_subject_rate: float = Field(
+        default=100,
+        ge=0,
+        description="Tasks that a subject may create a second ahead of their bytes, per process; 0 sets no bound.",
+    )
+    bad_tokens_per_minute_count: float = Field(
+        default=20, ge=0, description="Bad tokens from one address before tokens not seen before are refused unread."
+    )
+    unknown_ids_per_minute_count: float = Field(
+        default=60, ge=0, description="Tasks and batches that are not there, or not theirs, that a subject may name."
+    )
+    bodies_count: int = Field(default=1024, ge=1, description="Bodies received at once, per process.")
+    bodies_per_subject_count: int = Field(
+        default=512, ge=1, description="Bodies received at once of one token subject, per process."
+    )
+    token_recheck_seconds: float = Field(
+        default=15,
+        gt=0,
+        le=60,
+        description="Time between looks at who was revoked, and at the tokens of bodies under way.",
+    )
+
+    def _limit_problems(self, aliases: set[str]) -> Iterator[str]:
+        if not {rule.alias for rule in self.bucket_types} <= aliases:
+            yield "GATEWAY_BUCKET_TYPES names an alias that is not in GATEWAY_BUCKETS."
