@@ -49,5 +49,3 @@ class EdgeSettings(BaseSettings):
     def _edge_problems(self) -> Iterator[str]:
         if any(network.prefixlen == 0 for network in self.trusted_proxies):
             yield "GATEWAY_TRUSTED_PROXIES trusts every address: anybody could say to be anybody."
-        if self.sockets_count > self.connections_count:
-            yield "GATEWAY_SOCKETS_COUNT is more than GATEWAY_CONNECTIONS_COUNT, which bounds all connections."

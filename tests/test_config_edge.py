@@ -10,9 +10,3 @@ def test_a_trusted_proxy_is_an_address_or_a_network() -> None:
 def test_trusting_everybody_is_refused() -> None:
     for everybody in ("0.0.0.0/0", "10.0.0.1,::/0"):
         assert any("TRUSTED_PROXIES" in sentence for sentence in load_settings(trusted_proxies=everybody).problems())
-
-
-def test_more_websockets_than_connections_cannot_be() -> None:
-    told = load_settings(sockets_count=20, connections_count=10).problems()
-
-    assert any("GATEWAY_SOCKETS_COUNT" in sentence for sentence in told)
