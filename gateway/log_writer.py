@@ -7,7 +7,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, TextIO
 
-MOST_WAITING_CHARACTERS: Final = 1 << 20
+MOST_WAITING_CHARACTERS: Final = 1 << 18
 CLOSE_SECONDS: Final = 1.0
 _LINES_AT_ONCE: Final = 500
 

@@ -63,6 +63,7 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "log_writer": frozenset(),
     "loop_watch": frozenset(),
     "malloc": frozenset(),
+    "serving": frozenset({"starlette", "uvicorn"}),
     "__main__": frozenset(),
 }
 _IMPURE: Final = frozenset(

@@ -52,7 +52,7 @@ def test_whoever_logs_never_waits_and_what_does_not_fit_is_counted(logger: loggi
         logger.warning(line)
 
     assert pipe.full.wait(5)
-    assert len(dropped) >= 900
+    assert len(dropped) >= 200
     pipe.reader.set()
     writer.flush(5)
     logger.warning("after")

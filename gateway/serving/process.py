@@ -16,6 +16,7 @@ from gateway.logs import configure_logging
 from gateway.malloc import keep_large_buffers
 from gateway.serving.doors import Doors
 from gateway.serving.listeners import BACKLOG
+from gateway.serving.memory import fitted, memory_limit_bytes
 from gateway.serving.server import Server, WayOut
 from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, EdgeRules
@@ -32,6 +33,7 @@ CLOSE_SECONDS: Final = 1
 def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], None] = lambda: None) -> Server:
     """A server over a gateway of its own, which counts what *lines* drops; *on_ready* once it takes connections."""
     keep_large_buffers()
+    settings = fitted(settings, memory_limit_bytes())
     drain = Drain()
     edge = EdgeConnections(edge_rules(settings))
 

@@ -220,9 +220,14 @@ class LocalCos:
 
 
 class Gateway:
-    """One `serve`: its own port, perhaps with several workers. With *crash_at* it kills itself at that point."""
+    """One `serve`: its own port, perhaps with several workers. With *crash_at* it kills itself at that point.
 
-    def __init__(self, folder: Path, name: str, settings: Mapping[str, str], crash_at: str = "") -> None:
+    *launcher* is a command line that ends by running the one that follows it.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, settings: Mapping[str, str], crash_at: str = "", launcher: Sequence[str] = ()
+    ) -> None:
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
@@ -234,7 +239,7 @@ class Gateway:
             **({"CRASH_AT": crash_at} if crash_at else {}),
         }
         module = "tests.fakes.crashing_gateway" if crash_at else "gateway"
-        self.program = Program([sys.executable, "-m", module, "serve"], folder / f"{name}.log", self.env)
+        self.program = Program([*launcher, sys.executable, "-m", module, "serve"], folder / f"{name}.log", self.env)
         wait_until(self._is_ready, "the gateway")
 
     def _is_ready(self) -> bool:

@@ -34,10 +34,11 @@ class Stack:
     callers: "list[Caller]" = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
-    def start_gateway(self, *, crash_at: str = "", **settings: str) -> Gateway:
+    def start_gateway(self, *, crash_at: str = "", launcher: Sequence[str] = (), **settings: str) -> Gateway:
         """One more gateway before the same Redis and COS; *settings* are ``GATEWAY_<NAME>``.
 
-        With *crash_at* it kills itself at that point; see ``tests/fakes/crashing_gateway.py``.
+        With *crash_at* it kills itself at that point; see ``tests/fakes/crashing_gateway.py``. *launcher*: a command
+        line that ends by running the one that follows it.
         """
         env = {
             "GATEWAY_REDIS_URL": self.redis.url,
@@ -53,7 +54,7 @@ class Stack:
             "GATEWAY_BAD_TOKENS_PER_MINUTE_COUNT": "0",  # every test comes from one address
             **{f"GATEWAY_{name.upper()}": value for name, value in settings.items()},
         }
-        gateway = Gateway(self.folder, f"gateway-{next(self._numbers)}", env, crash_at)
+        gateway = Gateway(self.folder, f"gateway-{next(self._numbers)}", env, crash_at, launcher)
         self.gateways.append(gateway)
         return gateway
 

@@ -1,0 +1,194 @@
+"""The machine under the gateway: few descriptors, little memory, no disk, a wrong clock, a log that nobody reads."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.system.processes import ROOT, Gateway, wait_until
+from tests.system.stack import MIB, Stack, body, good, parts_of, read_answer, require_problem, token
+from tests.tools import report_missing
+
+FEW_DESCRIPTORS = 96
+IDLE_CPU_SHARE = 0.2
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def upload(stack: Stack, gateway: Gateway, key: str, seed: str) -> None:
+    """A form and a file in parts, both as they should be."""
+    alice = stack.caller(f"alice of {seed}", gateway)
+    small, large = body(seed, 20_000), body(f"{seed} large", 3 * MIB)
+    good(alice.post_form(f"{key}/small.bin", small), 201)
+    task_id = alice.create(f"{key}/large.bin", len(large))["id"]
+    assert good(alice.put_content(task_id, large))["state"] == "success"
+    assert stack.cos.read(f"{key}/small.bin") == small
+    assert stack.cos.read(f"{key}/large.bin") == large
+
+
+def test_b15_without_descriptors_it_goes_on_idles_and_recovers(stack: Stack) -> None:
+    gateway = stack.start_gateway()
+    pid = gateway.program.pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, hard))
+    with ExitStack() as clients:
+        for _ in range(2 * FEW_DESCRIPTORS):
+            clients.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=5))
+        used, began = cpu_seconds(pid), time.monotonic()
+        time.sleep(1)
+        assert (cpu_seconds(pid) - used) / (time.monotonic() - began) < IDLE_CPU_SHARE, "a busy loop"
+        gateway.program.alive_or_fail("the gateway")
+    wait_until(lambda: gateway.readiness() == 200, "readiness", 10)
+    upload(stack, gateway, "host/b15", "b15")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+UNREAD = 'exec 2>"$0"; exec "$@"'
+
+
+@contextmanager
+def unread_log(stack: Stack, folder: Path) -> Iterator[tuple[Gateway, IO[bytes]]]:
+    """A gateway whose stderr is a pipe that nobody reads, and the end from which somebody could."""
+    pipe = folder / "log.pipe"
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDWR), "rb") as log:
+        gateway = stack.start_gateway(launcher=["sh", "-c", UNREAD, str(pipe)])
+        yield gateway, log
+        gateway.program.kill()
+
+
+def test_b93_a_log_that_nobody_reads_blocks_nothing_and_what_was_dropped_is_counted(
+    stack: Stack, tmp_path: Path
+) -> None:
+    with unread_log(stack, tmp_path) as (gateway, log):
+        request = f"GET /v1/{'x' * 400} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        dropped = 0.0
+        while not dropped:
+            with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+                connection.sendall(request * 50)
+                answers = connection.makefile("rb")
+                for _ in range(50):
+                    skip_answer(answers)
+            dropped = gateway.metrics()["gateway_log_lines_dropped_total"]
+        upload(stack, gateway, "host/b93", "b93")
+
+        seen: list[str] = []
+        while "log lines were dropped" not in seen:
+            seen.append(json.loads(log.readline())["message"])
+        assert seen.count("request") > 100
+
+
+def skip_answer(answers: IO[bytes]) -> None:
+    length = 0
+    while (line := answers.readline().rstrip().lower()) != b"":
+        if line.startswith(b"content-length:"):
+            length = int(line.partition(b":")[2])
+    answers.read(length)
+
+
+READ_ONLY = """
+mount --make-rprivate / && mount -o remount,ro,bind / || exit 70
+for folder in /tmp /var/tmp . ; do
+    if touch "$folder/probe-of-b90" 2>/dev/null; then exit 71; fi
+done
+exec "$@"
+"""
+
+
+def can_unshare() -> bool:
+    """Whether this machine lets us have mounts of our own."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-m", "true"], capture_output=True, timeout=10).returncode == 0
+
+
+def test_b90_nothing_is_ever_written_to_a_disk(stack: Stack) -> None:
+    if not can_unshare():
+        report_missing("unshare")
+    gateway = stack.start_gateway(launcher=["unshare", "-m", "sh", "-c", READ_ONLY, "sh"])
+
+    upload(stack, gateway, "host/b90", "b90")
+
+
+@pytest.mark.parametrize("seconds", [-600, 86_400])
+def test_b89_with_a_clock_that_is_wrong_uploads_end_and_tokens_get_30_s_of_grace(stack: Stack, seconds: int) -> None:
+    clock = str(ROOT / "tests" / "system" / "wrong_clock.py")
+    gateway = stack.start_gateway(launcher=[sys.executable, clock, str(seconds)])
+    by_its_clock = stack.caller_with(token("b89", seconds=seconds + 600), gateway)
+    data = body("b89", 2 * MIB)
+    task_id = by_its_clock.create(f"host/b89{seconds}.bin", len(data), part_size=MIB)["id"]
+    for number, piece in enumerate(parts_of(data, MIB), 1):
+        good(by_its_clock.put_part(task_id, number, piece))
+
+    assert good(by_its_clock.control(task_id, "complete"))["state"] == "success"
+    assert stack.cos.read(f"host/b89{seconds}.bin") == data
+    assert stack.caller_with(token("b89", seconds=seconds - 25), gateway).call("GET", "/v1/tasks").status_code == 200
+    late = stack.caller_with(token("b89", seconds=seconds - 40), gateway).call("GET", "/v1/tasks")
+    require_problem(late, 401, "token_expired")
+    gateway.close()
+
+
+@pytest.mark.promise(21)
+def test_b14_four_times_what_the_budget_holds_streams_and_the_memory_stays_within_the_container(stack: Stack) -> None:
+    """The budget is what a container of 160 MiB gets; every client holds back its last byte."""
+    gateway = stack.start_gateway(replay_budget_bytes=str(32 * MIB))
+    alice, data = stack.caller("alice of b14", gateway), body("b14", 4 * MIB)
+    tasks = [alice.create(f"host/b14-{n}.bin", len(data))["id"] for n in range(32)]
+    with ExitStack() as open_connections:
+        connections = [open_connections.enter_context(alice.connect()) for _ in tasks]
+        for task_id, connection in zip(tasks, connections, strict=True):
+            head = alice.head("PUT", f"/v1/tasks/{task_id}/parts/1", f"Content-Length: {len(data)}")
+            connection.sendall(head + data[:-1])
+        assert gateway.program.rss_bytes < 160 * MIB
+        for connection in connections:
+            connection.sendall(data[-1:])
+        for connection in connections:
+            assert read_answer(connection).status_code in (200, 429, 503)
+
+    assert gateway.program.rss_bytes < 160 * MIB
+    upload(stack, gateway, "host/b14", "b14 after")
+
+
+@contextmanager
+def squeezed(pids: set[int]) -> Iterator[None]:
+    """A tenth of the time for the processes while the block lasts."""
+    over = threading.Event()
+
+    def squeeze() -> None:
+        while not over.is_set():
+            for number, seconds in ((signal.SIGSTOP, 0.27), (signal.SIGCONT, 0.03)):
+                for pid in pids:
+                    os.kill(pid, number)
+                time.sleep(seconds)
+
+    thread = threading.Thread(target=squeeze)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_b91_with_a_tenth_of_the_cpu_it_is_slower_and_nothing_else(stack: Stack) -> None:
+    gateway = stack.start_gateway()
+    with squeezed({gateway.program.pid}):
+        upload(stack, gateway, "host/b91", "b91")
+
+    assert [line for line in gateway.log_lines() if line["level"] == "error"] == []
