@@ -17,7 +17,9 @@ from gateway.telemetry import Metrics
 
 log = logging.getLogger("gateway.cos")
 
-_PATIENCE_SECONDS: Final = 1.0
+# A body that streams holds up its client; one in memory, or none, waits as long as a repetition waits for COS.
+_STREAMING_PATIENCE_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 5.5
 _ENDING_PATIENCE_SECONDS: Final = 15.0
 # They end what was begun: put off, they cost COS less than a client that starts anew.
 _ENDING: Final = frozenset({"complete", "abort", "head_object", "list_parts"})
@@ -35,10 +37,11 @@ class Restraint:
         self._clock = clock
         self._buckets: dict[Bucket, tuple[Pace, Breaker]] = {}
 
-    async def admit(self, request: CosRequest, before: CosAnswer | None) -> None:
+    async def admit(self, request: CosRequest, before: CosAnswer | None, *, streams: bool = False) -> None:
         """Wait for *request*'s turn, or refuse it at once when that is far away.
 
         Args:
+            streams: its body comes from a client as it is sent.
             before: COS's answer to the attempt before, for the refusal.
 
         Raises:
@@ -48,7 +51,8 @@ class Restraint:
         is_ending = request.operation in _ENDING
         if breaker.is_open:
             await self._await_trial(breaker, _ENDING_PATIENCE_SECONDS if is_ending else 0.0, before)
-        patience = _ENDING_PATIENCE_SECONDS if is_ending else _PATIENCE_SECONDS
+        patience = _STREAMING_PATIENCE_SECONDS if streams else _PATIENCE_SECONDS
+        patience = _ENDING_PATIENCE_SECONDS if is_ending else patience
         if (seconds := pace.turn(self._clock(), patience)) > patience:
             self._metrics.count("gateway_cos_held_back_total", "slow_down")
             raise errors.StorageSlowDown(

@@ -42,7 +42,8 @@ def delay_seconds(
 
     Args:
         dice: a random number in [0, 1): full jitter under a ceiling that doubles.
-        retry_after_seconds: what COS asked for; waited for up to 5 s, and then the jitter, lest all return at once.
+        retry_after_seconds: what COS asked for; up to 5 s are waited for, and then the jitter, lest all return at once.
+            With more it is the client who waits.
         failing_for_seconds: time since the first failure.
     """
     if attempt >= MAX_ATTEMPTS:
@@ -50,5 +51,7 @@ def delay_seconds(
     ceiling = min(_MAX_DELAY_SECONDS, _FIRST_CEILING_SECONDS * 2 ** (attempt - 1))
     delay = max(_MIN_DELAY_SECONDS, dice * ceiling)
     if retry_after_seconds is not None:
-        delay += min(retry_after_seconds, _MAX_RETRY_AFTER_SECONDS)
+        if retry_after_seconds > _MAX_RETRY_AFTER_SECONDS:
+            return None
+        delay += retry_after_seconds
     return delay if failing_for_seconds + delay <= _MAX_TOTAL_SECONDS else None

@@ -94,7 +94,7 @@ class Sender:
         failing_since: float | None = None
         before: CosAnswer | None = None
         while True:
-            await self._restraint.admit(request, before)
+            await self._restraint.admit(request, before, streams=not replayable)
             signer = _Signer(await self._credentials.current(), self._offset_seconds)
             outcome = await self._attempt(request, read, body, signer)
             if isinstance(outcome, _Success):

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.cos import wire_requests
 from gateway.cos.restraint import Restraint
+from gateway.cos.wire_requests import CosRequest
 from gateway.domain import errors
 from gateway.domain.errors import CosAnswer
 from gateway.domain.objects import Bucket, ObjectAddress, UploadId
@@ -52,13 +53,13 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 async def test_a_bucket_that_asked_to_slow_down_is_not_asked_before_then_and_others_are(
     restraint: Restraint, metrics: Metrics
 ) -> None:
-    restraint.failed(BUCKET, errors.StorageSlowDown(retry_after_seconds=5, cos=SLOW_DOWN))
+    restraint.failed(BUCKET, errors.StorageSlowDown(retry_after_seconds=8, cos=SLOW_DOWN))
 
     with pytest.raises(errors.StorageSlowDown) as refused:
         await restraint.admit(PUT, SLOW_DOWN)
     await restraint.admit(OTHER, None)
 
-    assert refused.value.retry_after_seconds == pytest.approx(5, abs=0.5)
+    assert refused.value.retry_after_seconds == pytest.approx(8, abs=0.5)
     assert refused.value.cos == SLOW_DOWN
     restraint.report()
     seen = samples(metrics)
@@ -68,16 +69,36 @@ async def test_a_bucket_that_asked_to_slow_down_is_not_asked_before_then_and_oth
     assert seen["gateway_cos_pace_share", "other-125"] == 1
 
 
-async def test_what_ends_an_upload_waits_where_a_new_body_is_refused(restraint: Restraint) -> None:
+@pytest.mark.parametrize(
+    ("request_", "streams", "hold_seconds"), [(PUT, True, 1.0), (PUT, False, 5.5), (ABORT, False, 10.0)]
+)
+async def test_what_is_in_memory_waits_longer_than_what_streams_and_what_ends_an_upload_longest(
+    clock: Clock, request_: CosRequest, streams: bool, hold_seconds: float
+) -> None:
+    restraint = Restraint(Metrics(), clock)
+    restraint.failed(BUCKET, errors.StorageSlowDown(retry_after_seconds=10, cos=SLOW_DOWN))
+    clock.now += 10 - hold_seconds - 0.1
+    if request_ is not ABORT:
+        with pytest.raises(errors.StorageSlowDown):
+            await restraint.admit(request_, None, streams=streams)
+    clock.now += 0.2
+
+    admitted = asyncio.create_task(restraint.admit(request_, None, streams=streams))
+    await asyncio.sleep(0)
+
+    assert not admitted.done()  # it waits
+    admitted.cancel()
+
+
+async def test_a_turn_is_waited_for(restraint: Restraint, clock: Clock) -> None:
     loop = asyncio.get_running_loop()
-    restraint.failed(BUCKET, errors.StorageSlowDown(retry_after_seconds=1.2, cos=SLOW_DOWN))
-    with pytest.raises(errors.StorageSlowDown):
-        await restraint.admit(PUT, None)
+    restraint.failed(BUCKET, errors.StorageSlowDown(retry_after_seconds=3, cos=SLOW_DOWN))
+    clock.now += 2.7
     began = loop.time()
 
-    await restraint.admit(ABORT, None)
+    await restraint.admit(PUT, None)
 
-    assert 1.0 < loop.time() - began < 2.0
+    assert 0.25 < loop.time() - began < 1.0
 
 
 def fail_for_ever(restraint: Restraint, clock: Clock) -> None:

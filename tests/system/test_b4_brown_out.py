@@ -90,10 +90,10 @@ def test_b86_behind_a_slow_cos_clients_are_held_back_and_small_calls_stay_quick(
 def test_b58_a_slow_down_lowers_the_rate_and_clients_are_refused_early(stack: Stack, alice: Caller) -> None:
     uploads = [Upload(alice, stack, f"b58/{number}.bin", parts=1) for number in range(20)]
     stack.cos.fault(
-        "early_error", operation="UploadPart", status=503, code="SlowDown", times=None, retry_after_seconds=2
+        "early_error", operation="UploadPart", status=503, code="SlowDown", times=None, retry_after_seconds=7
     )
     answers: list[httpx.Response] = []
-    end = time.monotonic() + 2
+    end = time.monotonic() + 0.7
     with ThreadPoolExecutor(8) as pool:
         while time.monotonic() < end:
             answers += pool.map(lambda upload: upload.put(1), uploads)
@@ -107,7 +107,6 @@ def test_b58_a_slow_down_lowers_the_rate_and_clients_are_refused_early(stack: St
     assert metric(stack, PACE) < 1
     stack.cos.clear_faults()
     began = time.monotonic()
-    assert wait_until(lambda: uploads[0].is_taken(1), "COS", 10) < RECOVERY_SECONDS
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(Upload.finish, uploads[:3]))
-    assert time.monotonic() - began < DEAD_SECONDS
+    wait_until(lambda: uploads[0].is_taken(1), "COS", 15)
+    assert time.monotonic() - began < 10
+    uploads[0].finish()
