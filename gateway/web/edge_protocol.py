@@ -14,6 +14,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.domain.errors import GatewayError, HeadTimeout, Overloaded
+from gateway.web.direct_reader import DirectReader
 from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, Entry
 from gateway.web.edge_refusals import refusal_message
@@ -57,6 +58,7 @@ class EdgeConnection(asyncio.Protocol):
         self._context = copy_context()
         self._head_bytes = config.h11_max_incomplete_event_size or _HEAD_BYTES
         self._http = self._new_http()
+        self._direct: DirectReader | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -93,6 +95,8 @@ class EdgeConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(cast(Any, self))
         self._edge.leave(self, self._host)
+        if self._direct is not None:
+            self._direct.stop()
         self._stop_timer()
         self._stop_answer_timer()
         self._writable.set()
@@ -116,6 +120,13 @@ class EdgeConnection(asyncio.Protocol):
     @abstractmethod
     def _drop_request(self) -> None:
         """The request under way, if there is one, gets no more bytes and no answer."""
+
+    def _stop_reading_directly(self) -> None:
+        """Let the transport read again."""
+        if self._direct is not None:
+            self._direct.stop()
+            self._direct = None
+            self._transport.resume_reading()
 
     # --- deadlines
 
@@ -175,6 +186,7 @@ class EdgeConnection(asyncio.Protocol):
         self._draining = True
         self._drainable = DRAIN_BYTES
         self._after(DRAIN_SECONDS, self._close)
+        self._stop_reading_directly()
         self._transport.resume_reading()
 
     def _close(self) -> None:

@@ -1,7 +1,7 @@
 """HTTP/1.1 at the socket: an h11 protocol class of our own for uvicorn (design decision 4).
 
 h11 reads every head. A body does not pass through it: each piece of one with a Content-Length goes from the socket to
-the application as the very bytes object that arrived, copied nowhere.
+the application as the very bytes object that arrived, copied nowhere, and a large one past the transport as well.
 """
 
 from typing import Any, Final, cast
@@ -12,6 +12,7 @@ import h11
 from gateway.domain.errors import BadFraming, BadInput, BadRequestTarget, GatewayError, HeaderTooLarge, UriTooLong
 from gateway.web.chunked_body import ChunkedBody
 from gateway.web.client_address import without_claims
+from gateway.web.direct_reader import DirectReader, can_read_directly
 from gateway.web.edge_deadlines import BodyPace
 from gateway.web.edge_protocol import DRAIN_BYTES, EdgeConnection
 from gateway.web.http_exchange import Exchange
@@ -20,6 +21,8 @@ from gateway.web.socket_edge import SocketEdge
 
 MAX_PIPELINED: Final = 100
 """Requests in a row that came before the answer to the one before; after that many the connection closes."""
+DIRECT_FROM_BYTES: Final = 256 * 1024
+"""From so many bytes on a body is worth a reader of its own."""
 
 
 class HttpEdge(EdgeConnection):
@@ -57,6 +60,8 @@ class HttpEdge(EdgeConnection):
         """Pass on a piece of a body with a Content-Length; what follows its end belongs to the next request."""
         piece, self._later = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
         self._left -= len(piece)
+        if not self._left:
+            self._stop_reading_directly()
         exchange.add(piece, ended=not self._left)
         if exchange.is_full or self._later:
             self._hold_back()
@@ -77,7 +82,7 @@ class HttpEdge(EdgeConnection):
 
     def _hold_back(self) -> None:
         self._held_back = True
-        self._transport.pause_reading()
+        (self._direct or self._transport).pause_reading()
 
     def _read_head(self, data: bytes) -> None:
         self._head = self._head + data if self._head else data
@@ -131,6 +136,8 @@ class HttpEdge(EdgeConnection):
         if not exchange.body_ended:
             self._pace = BodyPace(self._deadlines, self._loop.time(), exchange.received_bytes)
             self._after(self._deadlines.look, self._look_at_body)
+        if self._left >= DIRECT_FROM_BYTES and can_read_directly(self._transport):
+            self._direct = DirectReader(self._loop, self._transport, self.data_received)
 
     def _scope(
         self, request: h11.Request, headers: list[tuple[bytes, bytes]], client: tuple[str, int] | None
@@ -166,6 +173,7 @@ class HttpEdge(EdgeConnection):
             self._server_state,
             self._app_state,
             client=client,
+            patience=self._deadlines.answer,
             on_lost=lambda: self._edge.leave(self, self._host),
         )
         websocket.connection_made(self._transport)
@@ -231,7 +239,7 @@ class HttpEdge(EdgeConnection):
         if self._chunks is not None:
             self._take_chunks(exchange, self._chunks)
         if not (self._draining or exchange.is_full or self._later):
-            self._transport.resume_reading()
+            (self._direct or self._transport).resume_reading()
 
     def finished(self, exchange: Exchange) -> None:
         """The answer is complete: go on with the next request, once this one's body is out of the way."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import socket
 from contextlib import suppress
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.domain.errors import all_codes
 from gateway.web.edge_protocol import DRAIN_BYTES, DRAIN_SECONDS
+from gateway.web.http_edge import DIRECT_FROM_BYTES
 from tests.web.edge import Recorder, answer, echo, read_body, refuse, running_edge
 
 GET = b"GET /%s HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -53,6 +55,17 @@ async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
 
     assert [came.headers["x-path"] for came in answers] == ["/a", "/b", "/c", "/d", "/e", "/f"]
     assert [came.body for came in answers] == [b"", b"bbb", b"", b"", b"eee", b""]
+
+
+async def test_a_large_body_ends_where_the_next_request_begins() -> None:
+    body = random.Random(3).randbytes(3 * DIRECT_FROM_BYTES + 11)
+    async with running_edge(echo) as server:
+        wire = await server.connect()
+        await wire.send(POST % (b"a", len(body)) + body[:7], body[7:] + POST % (b"b", len(body)) + body + GET % b"c")
+
+        answers = [await wire.answer() for _ in range(3)]
+
+    assert [(came.headers["x-path"], came.body) for came in answers] == [("/a", body), ("/b", body), ("/c", b"")]
 
 
 async def test_requests_cut_at_every_byte_are_the_same_requests() -> None:
