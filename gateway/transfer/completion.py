@@ -1,7 +1,7 @@
 """Completing a task: begun once, held by a living process, finished by another when that one dies.
 
-Whoever completes says so every second, as a change of the task. A task that says nothing for ``LEASE_SECONDS`` is taken
-over by one compare-and-set. Two at once do no harm: COS merges once, and both judge the same object.
+Whoever completes says so about every second, as a change of the task. A task that says nothing for ``LEASE_SECONDS`` is
+taken over by one compare-and-set. Two at once do no harm: COS merges once, and both judge the same object.
 """
 
 import asyncio
@@ -51,9 +51,9 @@ log = logging.getLogger(__name__)
 RACE_ATTEMPTS: Final = 20
 POLL_SECONDS: Final = 0.5
 """How often a completion that another process runs is looked at."""
-RENEW_SECONDS: Final = 1.0
+RENEW_SECONDS: Final = 0.75
 """How often a completion that runs says so."""
-LEASE_SECONDS: Final = 5.0
+LEASE_SECONDS: Final = 3.0
 """A completion that has said nothing for so long has nobody any more."""
 
 

@@ -133,12 +133,22 @@ class Redis:
 
     def command(self, *words: str) -> bytes:
         """The first line of the reply to one command."""
+        return self._ask(words)[0]
+
+    def text(self, *words: str) -> str:
+        """The text that one command answers; empty for none."""
+        return self._ask(words)[1].decode()
+
+    def _ask(self, words: Sequence[str]) -> tuple[bytes, bytes]:
+        """The first line of the reply, and the text that follows it when it announces one."""
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as client:
             client.settimeout(5)
             client.connect(str(self._socket))
             parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
             client.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
-            return client.makefile("rb").readline().rstrip()
+            reply = client.makefile("rb")
+            first = reply.readline().rstrip()
+            return first, reply.read(int(first[1:])) if first[:1] == b"$" and first != b"$-1" else b""
 
     def _answers(self) -> bool:
         self.program.alive_or_fail("redis-server")

@@ -25,7 +25,10 @@ def callers(pair: Stack, request: pytest.FixtureRequest) -> tuple[Caller, Caller
     return here, here.at(pair.gateways[1])
 
 
-def test_parts_through_both_in_any_order_at_once_make_one_file(pair: Stack, callers: tuple[Caller, Caller]) -> None:
+@pytest.mark.promise(10, 12)
+def test_b28_b32_parts_through_both_in_any_order_and_completes_at_once_make_one_file(
+    pair: Stack, callers: tuple[Caller, Caller]
+) -> None:
     data = body("both", 30 * MIB + 7)
     task_id = callers[0].create("pair/both.bin", len(data), part_size=MIB)["id"]
     numbered = [*enumerate(parts_of(data, MIB), 1)]
@@ -42,7 +45,8 @@ def test_parts_through_both_in_any_order_at_once_make_one_file(pair: Stack, call
     assert len(pair.cos.journal("CompleteMultipartUpload", key="pair/both.bin")) == 1
 
 
-def test_the_same_part_through_both_at_once_is_stored_once_and_whole(
+@pytest.mark.promise(10)
+def test_b25_a_part_with_other_bytes_through_each_at_once_is_stored_once_and_whole(
     pair: Stack, callers: tuple[Caller, Caller]
 ) -> None:
     for seed in range(10):
@@ -69,9 +73,10 @@ def test_the_same_part_through_both_at_once_is_stored_once_and_whole(
         assert pair.cos.read(key) == etags[stored[0]["etag"]]
 
 
+@pytest.mark.promise(16, 18)
 @pytest.mark.parametrize("way", ["parts/1", "content"])
 @pytest.mark.parametrize("verb", ["pause", "cancel"])
-def test_a_pause_through_one_ends_a_slow_body_through_the_other_within_a_second(
+def test_b36_a_pause_through_one_ends_a_slow_body_through_the_other_within_a_second(
     pair: Stack, callers: tuple[Caller, Caller], way: str, verb: str
 ) -> None:
     here, there = callers
@@ -149,8 +154,9 @@ def test_another_s_progress_is_refused_before_the_websocket_opens(pair: Stack, c
         assert refused.value.response.status_code == status
 
 
+@pytest.mark.promise(1)
 @pytest.mark.parametrize("sent", [0, 1, 65_536, MIB // 2, MIB - 1])
-def test_a_gateway_killed_mid_part_loses_nothing_that_was_acknowledged(
+def test_b02_a_gateway_killed_mid_part_loses_nothing_that_was_acknowledged(
     pair: Stack, callers: tuple[Caller, Caller], sent: int
 ) -> None:
     here, _ = callers
@@ -173,7 +179,8 @@ def test_a_gateway_killed_mid_part_loses_nothing_that_was_acknowledged(
     assert pair.cos.read(key) == data
 
 
-def test_a_gateway_killed_mid_content_is_finished_from_the_last_stored_byte(
+@pytest.mark.promise(1)
+def test_b02_a_gateway_killed_mid_content_is_finished_from_the_last_stored_byte(
     pair: Stack, callers: tuple[Caller, Caller]
 ) -> None:
     here, _ = callers

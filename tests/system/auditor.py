@@ -1,0 +1,193 @@
+"""Whether the invariants hold after a fault, judged from outside: COS itself, its journal, /proc, metrics, logs.
+
+I1 acknowledged parts are at COS, I2 what succeeded is the source, I3 one object and one answer, I4 legal moves and
+rising versions, I5 bounded processes, I6 nothing runs on, I7 no upload without a living task, I8 no secret in any log,
+I9 every answer in time, I11 no more progress than COS holds, I12 every refusal is a problem document.
+"""
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from fastcrc import crc64 as fastcrc64
+
+from tests.fakes.cos_caller import CosCaller, caller_at
+from tests.system.processes import Gateway, LocalCos, wait_until
+from tests.system.stack import MIB, SEAL_SECRET, SECRET, Caller, Stack, good
+
+ANSWER_SECONDS: Final = 65.0
+"""The longest that any call may take: a completion is waited for 50 s."""
+QUIET_SECONDS: Final = 10.0
+RSS_MOST_BYTES: Final = 512 * MIB
+FILES_OPEN_MOST: Final = 400
+FINAL: Final = ("success", "canceled")
+
+# What may follow a state at all, however many moves were not seen; a task that Redis lost may also begin anew.
+_NEVER_AGAIN: Final[Mapping[str, frozenset[str]]] = {
+    "success": frozenset({"success"}),
+    "canceled": frozenset({"canceled"}),
+}
+
+
+@dataclass
+class Watched:
+    """A file on its way: what its owner sends, and what was acknowledged of it."""
+
+    caller: Caller
+    key: str
+    data: bytes
+    task: dict[str, Any]
+    receipts: dict[int, tuple[int, str]] = field(default_factory=dict)
+    redis_lost: bool = False
+    result: dict[str, Any] | None = None
+
+
+class Auditor:
+    """Keeps what callers were told, and holds it against what is. Thread-safe where callers use it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._lock = threading.Lock()
+        self.files: dict[str, Watched] = {}
+        self.broken: list[str] = []
+        self.faults: list[str] = []
+        self._cos: CosCaller = caller_at(
+            stack.cos.port, LocalCos.BUCKET, LocalCos.REGION, LocalCos.SECRET_ID, LocalCos.SECRET_KEY, None
+        )
+
+    def watch(self, caller: Caller, data: bytes, task: dict[str, Any]) -> Watched:
+        """From now on *task*, which is to become *data*, is looked after."""
+        with self._lock:
+            watched = self.files[task["id"]] = Watched(caller, task["key"], data, task)
+        return watched
+
+    def acknowledged(self, file: Watched, part: Mapping[str, Any]) -> None:
+        """A caller holds a receipt."""
+        file.receipts[int(part["number"])] = (int(part["size"]), str(part["etag"]))
+
+    def saw(self, file: Watched, task: dict[str, Any]) -> None:
+        """A caller was shown *task*."""
+        before = file.task
+        allowed = _NEVER_AGAIN.get(before["state"])
+        if allowed is not None and task["state"] not in allowed and not file.redis_lost:
+            self._break("I4", f"{task['id']} went from {before['state']} to {task['state']}")
+        if task["version"] < before["version"] and not file.redis_lost:
+            self._break("I4", f"{task['id']} went from version {before['version']} back to {task['version']}")
+        if task["state"] == "success":
+            if file.result not in (None, task["result"]) and not file.redis_lost:
+                self._break("I3", f"{task['id']} had two results")
+            file.result = task["result"]
+        if task["version"] >= before["version"]:
+            file.task = task
+
+    def answered(self, what: str, seconds: float, status: int, document: Mapping[str, Any]) -> None:
+        """A caller got an answer."""
+        if seconds > ANSWER_SECONDS:
+            self._break("I9", f"{what} took {seconds:.1f} s")
+        if status >= 400 and not ({"code", "retryable", "request_id"} <= document.keys()):
+            self._break("I12", f"{what} was refused without a problem document: {status} {document}")
+        if status == 500:
+            self._break("I12", f"{what} met an unexpected error: {document}")
+
+    def check(self, *, everything: bool = True) -> None:
+        """Hold all that was told against COS, and the processes against their bounds; fail on any difference."""
+        for file in list(self.files.values()):
+            self._check_file(file)
+        if everything:
+            for gateway in self._stack.gateways:
+                if gateway.program.exit_code is None:
+                    self._check_process(gateway)
+            self._check_logs()
+            self._check_journal()
+        assert self.broken == []
+
+    def held(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        """What COS's own List Parts says; None: it does not know the upload."""
+        parts: dict[int, tuple[int, str]] = {}
+        marker = ""
+        while True:
+            query = {"uploadId": upload_id, **({"part-number-marker": marker} if marker else {})}
+            answer = self._cos.call("GET", key, query)
+            if answer.status == 404:
+                return None
+            assert answer.status == 200, answer
+            for row in answer.xml.iterfind(".//{*}Part"):
+                number, size, etag = (row.findtext(f"{{*}}{name}") or "" for name in ("PartNumber", "Size", "ETag"))
+                parts[int(number)] = (int(size), f'"{etag.strip(chr(34))}"')
+            if answer.text("IsTruncated") != "true":
+                return parts
+            marker = answer.text("NextPartNumberMarker") or ""
+
+    def open_uploads(self, key: str) -> set[str]:
+        """What COS's own List Multipart Uploads says of *key*."""
+        answer = self._cos.call("GET", "", {"uploads": "", "prefix": key})
+        rows = answer.xml.iterfind(".//{*}Upload")
+        return {row.findtext("{*}UploadId") or "" for row in rows if row.findtext("{*}Key") == key}
+
+    def _check_file(self, file: Watched) -> None:
+        path = f"/v1/tasks/{file.task['id']}"
+        ticket = file.task.get("ticket")
+        task = good(file.caller.call("GET", path, headers={"Upload-Ticket": ticket} if ticket else {}))
+        self.saw(file, task)
+        if task["state"] == "success":
+            self._check_object(file, task)
+        upload_id = task["upload_id"]
+        held = self.held(file.key, upload_id) if upload_id else None
+        if task["state"] in FINAL:
+            if held is not None:
+                self._break("I7", f"{task['id']} is {task['state']}, and COS still has its upload")
+            return
+        if upload_id and (task["error"] or {}).get("code") != "upload_lost":
+            lost = {number: told for number, told in file.receipts.items() if (held or {}).get(number) != told}
+            if lost:
+                self._break("I1", f"{task['id']}: acknowledged and not at COS: {lost}, which has {held}")
+        stored = sum(size for size, _ in (held or {}).values())
+        if task["loaded"] > stored + MIB:
+            self._break("I11", f"{task['id']} shows {task['loaded']} bytes, COS has {stored}")
+
+    def _check_object(self, file: Watched, task: Mapping[str, Any]) -> None:
+        if self._stack.cos.read(file.key) != file.data:
+            self._break("I2", f"{task['id']} is no success: the object is another")
+        told = (task["result"]["size"], int(task["result"]["crc64"]))
+        if told != (len(file.data), fastcrc64.xz(file.data)):
+            self._break("I2", f"{task['id']} tells a result that is not the file's")
+
+    def _check_process(self, gateway: Gateway) -> None:
+        if gateway.program.rss_bytes > RSS_MOST_BYTES:
+            self._break("I5", f"{gateway.url} holds {gateway.program.rss_bytes} bytes")
+        files = len(os.listdir(f"/proc/{gateway.program.pid}/fd"))
+        if files > FILES_OPEN_MOST:
+            self._break("I5", f"{gateway.url} has {files} files open")
+
+        def at_rest() -> bool:
+            metrics = gateway.metrics()
+            return metrics["gateway_replay_budget_bytes"] == metrics["gateway_bodies_in_flight"] == 0
+
+        wait_until(at_rest, "I6: rest", QUIET_SECONDS)
+
+    def _check_journal(self) -> None:
+        wait_until(lambda: all(e["ended"] for e in self._stack.cos.journal()), "I6: no call to COS", QUIET_SECONDS)
+        done: dict[str, int] = {}
+        for entry in self._stack.cos.journal("CompleteMultipartUpload", status=200, code=""):
+            done[entry["upload_id"]] = done.get(entry["upload_id"], 0) + 1
+        for upload_id, count in done.items():
+            if count > 1:
+                self._break("I3", f"upload {upload_id} was completed {count} times")
+
+    def _check_logs(self) -> None:
+        secrets = [SECRET, SEAL_SECRET, LocalCos.SECRET_KEY, *(caller.bearer for caller in self._stack.callers)]
+        for log in sorted(Path(self._stack.folder).glob("*.log")):
+            said = log.read_text(errors="replace")
+            if any(secret in said for secret in secrets):
+                self._break("I8", f"{log.name} holds a secret")
+        for gateway in self._stack.gateways:
+            for line in gateway.log_lines():
+                if line["level"] in ("error", "critical"):
+                    self._break("I12", f"{gateway.url} logged {line}")
+
+    def _break(self, invariant: str, sentence: str) -> None:
+        with self._lock:
+            self.broken.append(f"{invariant}: {sentence}")
