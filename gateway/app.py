@@ -26,6 +26,7 @@ from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
 from gateway.store.redis_watch import RedisWatch
 from gateway.store.revocations import RedisRevocations
+from gateway.store.task_quota import RedisTaskQuota
 from gateway.store.task_store import RedisTaskStore
 from gateway.telemetry import Metrics
 from gateway.transfer.batch_slots import BatchSlots
@@ -170,6 +171,7 @@ class Gateway:
             sequential,
             destinations,
             task_ttl_seconds=settings.task_ttl_seconds,
+            quota=RedisTaskQuota(self._redis, settings.tasks_per_subject_count, self._tasks.load_many),
         )
         admission, sealer = self._admission, _sealer(settings)
         documents = TaskDocuments(sealer)

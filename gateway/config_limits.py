@@ -35,6 +35,9 @@ class LimitSettings(BaseSettings):
     unknown_ids_per_minute_count: float = Field(
         default=60, ge=0, description="Tasks and batches that are not there, or not theirs, that a subject may name."
     )
+    tasks_per_subject_count: int = Field(
+        default=100_000, ge=1, description="Unfinished tasks that one token subject may have."
+    )
     bodies_count: int = Field(default=1024, ge=1, description="Bodies received at once, per process.")
     bodies_per_subject_count: int = Field(
         default=512, ge=1, description="Bodies received at once of one token subject, per process."

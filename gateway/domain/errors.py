@@ -262,6 +262,12 @@ class KeyNotAllowed(NotAllowed):
     code, title = "key_not_allowed", "The token does not allow this key"
 
 
+class QuotaExceeded(NotAllowed):
+    """Finishing or canceling other tasks makes room."""
+
+    code, title = "quota_exceeded", "Too many unfinished tasks"
+
+
 class OriginNotAllowed(NotAllowed):
     code, title = "origin_not_allowed", "This origin is not allowed"
 

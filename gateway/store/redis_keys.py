@@ -64,6 +64,11 @@ def owner_index(owner: str) -> str:
     return f"gw:tasks:{owner}"
 
 
+def quota_key(owner: str) -> str:
+    """The unfinished tasks of *owner*, given as ``owner_key``: a sorted set, task id → when it expires."""
+    return f"gw:open:{owner}"
+
+
 def idempotency_key(owner: str, key: str) -> str:
     """Where the first task that *owner* created under the Idempotency-Key *key* is noted."""
     return f"gw:once:{_digest(owner)}:{_digest(key)}"

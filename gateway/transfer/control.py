@@ -39,7 +39,7 @@ from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.ending import revived
 from gateway.transfer.engine import Engine
 from gateway.transfer.opening import abort_quietly, open_upload
-from gateway.transfer.ports import Clock, Idempotency, TaskPage
+from gateway.transfer.ports import Clock, Idempotency, TaskPage, TaskQuota
 from gateway.transfer.resuming import find_same
 from gateway.transfer.sequential import SequentialRelay
 
@@ -77,6 +77,7 @@ class Control:
 
     Args:
         task_ttl_seconds: how long a task lives after its last change.
+        quota: bounds how many unfinished tasks an owner has; without it any number.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Control:
         destinations: Destinations,
         *,
         task_ttl_seconds: int,
+        quota: TaskQuota | None = None,
         clock: Clock = time.time,
     ) -> None:
         self._engine = engine
@@ -94,6 +96,7 @@ class Control:
         self._sequential = sequential
         self._destinations = destinations
         self._task_ttl_seconds = task_ttl_seconds
+        self._quota = quota
         self._clock = clock
 
     async def create(self, caller: Caller, new: NewTask, idempotency: Idempotency | None = None) -> Task:
@@ -107,6 +110,8 @@ class Control:
             require_md5(task.object_headers)
         if new.forbid_overwrite:
             await self._require_free(task, idempotency)
+        if self._quota is not None:
+            await self._quota.claim(task)
         task = await self._engine.tasks.create(task, idempotency)
         if task.state is not TaskState.WAITING or not needs_upload(task):
             return task
@@ -125,6 +130,8 @@ class Control:
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
         draft = await self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
+        if self._quota is not None:
+            await self._quota.claim(draft)
         return await self._engine.tasks.create(draft)
 
     async def draft_for_whole(self, caller: Caller, new: NewTask, size: int) -> Task:

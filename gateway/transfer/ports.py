@@ -280,6 +280,13 @@ class ProgressBus(Protocol):
         """Tasks whose bodies in flight may have to end: paused, canceled, failed, or taken over by a newer writer."""
 
 
+class TaskQuota(Protocol):
+    """Bounds how many unfinished tasks an owner has, over all processes."""
+
+    async def claim(self, task: Task) -> None:
+        """Count *task*, which is about to be created. Raises QuotaExceeded, and counts it not, when it is too many."""
+
+
 class Revocations(Protocol):
     """Tells whose tokens are good no more."""
 

@@ -108,6 +108,7 @@ COS_CODES: Final[Mapping[str, str]] = {
     "part_too_large": "EntityTooLarge",
     "parts_missing": "InvalidPart",
     "precondition_failed": "PreconditionFailed",
+    "quota_exceeded": "AccessDenied",
     "rate_limited": "SlowDown",
     "server_draining": "ServiceUnavailable",
     "state_store_unavailable": "ServiceUnavailable",

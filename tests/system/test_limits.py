@@ -31,6 +31,7 @@ def strict(stack: Stack) -> Gateway:
         bodies_count="3",
         creates_per_subject_rate="1",
         requests_per_subject_rate="20",
+        tasks_per_subject_count="11",
         token_recheck_seconds="0.1",
         unknown_ids_per_minute_count="60",
     )
@@ -110,6 +111,26 @@ def test_c92_creates_over_the_limit_open_nothing_at_cos(stack: Stack, alice: Cal
         require_problem(answer, 429, "rate_limited")
         assert int(answer.headers["retry-after"]) == 1
     assert len(stack.cos.journal("InitiateMultipartUpload")) - before == len(answers) - len(refused)
+
+
+@pytest.mark.promise(21)
+def test_c78_a_subject_with_as_many_unfinished_tasks_as_it_may_have_ends_one_first(
+    stack: Stack, strict: Gateway, alice: Caller
+) -> None:
+    wanted = [{"key": f"limits/quota-{number}", "size": 1} for number in range(13)]
+    files = good(alice.call("POST", "/v1/batches", json={"files": wanted}), 201)["files"]
+
+    refused = alice.call("POST", "/v1/files?key=limits/one-more", content=bytes(MIB))
+    small = alice.call("POST", "/v1/files?key=limits/small", content=b"gone at once")
+
+    created = [file["task"]["id"] for file in files if file["task"]]
+    assert [file["error"]["code"] for file in files if not file["task"]] == ["quota_exceeded"] * 2
+    assert not require_problem(refused, 403, "quota_exceeded")["retryable"]
+    good(small, 201)
+    with pytest.raises(FileNotFoundError):
+        stack.cos.read("limits/one-more")
+    good(alice.control(created[0], "cancel"))
+    wait_until(lambda: alice.call("POST", "/v1/files?key=limits/one-more", content=bytes(MIB)).is_success, "room", 5)
 
 
 def test_c92_a_batch_counts_by_its_files(alice: Caller) -> None:
