@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from gateway.config_values import (
+    AddressRanges,
     Buckets,
     BucketSetting,
     ListenAddress,
@@ -23,6 +24,7 @@ from gateway.config_values import (
 _BUCKETS: TypeAdapter[tuple[BucketSetting, ...]] = TypeAdapter(Buckets)
 _LISTEN: TypeAdapter[ListenAddress | None] = TypeAdapter(OptionalListen)
 _SEAL_KEYS: TypeAdapter[tuple[SealKey, ...]] = TypeAdapter(SealKeys)
+_RANGES: TypeAdapter[tuple[Any, ...]] = TypeAdapter(AddressRanges)
 _NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(Names)
 
 _aliases = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
@@ -74,6 +76,17 @@ def test_a_seal_key_needs_its_id_and_its_secret(text: str) -> None:
 
 def test_a_seal_keys_secret_may_hold_colons() -> None:
     assert _SEAL_KEYS.validate_python("id:a:b") == (SealKey("id", SecretStr("a:b")),)
+
+
+@pytest.mark.parametrize("text", ["", "203.0.113.0/24", "203.0.113.0/24,2001:db8::/32", "203.0.113.7/32"])
+def test_address_ranges_read_back_as_they_are_written(text: str) -> None:
+    assert as_text(_RANGES.validate_python(text)) == text
+
+
+@pytest.mark.parametrize("text", ["203.0.113.7/24", "203.0.113.0/33", "cos.example", "203.0.113.0-255"])
+def test_an_address_range_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="address ranges"):
+        _RANGES.validate_python(text)
 
 
 def test_lists_ignore_spaces_and_empty_items() -> None:

@@ -41,6 +41,40 @@ def test_what_is_counted_is_exposed() -> None:
     assert samples["gateway_redis_call_seconds_bucket", "load", "0.005"] == 1
 
 
+def test_a_gauge_can_be_put_where_it_is() -> None:
+    metrics = Metrics()
+    for share in (0.5, 0.25):
+        metrics.put("gateway_cos_pace_share", share, "files")
+
+    assert _samples(metrics.exposition())["gateway_cos_pace_share", "files"] == 0.25
+    with pytest.raises(UnregisteredMetric):
+        metrics.put("gateway_parts_stored_total", 1)
+
+
+_TWO_WORKERS = """
+import os, sys
+from pathlib import Path
+from gateway.telemetry import Metrics
+metrics = Metrics(Path(sys.argv[1]))
+child = os.fork()
+metrics.put("gateway_cos_pace_share", 0.25 if child else 0.5, "files")
+metrics.put("gateway_cos_clock_offset_seconds", 25 if child else 50)
+if child:
+    os.waitpid(child, 0)
+    sys.stdout.buffer.write(metrics.exposition())
+"""
+
+
+def test_of_two_workers_gauges_the_worst_is_told() -> None:
+    with metrics_folder(None) as folder:
+        argv = [sys.executable, "-c", _TWO_WORKERS, str(folder)]
+        answer = subprocess.run(argv, check=True, cwd=_ROOT, capture_output=True)
+
+    samples = _samples(answer.stdout)
+    assert samples["gateway_cos_pace_share", "files"] == 0.25
+    assert samples["gateway_cos_clock_offset_seconds",] == 50
+
+
 def test_each_registry_counts_for_itself() -> None:
     first, second = Metrics(), Metrics()
 

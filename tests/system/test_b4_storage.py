@@ -172,20 +172,35 @@ def test_b87_a_right_that_is_taken_away_fails_the_task_until_it_is_restarted(
     upload.finish()
 
 
+@pytest.mark.promise(26)
+def test_b60_an_address_outside_the_ranges_gets_no_byte(stack: Stack) -> None:
+    endpoint = stack.cos.url.replace("127.0.0.1", "localhost")
+    gateway = stack.start_gateway(cos_endpoint=endpoint, cos_address_ranges="203.0.113.0/24")
+    stack.cos.clear_faults()
+    seen = len(stack.cos.journal())
+    caller = stack.caller("somebody far away", gateway)
+
+    document = require_problem(caller.post_form("b60/never.bin", b"x"), 502, "storage_address_refused")
+
+    assert not document["retryable"]
+    assert len(stack.cos.journal()) == seen
+    gateway.close()
+
+
 class TestKeysFromAFile:
     """Rows 67 and 68: a gateway whose keys are temporary and come from a file."""
 
-    @pytest.fixture
-    def keys(self, tmp_path: Path) -> Path:
-        return tmp_path / "keys.json"
+    @pytest.fixture(scope="class")
+    def keys(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("keys") / "keys.json"
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def keyed(self, stack: Stack, keys: Path) -> Iterator[Caller]:
         stack.cos.clear_faults()
         write_keys(keys, "first", seconds=3600)
         gateway = stack.start_gateway(cos_secret_id="", cos_secret_key="", cos_credentials_file=str(keys))
         yield stack.caller("somebody with a file", gateway)
-        assert not any("-canary-token" in line for line in gateway.program.log.read_text().splitlines())
+        assert "-canary-token" not in gateway.program.log.read_text()
         gateway.close()
 
     @pytest.mark.promise(20, 27)
