@@ -156,7 +156,7 @@ class ProgressSockets:
                 pass
         if code is not None:
             with suppress(TimeoutError, WebSocketDisconnect):
-                async with asyncio.timeout(_CLOSE_SECONDS):
+                async with asyncio.timeout(min(_CLOSE_SECONDS, self._timing.unsent)):
                     await websocket.close(code)
 
 

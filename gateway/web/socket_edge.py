@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
@@ -23,7 +24,6 @@ _FRAMES: Final = 64
 """In a second, of any kind. Messages have a limit of their own, which the application keeps."""
 _UNSENT_BYTES: Final = 256 * 1024
 _TOO_MANY: Final = 1008
-_LAST_WORD_SECONDS: Final = 5.0
 
 
 class SocketEdge(WebSocketsSansIOProtocol):
@@ -31,6 +31,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
 
     Args:
         client: whom the connection comes from, as host and port.
+        patience: seconds in which the client must take the last that is said to it.
         on_lost: called when the connection has ended.
     """
 
@@ -41,6 +42,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         app_state: dict[str, Any],
         *,
         client: tuple[str, int] | None,
+        patience: float,
         on_lost: Callable[[], None],
     ) -> None:
         super().__init__(config, server_state, app_state)
@@ -48,6 +50,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         self.logger = self.conn.logger = log
         self.conn.debug = False
         self._given_client = client
+        self._patience = patience
         self._on_lost = on_lost
         self._second = 0.0
         self._frames = self._control_frames = 0
@@ -114,6 +117,16 @@ class SocketEdge(WebSocketsSansIOProtocol):
         await super().run_asgi()
         self._abort_soon()
 
+    async def send(self, message: Any) -> None:
+        """Send; where uvicorn would speak of an error of ours, there is none: a refusal ends a handshake too, and who
+        sends on a websocket that was cut off meanwhile has lost the client.
+        """
+        if self.close_sent and self.handshake_complete:
+            raise ClientDisconnected
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
+
     def _takes_control_frame(self) -> bool:
         if not self._takes_frame():
             return False
@@ -143,5 +156,5 @@ class SocketEdge(WebSocketsSansIOProtocol):
     def _abort_soon(self) -> None:
         """Break the connection if it has not ended by then: closing waits for the client to take every byte."""
         if self._abort_timer is None and not self.disconnected:
-            patience = _LAST_WORD_SECONDS if self.close_timer is None else self.close_timeout + _LAST_WORD_SECONDS
-            self._abort_timer = self.loop.call_later(patience, self.transport.abort)
+            closing_seconds = 0.0 if self.close_timer is None else self.close_timeout
+            self._abort_timer = self.loop.call_later(closing_seconds + self._patience, self.transport.abort)

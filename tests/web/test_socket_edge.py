@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame, Opcode
 
-from gateway.web import socket_edge
 from gateway.web.edge_connections import EdgeConnections, EdgeRules, Entry
+from gateway.web.edge_deadlines import Deadlines
 from tests.web.edge import EdgeServer, Recorder, Wire, running_edge
 
 UPGRADE = (
@@ -102,9 +103,7 @@ async def test_a_message_over_four_kib_closes_with_1009_as_soon_as_its_length_is
         assert await closing_code(wire) == 1009
 
 
-async def test_an_unread_last_word_does_not_keep_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket_edge, "_LAST_WORD_SECONDS", 0.2)
-
+async def test_an_unread_last_word_does_not_keep_the_connection() -> None:
     async def talk(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -116,7 +115,7 @@ async def test_an_unread_last_word_does_not_keep_the_connection(monkeypatch: pyt
             return
 
     app = Recorder(talk)
-    edge = EdgeConnections(EdgeRules())
+    edge = EdgeConnections(EdgeRules(Deadlines(answer=0.2)))
     async with running_edge(app, edge=edge, buffer_bytes=65536) as server:
         wire = await server.connect(buffer_bytes=65536)
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -153,3 +152,35 @@ async def test_no_query_of_a_handshake_is_logged(caplog: pytest.LogCaptureFixtur
         await wire.close()
 
     assert not [record for record in caplog.records if "secret" in record.getMessage() and record.name != "asyncio"]
+
+
+async def test_a_refused_handshake_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"2")]
+        await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async with running_edge(refuse) as server:
+        wire = await server.connect()
+        await wire.send(UPGRADE)
+        came = await wire.answer()
+
+        assert (came.status, came.body) == (403, b"no")
+        assert await wire.is_closed()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_sending_on_a_websocket_that_was_cut_off_is_a_lost_client_and_no_error() -> None:
+    async def insist(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        with pytest.raises(ClientDisconnected):
+            await send({"type": "websocket.send", "text": "too late"})
+
+    app = Recorder(insist)
+    async with opened(app) as (_, wire):
+        await wire.send(frame(Opcode.TEXT, b"x" * 4097))
+        assert await closing_code(wire) == 1009
+        await app.wait_for_end()
