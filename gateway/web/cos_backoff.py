@@ -50,7 +50,7 @@ class Backoff:
             yield
         except GatewayError as error:
             if isinstance(error, Storage) and error.retryable:
-                self._note_failure(name)
+                self._note_failure(name, error.retry_after_seconds or 0.0)
             raise
         self._failing.pop(name, None)
 
@@ -64,10 +64,10 @@ class Backoff:
             )
         await asyncio.sleep(seconds)
 
-    def _note_failure(self, name: tuple[TaskId, int]) -> None:
+    def _note_failure(self, name: tuple[TaskId, int], retry_after_seconds: float) -> None:
         before = self._failing.pop(name, None)
         count = 1 + (before.count if before else 0)
-        seconds = min(MAX_SECONDS, FIRST_SECONDS * 2 ** (count - 1))
+        seconds = min(MAX_SECONDS, max(FIRST_SECONDS * 2 ** (count - 1), retry_after_seconds))
         self._failing[name] = _Failing(count, self._clock() + seconds)
         if len(self._failing) > _REMEMBERED:
             self._failing.popitem(last=False)

@@ -187,57 +187,56 @@ def test_b60_an_address_outside_the_ranges_gets_no_byte(stack: Stack) -> None:
     gateway.close()
 
 
-class TestKeysFromAFile:
-    """Rows 67 and 68: a gateway whose keys are temporary and come from a file."""
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "keys.json"
 
-    @pytest.fixture(scope="class")
-    def keys(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tmp_path_factory.mktemp("keys") / "keys.json"
 
-    @pytest.fixture(scope="class")
-    def keyed(self, stack: Stack, keys: Path) -> Iterator[Caller]:
-        stack.cos.clear_faults()
-        write_keys(keys, "first", seconds=3600)
-        gateway = stack.start_gateway(cos_secret_id="", cos_secret_key="", cos_credentials_file=str(keys))
-        yield stack.caller("somebody with a file", gateway)
-        assert "-canary-token" not in gateway.program.log.read_text()
-        gateway.close()
+@pytest.fixture(scope="module")
+def keyed(stack: Stack, keys: Path) -> Iterator[Caller]:
+    """Somebody at a gateway whose keys are temporary and come from a file."""
+    stack.cos.clear_faults()
+    write_keys(keys, "first", seconds=3600)
+    gateway = stack.start_gateway(cos_secret_id="", cos_secret_key="", cos_credentials_file=str(keys))
+    yield stack.caller("somebody with a file", gateway)
+    assert "-canary-token" not in gateway.program.log.read_text()
+    gateway.close()
 
-    @pytest.mark.promise(20, 27)
-    def test_b67_keys_that_run_out_anywhere_in_an_upload_are_replaced_and_sent_again(
-        self, stack: Stack, keyed: Caller, keys: Path
-    ) -> None:
-        upload = Upload(keyed, stack, "keys/replaced.bin")
-        for number, operation in enumerate(("UploadPart", "CompleteMultipartUpload")):
-            write_keys(keys, f"later-{number}", seconds=3600)
-            stack.cos.fault("expired_token", operation=operation, key=upload.key)
-            if operation == "UploadPart":
-                good(upload.put(1))
-                good(upload.put(2))
 
-        upload.finish()
+@pytest.mark.promise(20, 27)
+def test_b67_keys_that_run_out_anywhere_in_an_upload_are_replaced_and_sent_again(
+    stack: Stack, keyed: Caller, keys: Path
+) -> None:
+    upload = Upload(keyed, stack, "keys/replaced.bin")
+    for number, operation in enumerate(("UploadPart", "CompleteMultipartUpload")):
+        write_keys(keys, f"later-{number}", seconds=3600)
+        stack.cos.fault("expired_token", operation=operation, key=upload.key)
+        if operation == "UploadPart":
+            good(upload.put(1))
+            good(upload.put(2))
 
-        codes = [entry["code"] for entry in stack.cos.journal(key=upload.key) if entry["code"]]
-        assert codes == ["ExpiredToken", "ExpiredToken"]
+    upload.finish()
 
-    @pytest.mark.promise(20, 27)
-    def test_b68_while_their_source_is_gone_keys_serve_until_they_run_out(
-        self, stack: Stack, keyed: Caller, keys: Path
-    ) -> None:
-        upload = Upload(keyed, stack, "keys/gone.bin")
-        write_keys(keys, "short", seconds=3)
-        stack.cos.fault("expired_token", operation="UploadPart", key=upload.key)
-        good(upload.put(1))  # now the short-lived keys are in use
-        keys.unlink()
+    codes = [entry["code"] for entry in stack.cos.journal(key=upload.key) if entry["code"]]
+    assert codes == ["ExpiredToken", "ExpiredToken"]
 
-        good(upload.put(2))
-        seeds = itertools.count()
-        wait_until(lambda: keyed.put_part(upload.id, 1, body(next(seeds), MIB)).status_code == 503, "the end", 10)
-        refused = keyed.put_part(upload.id, 1, body("other", MIB))
-        assert require_problem(refused, 503, "credentials_unavailable")["retryable"]
-        write_keys(keys, "back", seconds=3600)
-        wait_until(lambda: upload.put(1).status_code == 200, "the keys", RECOVERY_SECONDS)
-        upload.finish()
+
+@pytest.mark.promise(20, 27)
+def test_b68_while_their_source_is_gone_keys_serve_until_they_run_out(stack: Stack, keyed: Caller, keys: Path) -> None:
+    upload = Upload(keyed, stack, "keys/gone.bin")
+    write_keys(keys, "short", seconds=3)
+    stack.cos.fault("expired_token", operation="UploadPart", key=upload.key)
+    good(upload.put(1))  # now the short-lived keys are in use
+    keys.unlink()
+
+    good(upload.put(2))
+    seeds = itertools.count()
+    wait_until(lambda: keyed.put_part(upload.id, 1, body(next(seeds), MIB)).status_code == 503, "the end", 10)
+    refused = keyed.put_part(upload.id, 1, body("other", MIB))
+    assert require_problem(refused, 503, "credentials_unavailable")["retryable"]
+    write_keys(keys, "back", seconds=3600)
+    wait_until(lambda: upload.put(1).status_code == 200, "the keys", RECOVERY_SECONDS)
+    upload.finish()
 
 
 def write_keys(path: Path, token: str, *, seconds: float) -> None:

@@ -43,6 +43,20 @@ async def test_a_repetition_waits_for_its_time() -> None:
     assert asyncio.get_running_loop().time() - began >= 0.009
 
 
+async def test_what_the_failure_asks_for_is_waited_for_if_that_is_longer() -> None:
+    clock = Clock()
+    backoff = Backoff(clock)
+    with pytest.raises(StorageUnavailable):
+        async with backoff.turn(TASK, 1):
+            raise StorageUnavailable("not before then", retry_after_seconds=4)
+    clock.now += 3.99
+    began = asyncio.get_running_loop().time()
+
+    await enter(backoff)
+
+    assert asyncio.get_running_loop().time() - began >= 0.009
+
+
 async def test_after_too_many_failures_it_is_refused_until_its_time() -> None:
     clock = Clock()
     backoff = Backoff(clock)
