@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -20,7 +20,9 @@ from gateway.cos.signing import Credentials
 from gateway.cos.transport import AiohttpTransport
 from gateway.domain.objects import Bucket
 from gateway.domain.policy import Destination, Destinations
+from gateway.gauges import Gauges
 from gateway.loop_watch import LoopWatch
+from gateway.observer import Observer
 from gateway.store.batch_store import RedisBatchStore
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
@@ -56,6 +58,7 @@ from gateway.web.gate import Gate
 from gateway.web.health_routes import HealthRoutes
 from gateway.web.key_routes import KeyRoutes
 from gateway.web.object_routes import ObjectRoutes
+from gateway.web.passage import Passage
 from gateway.web.problems import exception_handlers
 from gateway.web.progress_socket import ProgressSockets, Timing
 from gateway.web.sealing import Sealer
@@ -66,8 +69,6 @@ from gateway.web.upload_routes import UploadRoutes
 log = logging.getLogger(__name__)
 
 OWNED_DRAIN_SECONDS: Final = 30.0
-GAUGE_SECONDS: Final = 1.0
-_STORING: Final = frozenset({"put_object", "upload_part", "append_object"})
 
 
 class Gateway:
@@ -77,12 +78,13 @@ class Gateway:
         self.settings = settings
         self._drain = drain or Drain()
         self.metrics = Metrics(settings.metrics_dir)
+        self._observer = Observer(self.metrics)
         self._redis = connect(settings.redis_url.get_secret_value())
         self._tasks = RedisTaskStore(
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
-            observe=self._observe_redis,
-            observe_move=lambda event, state: self.metrics.count("gateway_task_transitions_total", event, state),
+            observe=self._observer.redis,
+            observe_move=self._observer.move,
             intent_seconds=settings.intent_seconds,
             announced=frozenset(webhook_receivers(settings)),
             on_notice=lambda task_id, due: self._upkeep.wake(task_id, due),
@@ -98,7 +100,7 @@ class Gateway:
             transport=AiohttpTransport(
                 connection_limit=settings.cos_connections_count, resolver=RangedResolver(settings.cos_address_ranges)
             ),
-            observe=self._observe_cos,
+            observe=self._observer.cos,
             metrics=self.metrics,
             limits=CosLimits(
                 settings.cos_connect_seconds,
@@ -107,13 +109,12 @@ class Gateway:
                 settings.cos_complete_seconds,
             ),
         )
-        self._cos_state = "unknown"
         self._owned = OwnedTasks()
         bodies = BodiesInFlight(self._tasks, self._bus)
         self._batches = RedisBatchStore(
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
-            observe=self._observe_redis,
+            observe=self._observer.redis,
         )
         self._slots = BatchSlots(self._batches, self._tasks, bodies)
         budget = ReplayBudget(settings.replay_budget_bytes)
@@ -146,22 +147,7 @@ class Gateway:
         )
         self.public, self.cos, self.admin = self._doors()
 
-    def _observe_redis(self, call: str, seconds: float, was_done: bool) -> None:
-        self.metrics.observe("gateway_redis_call_seconds", seconds, call)
-        if not was_done:
-            self.metrics.count("gateway_redis_failures_total", call)
-
-    def _observe_cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
-        metrics = self.metrics
-        self._cos_state = "ok" if 0 < status < 500 else "failing"
-        metrics.count("gateway_cos_calls_total", operation, str(status))
-        if sent_bytes:
-            metrics.count("gateway_cos_bytes_total", by=sent_bytes)
-        if status == 200 and operation in _STORING:
-            metrics.count("gateway_parts_stored_total")
-            metrics.observe("gateway_part_seconds", seconds)
-
-    def _doors(self) -> tuple[ASGIApp, ASGIApp, ASGIApp]:
+    def _doors(self) -> tuple[Passage, Passage, ASGIApp]:
         settings, engine, completion = self.settings, self._engine, self._completion
         sequential = SequentialRelay(engine, completion)
         destinations = _destinations(settings)
@@ -175,7 +161,7 @@ class Gateway:
         )
         admission, sealer = self._admission, _sealer(settings)
         documents = TaskDocuments(sealer)
-        health = HealthRoutes(self._tasks, self.metrics, self._drain, cos_state=lambda: self._cos_state)
+        health = HealthRoutes(self._tasks, self.metrics, self._drain, cos_state=lambda: self._observer.cos_state)
         tasks = TaskRoutes(admission, control, PartRelay(engine), sequential, documents, sealer, settings)
         whole_files = WholeFiles(control, sequential)
         files = FileRoutes(admission, control, whole_files, documents, settings)
@@ -226,7 +212,7 @@ class Gateway:
             metrics=self.metrics,
             drain=self._drain,
         )
-        return gate, cos, admin
+        return Passage(gate, "rest"), Passage(cos, "cos"), admin
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -245,7 +231,7 @@ class Gateway:
                 self._engine.bodies.run(),
                 self._slots.run(),
                 LoopWatch(self.metrics).run(),
-                self._watch_gauges(),
+                self._gauges().run(),
             )
             for work in works:
                 beside = asyncio.create_task(work)
@@ -259,15 +245,17 @@ class Gateway:
                 "calls to COS or Redis are given up, nobody was told that they succeeded", extra={"calls": left}
             )
 
-    async def _watch_gauges(self) -> None:
-        """Enter, each second, what is only known by looking."""
-        budget = bodies = 0
-        while True:
-            self.metrics.add("gateway_replay_budget_bytes", self._engine.budget.used_bytes - budget)
-            self.metrics.add("gateway_bodies_in_flight", len(self._engine.bodies) - bodies)
-            self._objects.report()
-            budget, bodies = self._engine.budget.used_bytes, len(self._engine.bodies)
-            await asyncio.sleep(GAUGE_SECONDS)
+    def _gauges(self) -> Gauges:
+        engine, passages = self._engine, (self.public, self.cos)
+        looks: dict[str, Callable[[], float]] = {
+            "gateway_replay_budget_bytes": lambda: engine.budget.used_bytes,
+            "gateway_replay_budget_limit_bytes": lambda: engine.budget.limit_bytes,
+            "gateway_bodies_in_flight": lambda: len(engine.bodies),
+            "gateway_body_bytes_in_flight": lambda: sum(passage.announced_bytes for passage in passages),
+            "gateway_calls_in_flight": lambda: len(engine.owned),
+            "gateway_draining": lambda: self._drain.closes,
+        }
+        return Gauges(self.metrics, looks, (self._objects.report,))
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

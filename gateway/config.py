@@ -160,7 +160,8 @@ class Settings(EdgeSettings, LimitSettings, UpkeepSettings):
     drain_seconds: float = Field(
         default=60,
         ge=0,
-        description="Time from SIGTERM to the end, the notice included; bodies have all but the last fifth of it, 5 s at most.",
+        description="Time from SIGTERM to the end, the notice included; bodies have all but the last fifth of it, "
+        "5 s at most.",
     )
     drain_notice_seconds: float = Field(
         default=5, ge=0, description="Time after SIGTERM that new requests are still taken, while readiness is off."

@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO
 
 from gateway.log_writer import LogWriter
 from gateway.telemetry import COS_REQUEST_ID, REQUEST_ID, TASK_ID
+from gateway.tracing import TRACE
 
 _CONTEXT: Final = (("request_id", REQUEST_ID), ("task_id", TASK_ID), ("cos_request_id", COS_REQUEST_ID))
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
@@ -61,6 +62,9 @@ class JsonFormatter(logging.Formatter):
             value = variable.get()
             if value is not None:
                 fields[name] = value
+        trace = TRACE.get()
+        if trace is not None:
+            fields["trace_id"] = trace.trace_id
         for name, value in record.__dict__.items():
             if name not in _RECORD_FIELDS:
                 fields[name] = value

@@ -21,9 +21,13 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from gateway import VERSION
+
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 TASK_ID: Final[ContextVar[str | None]] = ContextVar("task_id", default=None)
 COS_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("cos_request_id", default=None)
+DOOR: Final[ContextVar[str]] = ContextVar("door", default="none")
+"""Which door the request of the moment came through: rest, cos, or none when the gateway acts by itself."""
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -52,7 +56,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "gateway_body_bytes_total": Metric("counter", "Bytes of files received from front ends."),
     "gateway_cos_bytes_total": Metric("counter", "Bytes of files sent to COS, those sent again included."),
-    "gateway_task_transitions_total": Metric("counter", "Moves of tasks, by event and new state.", ("event", "state")),
+    "gateway_task_transitions_total": Metric(
+        "counter", "Moves of tasks: by event, new state and door (rest, cos, none).", ("event", "state", "door")
+    ),
     "gateway_parts_stored_total": Metric("counter", "Parts and whole objects that COS acknowledged."),
     "gateway_part_seconds": Metric("histogram", "Time to store one part or object in COS.", (), _SLOW_SECONDS),
     "gateway_cos_calls_total": Metric(
@@ -98,7 +104,15 @@ METRICS: Final[Mapping[str, Metric]] = {
         "gauge", "Age of the oldest event that this process failed to deliver; 0 when none is left.", workers="max"
     ),
     "gateway_replay_budget_bytes": Metric("gauge", "Memory in use to send parts again."),
+    "gateway_replay_budget_limit_bytes": Metric("gauge", "Memory that there is to send parts again."),
     "gateway_bodies_in_flight": Metric("gauge", "Bodies being received."),
+    "gateway_body_bytes_in_flight": Metric("gauge", "Announced bytes of the requests under way: what to scale on."),
+    "gateway_calls_in_flight": Metric("gauge", "Calls to COS and Redis that go on whatever becomes of their request."),
+    "gateway_draining": Metric("gauge", "Processes on their way out."),
+    "gateway_resident_memory_bytes": Metric("gauge", "Memory of the processes."),
+    "gateway_open_files": Metric("gauge", "Descriptors open, of the process with the most.", workers="max"),
+    "gateway_open_files_limit": Metric("gauge", "Descriptors that a process may open.", workers="min"),
+    "gateway_build_info": Metric("gauge", "Always 1; the version is in the label.", ("version",), workers="max"),
     "gateway_websockets_open": Metric("gauge", "Progress websockets open."),
     "gateway_connections_open": Metric("gauge", "Connections open, of clients and operators."),
     "gateway_connections_refused_total": Metric(
@@ -131,6 +145,7 @@ class Metrics:
             values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._instruments = {name: self._instrument(name, metric) for name, metric in METRICS.items()}
+        self.put("gateway_build_info", 1, VERSION)
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Add *by* to a counter."""

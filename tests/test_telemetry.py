@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from gateway.telemetry import (
 _ROOT = Path(__file__).parents[1]
 
 
-def _samples(text: bytes) -> dict[tuple[str, ...], float]:
+def samples(text: bytes) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *(value for name, value in sorted(sample.labels.items()) if name != "pid")): sample.value
         for family in text_string_to_metric_families(text.decode())
@@ -33,12 +35,12 @@ def test_what_is_counted_is_exposed() -> None:
     metrics.add("gateway_bodies_in_flight", -1)
     metrics.observe("gateway_redis_call_seconds", 0.003, "load")
 
-    samples = _samples(metrics.exposition())
-    assert samples["gateway_cos_calls_total", "upload_part", "200"] == 2
-    assert samples["gateway_body_bytes_total",] == 16384
-    assert samples["gateway_bodies_in_flight",] == 1
-    assert samples["gateway_redis_call_seconds_bucket", "load", "0.0025"] == 0
-    assert samples["gateway_redis_call_seconds_bucket", "load", "0.005"] == 1
+    found = samples(metrics.exposition())
+    assert found["gateway_cos_calls_total", "upload_part", "200"] == 2
+    assert found["gateway_body_bytes_total",] == 16384
+    assert found["gateway_bodies_in_flight",] == 1
+    assert found["gateway_redis_call_seconds_bucket", "load", "0.0025"] == 0
+    assert found["gateway_redis_call_seconds_bucket", "load", "0.005"] == 1
 
 
 def test_a_gauge_can_be_put_where_it_is() -> None:
@@ -46,7 +48,7 @@ def test_a_gauge_can_be_put_where_it_is() -> None:
     for share in (0.5, 0.25):
         metrics.put("gateway_cos_pace_share", share, "files")
 
-    assert _samples(metrics.exposition())["gateway_cos_pace_share", "files"] == 0.25
+    assert samples(metrics.exposition())["gateway_cos_pace_share", "files"] == 0.25
     with pytest.raises(UnregisteredMetric):
         metrics.put("gateway_parts_stored_total", 1)
 
@@ -70,9 +72,9 @@ def test_of_two_workers_gauges_the_worst_is_told() -> None:
         argv = [sys.executable, "-c", _TWO_WORKERS, str(folder)]
         answer = subprocess.run(argv, check=True, cwd=_ROOT, capture_output=True)
 
-    samples = _samples(answer.stdout)
-    assert samples["gateway_cos_pace_share", "files"] == 0.25
-    assert samples["gateway_cos_clock_offset_seconds",] == 50
+    found = samples(answer.stdout)
+    assert found["gateway_cos_pace_share", "files"] == 0.25
+    assert found["gateway_cos_clock_offset_seconds",] == 50
 
 
 def test_each_registry_counts_for_itself() -> None:
@@ -80,7 +82,7 @@ def test_each_registry_counts_for_itself() -> None:
 
     first.count("gateway_parts_stored_total")
 
-    assert _samples(second.exposition())["gateway_parts_stored_total",] == 0
+    assert samples(second.exposition())["gateway_parts_stored_total",] == 0
 
 
 def test_every_metric_can_be_used_as_the_table_says() -> None:
@@ -95,7 +97,7 @@ def test_every_metric_can_be_used_as_the_table_says() -> None:
             case "histogram":
                 metrics.observe(name, 1, *labels)
 
-    exposed = {name for name, *_ in _samples(metrics.exposition())}
+    exposed = {name for name, *_ in samples(metrics.exposition())}
     for name, metric in METRICS.items():
         assert (f"{name}_count" if metric.kind == "histogram" else name) in exposed
 
@@ -149,10 +151,10 @@ def test_one_scrape_tells_all_workers_and_forgets_the_gauges_of_the_dead() -> No
             [sys.executable, "-c", _SCRAPE, str(folder)], check=True, cwd=_ROOT, capture_output=True
         )
 
-    samples = _samples(answer.stdout)
-    assert samples["gateway_cos_retries_total", "upload_part"] == 6
-    assert samples["gateway_part_seconds_count",] == 2
-    assert samples["gateway_bodies_in_flight",] == 5
+    found = samples(answer.stdout)
+    assert found["gateway_cos_retries_total", "upload_part"] == 6
+    assert found["gateway_part_seconds_count",] == 2
+    assert found["gateway_bodies_in_flight",] == 5
     assert not folder.exists()
 
 
@@ -164,3 +166,36 @@ def test_a_configured_metrics_folder_is_emptied_first_and_kept(tmp_path: Path) -
         assert list(folder.iterdir()) == []
 
     assert folder.is_dir()
+
+
+def test_names_carry_their_units_and_are_safe_for_every_scraper() -> None:
+    """Prometheus adds _bucket, _count, _sum and _created by itself, and OpenMetrics wants counters to end in _total."""
+    for name, metric in METRICS.items():
+        assert re.fullmatch(r"gateway(_[a-z]+)+", name), name
+        assert name.endswith("_total") == (metric.kind == "counter"), name
+        assert not name.endswith(("_bucket", "_count", "_sum", "_created")), name
+        assert metric.kind != "histogram" or name.endswith("_seconds"), name
+        assert metric.help.endswith("."), name
+        assert len(metric.labels) <= 3, name
+
+
+SCRAPE_SECONDS = 0.05
+
+
+def test_a_scrape_of_a_busy_gateway_takes_no_longer_than_50_ms() -> None:
+    """No number depends on how many tasks there are: 10,000 or none, it is routes, calls and states that count."""
+    metrics = Metrics()
+    for n in range(10_000):
+        metrics.count("gateway_task_transitions_total", f"event {n % 14}", f"state {n % 8}", f"door {n % 3}")
+        metrics.count("gateway_http_requests_total", f"/v1/route-{n % 30}", f"M{n % 3}", str(200 + n % 8))
+        metrics.observe("gateway_http_request_seconds", 0.1, f"/v1/route-{n % 30}", f"M{n % 3}")
+        metrics.observe("gateway_redis_call_seconds", 0.001, f"call {n % 30}")
+        metrics.count("gateway_cos_calls_total", f"operation {n % 12}", str(200 + n % 6))
+
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        text = metrics.exposition()
+        times.append(time.perf_counter() - began)
+    assert len(text) > 100_000
+    assert min(times) < SCRAPE_SECONDS

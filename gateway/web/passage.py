@@ -1,0 +1,61 @@
+"""What every request brings along past a door: whose trace it is, which door it was, how many bytes it announces."""
+
+from contextlib import AbstractContextManager
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.telemetry import DOOR
+from gateway.tracing import TRACE, Value, begin, span
+
+_MOST_DIGITS: Final = 16
+
+
+class Passage:
+    """Pure ASGI around *app*, the door called *door*.
+
+    ``announced_bytes``: Content-Lengths of the requests under way.
+    """
+
+    def __init__(self, app: ASGIApp, door: str) -> None:
+        self._app = app
+        self._door = door
+        self.announced_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        DOOR.set(self._door)
+        length, traceparent = _length_and_trace(scope["headers"])
+        trace = begin(traceparent)
+        TRACE.set(trace)
+        self.announced_bytes += length
+        try:
+            if trace is None or not trace.sampled:
+                await self._app(scope, receive, send)
+            else:
+                await self._traced(scope, receive, send)
+        finally:
+            self.announced_bytes -= length
+
+    async def _traced(self, scope: Scope, receive: Receive, send: Send) -> None:
+        told: dict[str, Value] = {"door": self._door, "http.request.method": scope.get("method", "WEBSOCKET")}
+
+        async def noting(message: Message) -> None:
+            if "status" in message:
+                told["http.response.status_code"] = message["status"]
+            await send(message)
+
+        with self._span(told):
+            await self._app(scope, receive, noting)
+
+    def _span(self, told: dict[str, Value]) -> AbstractContextManager[None]:
+        return span(f"{told['http.request.method']} {self._door}", "server", told)
+
+
+def _length_and_trace(headers: list[tuple[bytes, bytes]]) -> tuple[int, bytes | None]:
+    length, traceparent, count = 0, None, 0
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit() and len(value) <= _MOST_DIGITS:
+            length = int(value)
+        elif name == b"traceparent":
+            traceparent, count = value, count + 1
+    return length, traceparent if count == 1 else None
