@@ -4,14 +4,18 @@ Only what a task of ours opened is shown, to its owner. A task's state is told i
 nothing more is lost.
 """
 
+import base64
+import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import KeyNotAllowed, TaskNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, OpenUpload, PartsPage, UploadId, UploadsPage
+from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destination
-from gateway.domain.task import NEW_UPLOAD_AFTER, RestartRequested, Task, TaskState
+from gateway.domain.task import NEW_UPLOAD_AFTER, BodyMode, RestartRequested, Task, TaskId, TaskState
 from gateway.transfer.access import require_visible
 from gateway.transfer.engine import Engine
 
@@ -46,8 +50,10 @@ class Uploads:
         """
         caller.require(action)
         tasks = self._engine.tasks
-        (task_id,) = await tasks.find_uploads([upload_id], _owner(caller))
+        (task_id,) = await tasks.find_uploads([upload_id], None)
         task = None if task_id is None else await tasks.load(task_id)
+        if task is None:
+            task = await self._made_again(caller, at, upload_id, task_id)
         try:
             task = require_visible(caller, task, action)
         except TaskNotFound:
@@ -55,6 +61,39 @@ class Uploads:
         if task is None or task.at != at or task.upload_id != upload_id:
             raise UploadLost("No upload of this id is open here.")
         return task
+
+    async def _made_again(
+        self, caller: Caller, at: ObjectAddress, upload_id: UploadId, task_id: TaskId | None
+    ) -> Task | None:
+        """A task of *caller*'s for an upload that COS holds at a key of theirs and Redis has forgotten; else None.
+
+        Nothing at COS says whose an upload was. Its id is long, random and told to its opener alone, so whoever names
+        it, and may write the key, may go on; a note that is left in Redis still rules.
+        """
+        engine = self._engine
+        if task_id is not None and await engine.tasks.find_uploads([upload_id], caller.owner) == [None]:
+            return None
+        try:
+            await engine.objects.list_parts(at, upload_id, limit=1)
+        except UploadLost:
+            return None
+        now = time.time()
+        return await engine.rebuild(
+            Task(
+                id=task_id or _task_id(upload_id),
+                owner=caller.owner,
+                at=at,
+                size=None,
+                part_size=plan_part_size(None, None),
+                slice_size=MIB,
+                async_limit=1,
+                mode=BodyMode.PARTS,
+                upload_id=upload_id,
+                created_at=now,
+                updated_at=now,
+                expires_at=now,
+            )
+        )
 
     async def find_open(self, caller: Caller, at: ObjectAddress, upload_id: UploadId, action: Action) -> Task:
         """As ``find``, for a caller about to go on: COS has no failed uploads, so a task in ``error`` is restarted.
@@ -150,6 +189,12 @@ class _PageCut:
 
     def page(self, next_key_marker: str | None, next_upload_id_marker: str | None) -> UploadsPage:
         return UploadsPage(tuple(self.uploads), tuple(self.prefixes), next_key_marker, next_upload_id_marker)
+
+
+def _task_id(upload_id: UploadId) -> TaskId:
+    """One id for whichever process makes the task again: 128 bits of SHA-256."""
+    digest = hashlib.sha256(upload_id.encode()).digest()[:16]
+    return TaskId(base64.urlsafe_b64encode(digest).decode().rstrip("="))
 
 
 def _owner(caller: Caller) -> str | None:

@@ -12,6 +12,7 @@ from gateway.domain.task import Failed, Task, TaskError, TaskState
 from gateway.transfer.control import NewTask
 from gateway.transfer.uploads import SCAN_PAGES, Uploads, UploadsQuery
 from tests.fakes.local_cos import BUCKET
+from tests.fakes.redis_server import send_command
 from tests.transfer.kit import ALICE, BOB, PLACES, World, random_bytes
 
 PLACE = PLACES.all[0]
@@ -48,6 +49,47 @@ async def test_an_upload_is_found_by_its_owner_at_its_own_key(world: World, uplo
         await uploads.find(listing, task.at, task.upload_id, Action.READ)
     overseer = replace(BOB, policy=Policy(actions=frozenset({"read", "all_tasks"})))
     assert await uploads.find(overseer, task.at, task.upload_id, Action.READ) == task
+
+
+@pytest.mark.promise(2)
+async def test_an_upload_that_redis_forgot_goes_on_for_who_names_it(
+    world: World, uploads: Uploads, redis_url: str
+) -> None:
+    (task,) = await opened(world, "forgotten", "a")
+    assert task.upload_id is not None
+    await world.put_part(task, 1, random_bytes(MIB, 1))
+    send_command(redis_url, "FLUSHALL")
+
+    found = await uploads.find_open(ALICE, task.at, task.upload_id, Action.UPLOAD)
+    assert (found.owner, found.stored_count, found.loaded, found.upload_id) == ("alice", 1, MIB, task.upload_id)
+    assert await uploads.find(ALICE, task.at, task.upload_id, Action.READ) == found
+    with pytest.raises(UploadLost):
+        await uploads.find(BOB, task.at, task.upload_id, Action.READ)
+
+
+async def test_an_upload_that_cos_does_not_hold_leaves_no_task_behind(
+    world: World, uploads: Uploads, redis_url: str
+) -> None:
+    (task,) = await opened(world, "forgotten", "b")
+    assert task.upload_id is not None
+    send_command(redis_url, "FLUSHALL")
+    for at, upload_id in ((task.at, UploadId("made-up")), (replace(task.at, key="forgotten/c"), task.upload_id)):
+        with pytest.raises(UploadLost):
+            await uploads.find(ALICE, at, upload_id, Action.READ)
+
+    assert (await world.tasks.list_tasks("alice")).tasks == ()
+
+
+async def test_a_note_that_is_left_still_says_whose_an_upload_is(
+    world: World, uploads: Uploads, redis_url: str
+) -> None:
+    (task,) = await opened(world, "forgotten", "d")
+    assert task.upload_id is not None
+    send_command(redis_url, "DEL", f"gw:{{{task.id}}}")
+
+    with pytest.raises(UploadLost):
+        await uploads.find(BOB, task.at, task.upload_id, Action.READ)
+    assert (await uploads.find(ALICE, task.at, task.upload_id, Action.READ)).id == task.id
 
 
 async def test_a_task_in_error_goes_on_unless_its_upload_is_worthless(world: World, uploads: Uploads) -> None:
