@@ -32,8 +32,10 @@ from gateway.domain.objects import (
     UploadId,
     UploadsPage,
 )
+from gateway.domain.notices import Notice, NoticeKind
 from gateway.domain.policy import Destination
 from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, TaskState
+from gateway.hooks.sender import event_document
 from gateway.transfer.batches import BatchView
 from gateway.transfer.uploads import UploadsQuery
 from gateway.web.batch_routes import batch_document
@@ -136,6 +138,9 @@ def _rendered(task: Task) -> dict[str, Any]:
     return {**document, "updated_at": task.updated_at}
 
 
+_EVENT: Final = Notice("evt_5f0c6d0d9a3e4f4b8f7f3f6f0a1b2c3d", NoticeKind.SUCCESS, _SUCCESS.updated_at, _SUCCESS)
+
+
 def answers() -> Mapping[str, Any]:
     """What the gateway says, by file name."""
     waiting, uploading, success = _rendered(_WAITING), _rendered(_UPLOADING), _rendered(_SUCCESS)
@@ -161,6 +166,7 @@ def answers() -> Mapping[str, Any]:
         "problem-storage-slow-down": problem(
             StorageSlowDown("COS answered 503 SlowDown", cos=CosAnswer(503, "SlowDown", _COS.request_id)), _REQUEST_ID
         ),
+        "event-task-success": event_document(_EVENT, success),
         "progress-snapshot": {"type": "snapshot", "tasks": [uploading, success]},
         "progress-task": {"type": "task", "task": uploading},
         "progress-part-lost": {"type": "part_lost", "task": _rendered(_FALLEN)},

@@ -26,8 +26,8 @@ AT_WORK_MOST: Final = 32
 WOKEN_MOST: Final = 1000
 """Changes of our own that wait to be told; what is beyond is found through the index."""
 LOOK_SECONDS: Final = 1.0
-CLAIM_SECONDS: Final = 30.0
-"""How long a taken task is left alone by others: longer than a receiver may take."""
+CLAIM_SECONDS: Final = 15.0
+"""How long a taken task is left alone by others: longer than a receiver may take, and Redis."""
 LEAST_WAIT_SECONDS: Final = 2.0
 MOST_WAIT_SECONDS: Final = 3600.0
 GAUGE_SECONDS: Final = 10.0

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from gateway.domain.errors import TaskNotFound, TicketInvalid
+from gateway.domain.errors import TaskExpired, TaskNotFound, TicketInvalid
 from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import Bucket, ObjectAddress, UploadId
 from gateway.domain.task import BodyMode, Task, TaskId
@@ -49,7 +49,8 @@ class Tickets:
         """The task *task_id* as its ticket tells it: nothing is known to be stored.
 
         Raises:
-            TicketInvalid: no ticket of ours, an expired one, or another task's.
+            TicketInvalid: no ticket of ours, or another task's.
+            TaskExpired: it ended, with its task.
             TaskNotFound: it does not tell enough to begin anew.
         """
         try:
@@ -59,7 +60,7 @@ class Tickets:
         if facts["id"] != task_id:
             raise TicketInvalid("Upload-Ticket belongs to another task.")
         if facts.get("expires", 0) < time.time():
-            raise TicketInvalid("Upload-Ticket has expired.")
+            raise TaskExpired("The task of this Upload-Ticket has expired, and what it had stored is gone.")
         if facts.get("upload_id") is None and facts.get(_HEADERS, {}) is None:
             raise TaskNotFound("The task's object headers were too long for its ticket, and Redis has lost them.")
         return _task(facts)
