@@ -183,3 +183,26 @@ def _broken(data: bytes) -> Any:
 def _is_over(caller: Caller) -> bool:
     (task,) = good(caller.call("GET", "/v1/tasks"))["tasks"]
     return bool(task["state"] == "canceled")
+
+
+@pytest.mark.promise(2)
+def test_b39_an_upload_that_redis_forgot_is_gone_on_with_by_its_id(door: Door, dora: Caller, sdk: Any) -> None:
+    """By who may write its key; an id that COS does not know, or whose upload was aborted, stays unknown."""
+    bucket, key = door.cos.BUCKET, "faults/forgotten"
+    upload = {"Bucket": bucket, "Key": key}
+    upload["UploadId"] = sdk.create_multipart_upload(**upload)["UploadId"]
+    first = sdk.upload_part(**upload, PartNumber=1, Body=BODY[:MIB])["ETag"]
+    door.stack.redis.command("FLUSHALL")
+
+    assert [part["ETag"] for part in sdk.list_parts(**upload)["Part"]] == [first]
+    second = sdk.upload_part(**upload, PartNumber=2, Body=BODY[MIB:])["ETag"]
+    parts = {"Part": [{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]}
+    sdk.complete_multipart_upload(**upload, MultipartUpload=parts)
+    assert door.cos.read(key) == BODY
+    assert good(dora.call("GET", "/v1/tasks"))["tasks"][0]["state"] == "success"
+
+    upload["UploadId"] = sdk.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    sdk.abort_multipart_upload(**upload)
+    door.stack.redis.command("FLUSHALL")
+    with pytest.raises(CosServiceError, match="NoSuchUpload"):
+        sdk.upload_part(**upload, PartNumber=1, Body=b"x")
