@@ -1,0 +1,144 @@
+"""What others notice of somebody who asks too much: next to nothing (P30, D7).
+
+Times on a busy machine vary: a measurement is made again, a few times, before it counts.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from tests.system.processes import ROOT, Gateway, wait_until
+from tests.system.stack import MIB, Caller, Stack, body, good
+
+SLACK_SECONDS: Final = 0.004
+"""What the scheduler of a shared machine adds now and then."""
+SAMPLES: Final = 50
+LOOK_SECONDS: Final = 0.05
+FILE_SECONDS: Final = 0.3
+ATTEMPTS: Final = 5
+
+
+@pytest.fixture(scope="module")
+def gateway(stack: Stack) -> Gateway:
+    """A gateway with little memory, where a subject may ask for little."""
+    return stack.start_gateway(
+        requests_per_subject_rate="30",
+        replay_budget_bytes=str(12 * MIB),
+        part_size_bytes=str(4 * MIB),
+        bodies_per_subject_count="8",
+        log_level="warning",
+    )
+
+
+@contextmanager
+def flooding(
+    caller: Caller, method: str, path: str, *, connections: int, per_second: int = 0, size: int = 0
+) -> Iterator[None]:
+    """Somebody asks too much for as long as the block runs."""
+    arguments = [str(number) for number in (caller.gateway.port, connections, per_second, size)]
+    command = [sys.executable, "-m", "tests.system.flood", *arguments, method, path]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdin is not None
+    try:
+        process.stdin.write(caller.bearer.encode() + b"\n")
+        process.stdin.close()
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def latencies(ask: Callable[[], object]) -> list[float]:
+    """Sorted seconds of as many calls as there are samples."""
+    took = []
+    for _ in range(SAMPLES):
+        began = time.perf_counter()
+        ask()
+        took.append(time.perf_counter() - began)
+    return sorted(took)
+
+
+def refusals(gateway: Gateway) -> float:
+    samples = gateway.metrics().items()
+    return sum(count for name, count in samples if "requests_total" in name and 'status="429"' in name)
+
+
+@pytest.mark.promise(30)
+def test_d7_a_subject_at_its_limit_does_not_double_the_time_of_another(stack: Stack, gateway: Gateway) -> None:
+    mallory = stack.caller("mallory of the flood", gateway)
+    names = iter(range(10_000))
+
+    def alices() -> list[float]:
+        """A subject each time, so that none meets a limit of its own."""
+        alice = stack.caller(f"alice {next(names)}", gateway)
+        good(alice.call("GET", "/v1/tasks"))
+        return latencies(lambda: good(alice.post_form(f"fair/{next(names)}", b"x" * 4096), 201))
+
+    found: list[tuple[float, float]] = []
+    for _ in range(ATTEMPTS):
+        alone = alices()
+        before = refusals(gateway)
+        with flooding(mallory, "GET", "/v1/tasks", connections=2, per_second=200):
+            wait_until(lambda: refusals(gateway) > before, "the first refusal", 15)  # noqa: B023 -- called at once
+            beside = alices()
+        middle, late = (at(beside) / (at(alone) + SLACK_SECONDS) for at in (statistics.median, _ninetieth))
+        found.append((middle, late))
+        if max(middle, late) < 2:
+            return
+    pytest.fail(f"median and 90th percentile, as multiples of those without a flood: {found}")
+
+
+def _ninetieth(took: list[float]) -> float:
+    return took[len(took) * 9 // 10]
+
+
+@pytest.mark.promise(30)
+def test_d7_small_files_and_looks_stay_quick_beside_huge_uploads(stack: Stack, gateway: Gateway) -> None:
+    mallory = stack.caller("mallory of the huge", gateway)
+    huge = mallory.create("fair/huge.bin", 80 * MIB, part_size=8 * MIB)["id"]
+    names = iter(range(10_000))
+    found: list[tuple[float, float]] = []
+    with flooding(mallory, "PUT", f"/v1/tasks/{huge}/parts/1", connections=6, size=8 * MIB):
+        wait_until(lambda: mallory.task(huge)["stored_parts"] == 1, "the first part", 20)
+        for _ in range(ATTEMPTS):
+            alice = stack.caller(f"alice {next(names)} of the small", gateway)
+            task_id = alice.create("fair/looked-at", 1)["id"]
+            looks = latencies(lambda: alice.task(task_id))  # noqa: B023 -- called at once
+            files = latencies(lambda: good(alice.post_form(f"fair/small-{next(names)}", bytes(65_536)), 201))  # noqa: B023
+            found.append((_ninetieth(looks), _ninetieth(files)))
+            if found[-1][0] < LOOK_SECONDS and found[-1][1] < FILE_SECONDS:
+                return
+    pytest.fail(f"seconds of looks and of files of 64 KiB, 90th percentile: {found}")
+
+
+@pytest.mark.promise(21, 30)
+def test_d2_however_much_memory_one_subject_holds_another_s_part_is_repeated_from_memory(
+    stack: Stack, gateway: Gateway
+) -> None:
+    """COS stands still for mallory, whose parts hold what they may; alice's part meets an error that nobody notices."""
+    mallory, alice = (stack.caller(f"{name} of the memory", gateway) for name in ("mallory", "alice"))
+    held = mallory.create("fair/held.bin", 40 * MIB, part_size=4 * MIB)["id"]
+    mine = alice.create("fair/mine.bin", 2 * MIB, part_size=MIB)["id"]
+    stack.cos.fault("stall", operation="UploadPart", key="fair/held.bin", times=None)
+    try:
+        with flooding(mallory, "PUT", f"/v1/tasks/{held}/parts/1", connections=8, size=4 * MIB):
+            in_use = "gateway_replay_budget_bytes"
+            wait_until(lambda: gateway.metrics().get(in_use, 0) >= 4 * MIB, "memory in use", 20)
+            stack.cos.fault("error", operation="UploadPart", key="fair/mine.bin", status=500, part_number=1)
+            good(alice.put_part(mine, 1, body("mine", MIB)))
+            assert len(stack.cos.journal("UploadPart", key="fair/mine.bin")) == 2, "sent again by the gateway"
+            wait_until(lambda: _is_refused(mallory), "a ninth body refused", 20)
+            assert gateway.metrics()[in_use] <= 12 * MIB
+    finally:
+        stack.cos.clear_faults()
+
+
+def _is_refused(caller: Caller) -> bool:
+    answer = caller.call("POST", "/v1/files?key=fair/ninth", content=b"x")
+    return bool(answer.json().get("code") == "too_many_uploads")
