@@ -32,7 +32,7 @@ _BY_CODE: Final[Mapping[str, type[GatewayError]]] = {
     "ObjectAlreadyExists": errors.ObjectExists,
     "ObjectLocked": errors.ObjectConflict,
     "PathConflict": errors.ObjectConflict,
-    "UploadConflict": errors.ObjectConflict,
+    "UploadConflict": errors.StorageUnavailable,  # COS is merging the upload
     "SlowDown": errors.StorageSlowDown,
     "KmsFreqControl": errors.StorageSlowDown,
     "RequestTimeout": errors.StorageUnavailable,

@@ -63,11 +63,12 @@ class FaultProxy:
     ``choose`` is asked instead when it is set. ``broken_count`` counts the faults that came to act.
     """
 
-    def __init__(self, upstream: int, seed: int = 0) -> None:
+    def __init__(self, upstream: int, loop: asyncio.AbstractEventLoop, seed: int = 0) -> None:
         self.port = 0
         self.broken_count = 0
         self.choose: Callable[[], Fault | None] | None = None
         self._upstream = upstream
+        self._loop = loop
         self._random = random.Random(seed)
         self._faults: deque[Fault] = deque()
         self._serving: set[asyncio.Task[None]] = set()
@@ -148,10 +149,10 @@ class FaultProxy:
             return data[: fault.count] + data
         return data
 
-    def break_all(self, loop: asyncio.AbstractEventLoop) -> None:
+    def break_all(self) -> None:
         """Cut every connection that is open."""
         for one in list(self._serving):
-            loop.call_soon_threadsafe(one.cancel)
+            self._loop.call_soon_threadsafe(one.cancel)
 
 
 def _cut(ends: tuple[asyncio.StreamWriter, ...], *, reset: bool) -> None:
@@ -179,7 +180,8 @@ def _if(fault: Fault | None, way: Way) -> Fault | None:
 @contextmanager
 def running_fault_proxy(upstream: int, seed: int = 0) -> Iterator[FaultProxy]:
     """A proxy before port *upstream*, on a port of its own."""
-    proxy, loop = FaultProxy(upstream, seed), asyncio.new_event_loop()
+    loop = asyncio.new_event_loop()
+    proxy = FaultProxy(upstream, loop, seed)
     server = loop.run_until_complete(asyncio.start_server(proxy.serve, "127.0.0.1", 0))
     proxy.port = server.sockets[0].getsockname()[1]
     thread = threading.Thread(target=loop.run_forever, name="fault-proxy", daemon=True)
@@ -187,7 +189,7 @@ def running_fault_proxy(upstream: int, seed: int = 0) -> Iterator[FaultProxy]:
     try:
         yield proxy
     finally:
-        proxy.break_all(loop)
+        proxy.break_all()
         loop.call_soon_threadsafe(server.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)

@@ -87,7 +87,8 @@ def test_a_part_that_cos_never_takes_is_told_to_be_sent_again_later(stack: Stack
     assert stack.cos.read("faults/never.bin") == data
 
 
-def test_a_wrong_object_is_never_a_success(stack: Stack, alice: Caller) -> None:
+@pytest.mark.promise(8)
+def test_b31_a_wrong_object_is_never_a_success(stack: Stack, alice: Caller) -> None:
     task_id = alice.create("faults/wrong.bin", 2 * MIB, part_size=MIB)["id"]
     for number in (1, 2):
         good(alice.put_part(task_id, number, body(number, MIB)))
