@@ -166,7 +166,8 @@ class EdgeConnection(asyncio.Protocol):
     def _refuse(self, refusal: GatewayError) -> None:
         """Answer what is no request, if nothing was answered yet, and close: what follows cannot be told apart."""
         request_id = secrets.token_hex(16)
-        log.info("a connection was refused", extra={"request_id": request_id, "code": refusal.code})
+        told = {"request_id": request_id, "code": refusal.code, "client": self._host}
+        log.info("a connection was refused", extra=told)
         self._edge.note_refusal(refusal.code)
         self._drop_request()
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):

@@ -119,6 +119,8 @@ INSECURE: Final[dict[str, dict[str, str]]] = {
     "no bucket": {"GATEWAY_BUCKETS": ""},
     "no key of COS": {"GATEWAY_COS_SECRET_KEY": ""},
     "COS in clear": {"GATEWAY_COS_ENDPOINT": "http://cos.example"},
+    "every address a proxy": {"GATEWAY_TRUSTED_PROXIES": "0.0.0.0/0"},
+    "every proxy": {"GATEWAY_TRUSTED_PROXIES": "*"},
     "Redis in clear": {"GATEWAY_REDIS_URL": "redis://:canary-password@redis.example"},
 }
 

@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.domain.errors import all_codes
 from gateway.web.edge_protocol import DRAIN_BYTES, DRAIN_SECONDS
-from gateway.web.http_edge import DIRECT_FROM_BYTES
+from gateway.web.http_edge import DIRECT_FROM_BYTES, MAX_PIPELINED
 from tests.web.edge import Recorder, answer, echo, read_body, refuse, running_edge
 
 GET = b"GET /%s HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -66,6 +66,18 @@ async def test_a_large_body_ends_where_the_next_request_begins() -> None:
         answers = [await wire.answer() for _ in range(3)]
 
     assert [(came.headers["x-path"], came.body) for came in answers] == [("/a", body), ("/b", body), ("/c", b"")]
+
+
+async def test_a_long_row_of_pipelined_requests_ends_with_the_connection() -> None:
+    async with running_edge(echo) as server:
+        wire = await server.connect()
+        await wire.send(GET % b"" * (2 * MAX_PIPELINED))
+        count = 0
+        while not (await wire.answer()).closes:
+            count += 1
+
+        assert MAX_PIPELINED <= count <= MAX_PIPELINED + 1
+        assert await wire.is_closed()
 
 
 async def test_requests_cut_at_every_byte_are_the_same_requests() -> None:
