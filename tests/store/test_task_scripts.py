@@ -1,5 +1,6 @@
 """What only a real Redis can show: lost answers, lost scripts, lost keys, lifetimes and what each part costs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.domain.errors import BodySuperseded, OffsetMismatch, TaskNotFound
-from gateway.domain.task import CancelRequested, PauseRequested, RestartRequested, Task, TaskState
+from gateway.domain.task import CancelRequested, PauseRequested, RestartRequested, Task, TaskId, TaskState
 from gateway.store.redis_address import connect
 from gateway.store.redis_calls import Script
 from gateway.store.redis_keys import EVERY_OWNER, owner_index, owner_key, task_keys
+from gateway.store.redis_pool import CALL_SECONDS
 from gateway.store.task_store import RedisTaskStore
 from gateway.transfer.ports import Idempotency
 from tests.fakes.redis_proxy import RedisProxy, running_proxy
@@ -56,7 +58,7 @@ async def _after_a_lost_answer(proxy: RedisProxy, store: RedisTaskStore, work: W
     return done
 
 
-async def test_what_was_done_before_the_answer_was_lost_is_not_done_twice(
+async def test_b45_what_was_done_before_the_answer_was_lost_is_not_done_twice(
     proxy: RedisProxy, lossy_store: RedisTaskStore
 ) -> None:
     store = lossy_store
@@ -82,6 +84,31 @@ async def test_what_was_done_before_the_answer_was_lost_is_not_done_twice(
     content = await lossy(lambda: store.keep_tail(claim.task, b"tail"))
     assert (content.version, content.loaded) == (4, 1004)
     await lossy(lambda: store.list_tasks("alice"))
+
+
+async def test_b45_an_answer_later_than_the_deadline_leaves_one_part_and_one_version(
+    proxy: RedisProxy, redis_store: RedisTaskStore
+) -> None:
+    """It was carried out and nobody heard: the repetition finds it done."""
+    client = connect(proxy.url)
+    there = RedisTaskStore(client, ttl_seconds=TTL_SECONDS)
+    task = await there.create(new_task())
+    await there.begin_part(task.id, 1, "a")
+    proxy.answer_delay_seconds = CALL_SECONDS + 0.2
+    storing = asyncio.create_task(there.store_part(task, part(1), attempt="a"))
+    while (await _loaded(redis_store, task.id)).version == task.version:  # noqa: ASYNC110 -- Redis tells no event
+        await asyncio.sleep(0.01)
+    proxy.answer_delay_seconds = 0
+
+    stored = await storing
+    assert (stored.version, stored.stored_count, stored.loaded) == (task.version + 1, 1, 1000)
+    await client.aclose()
+
+
+async def _loaded(store: RedisTaskStore, task_id: TaskId) -> Task:
+    task = await store.load(task_id)
+    assert task is not None
+    return task
 
 
 async def test_a_change_whose_answer_was_lost_tells_its_own_version_after_others_came(
@@ -175,6 +202,7 @@ async def test_when_the_tail_vanishes_a_body_begins_before_it(redis: Redis, redi
     assert (again.tail, again.task.loaded, again.task.tail_size) == (b"", 1000, 0)
 
 
+@pytest.mark.promise(31)
 async def test_fields_of_another_version_survive_every_change(redis: Redis, redis_store: RedisTaskStore) -> None:
     task = await redis_store.create(new_task())
     key = task_keys(task.id).task
@@ -246,6 +274,11 @@ async def test_a_listed_task_that_is_gone_is_removed_from_both_indexes(
     assert [task.id for task in page.tasks] == [new_task(3).id]
     for index in (EVERY_OWNER, owner_index(owner_key("alice"))):
         assert await _words(redis, "ZCARD", index) == 2
+
+
+def test_b54_no_script_asks_redis_for_the_time() -> None:
+    for script in (files("gateway.store") / "scripts").iterdir():
+        assert "'TIME'" not in script.read_text().upper(), script.name
 
 
 # --- cost ---

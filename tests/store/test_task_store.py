@@ -175,6 +175,7 @@ async def test_a_change_that_only_the_old_version_refuses_is_made(store: TaskSto
     assert (await store.apply(failed, PauseRequested())).state is TaskState.PAUSED
 
 
+@pytest.mark.promise(19)
 async def test_an_expected_version_that_has_passed_is_refused(store: TaskStore) -> None:
     task = await store.create(new_task())
     newer = await store.apply(task, PauseRequested())
@@ -187,6 +188,7 @@ async def test_an_expected_version_that_has_passed_is_refused(store: TaskStore) 
     assert (await store.apply(newer, RestartRequested(), expected_version=2)).version == 3
 
 
+@pytest.mark.promise(19)
 async def test_of_eight_changes_at_once_on_one_version_exactly_one_wins(world: World) -> None:
     task = await world.store.create(new_task())
     barrier = asyncio.Barrier(8)
@@ -420,6 +422,20 @@ async def test_only_the_newest_writer_may_store(store: TaskStore) -> None:
     with pytest.raises(BodySuperseded):
         await store.keep_tail(old.task, b"tail")
     assert (await store.store_content_part(new.task, part(1))).loaded == 1000
+
+
+@pytest.mark.parametrize("jump_seconds", [3600, -3600])
+async def test_b54_whatever_the_clocks_say_the_newest_writer_owns_the_task(world: World, jump_seconds: int) -> None:
+    """Ownership is a count, so a clock that jumps, here or at Redis, makes nobody the owner twice."""
+    task = await world.store.create(new_task())
+    older = await world.store.begin_content(task.id, 0, None)
+    world.clock.now += jump_seconds
+    newer = await world.elsewhere.begin_content(task.id, 0, None)
+    world.clock.now -= 2 * jump_seconds
+
+    with pytest.raises(BodySuperseded):
+        await world.store.store_content_part(older.task, part(1))
+    assert (await world.elsewhere.store_content_part(newer.task, part(1))).stored_count == 1
 
 
 async def test_a_new_writer_drops_the_parts_beyond_the_gap(store: TaskStore) -> None:

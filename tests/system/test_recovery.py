@@ -5,6 +5,8 @@ import threading
 import time
 from typing import Any
 
+import pytest
+
 from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, require_problem
 
 
@@ -87,7 +89,8 @@ def test_a_canceled_task_stays_canceled_whatever_the_ticket(alice: Caller, stack
     assert (lost["state"], lost["error"]["code"]) == ("error", "upload_lost")
 
 
-def test_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, stack: Stack) -> None:
+@pytest.mark.promise(2)
+def test_b40_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, stack: Stack) -> None:
     files = {f"recovery/flushed/{number}": body(f"flushed {number}", 3 * MIB + number) for number in range(12)}
     stop = threading.Event()
 
