@@ -20,11 +20,13 @@ from gateway.domain.errors import (
     TaskMode,
     TaskNotFound,
     TaskSucceeded,
+    UploadLost,
 )
-from gateway.domain.objects import ETag, StoredPart
+from gateway.domain.objects import ETag, ObjectAddress, StoredPart, UploadId
 from gateway.domain.parts import check_part
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId, TaskState
+from gateway.tracing import span
 from gateway.transfer.access import require_visible
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
@@ -72,12 +74,14 @@ class PartRelay:
         digests: Digests,
         conditions: PartConditions,
         headers: Mapping[str, str] | None = None,
+        upload: tuple[ObjectAddress, UploadId] | None = None,
     ) -> StoredPart:
         """Relay part *number* of exactly *length* bytes from *source*; the receipt means that COS holds it.
 
-        *headers* go with this part besides the task's own.
+        *headers* go with this part besides the task's own. *upload*: which one the task must still have, and where.
 
         Raises:
+            UploadLost: the task's upload is another.
             GatewayError: as ``openapi.yaml`` lists them; nothing was acknowledged.
         """
         engine = self._engine
@@ -87,6 +91,8 @@ class PartRelay:
         arriving = _ArrivingPart(engine, claim, number, length, digests, headers or {}, attempt)
         try:
             task = require_visible(caller, claim.task, Action.UPLOAD)
+            if upload not in (None, (task.at, task.upload_id)):
+                raise UploadLost("No upload of this id is open here.")
             if task.mode is BodyMode.CONTENT:
                 raise TaskMode("The task takes its bytes as content.")
             if task.state is TaskState.SUCCESS:
@@ -99,7 +105,8 @@ class PartRelay:
             await engine.admit(task)
             if number == 1:
                 source = engine.looked_at(task.at, task.object_headers, source)
-            return await arriving.relay(source)
+            with span("relay part", attributes={"task_id": task_id, "part": number, "bytes": length}):
+                return await arriving.relay(source)
         finally:
             if not arriving.storing:
                 engine.owned.start(engine.tasks.end_part(task_id, number, attempt), "end part")

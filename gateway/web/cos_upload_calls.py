@@ -1,13 +1,15 @@
 """Multipart uploads at the COS door: each operation is a move of the task that its UploadId names."""
 
-from collections.abc import Mapping
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
-from gateway.domain.errors import UploadLost
-from gateway.domain.objects import UploadId
+from gateway.domain.errors import TaskInError, TaskNotFound, UploadLost
+from gateway.domain.objects import StoredPart, UploadId
 from gateway.domain.parts import MAX_PART_COUNT
 from gateway.domain.policy import Action
-from gateway.domain.task import Task, TaskState
+from gateway.domain.task import Task, TaskId, TaskState
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.relay import PartConditions, PartRelay
@@ -22,6 +24,27 @@ from gateway.web.request_reading import body_chunks, digests
 
 _COMPLETION: Final = 0
 """The completion's place among the parts that the back-off knows."""
+_FOUND_SECONDS: Final = 60.0
+_FOUND_COUNT: Final = 4096
+
+
+class KnownUploads:
+    """Which task opened which of the uploads found of late: it never changes, and asking costs two calls a part."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[UploadId, tuple[TaskId, float]] = OrderedDict()
+
+    def get(self, upload_id: UploadId) -> TaskId | None:
+        """The task, if it was added within the last minute. Who may use it is still to be checked."""
+        task_id, until = self._found.get(upload_id, (None, 0.0))
+        return task_id if time.monotonic() < until else None
+
+    def add(self, upload_id: UploadId, task_id: TaskId) -> None:
+        """Remember *task_id*; of more than 4,096 the oldest are forgotten."""
+        self._found[upload_id] = task_id, time.monotonic() + _FOUND_SECONDS
+        self._found.move_to_end(upload_id)
+        if len(self._found) > _FOUND_COUNT:
+            self._found.popitem(last=False)
 
 
 class UploadCalls:
@@ -32,6 +55,7 @@ class UploadCalls:
         self._uploads = uploads
         self._parts = parts
         self._backoff = backoff
+        self._known = KnownUploads()
 
     def handlers(self) -> Mapping[Operation, Handler]:
         """Who answers which operation."""
@@ -57,19 +81,33 @@ class UploadCalls:
         length = asked.call.content_length
         if length is None:
             raise CosRefusal("MissingContentLength", "A part is sent with a Content-Length.")
+        body = _Body(body_chunks(asked.call.request))
+        if (known := self._known.get(_upload_id(asked))) is not None:
+            try:
+                return _stored(await self._receive(asked, known, number, length, headers, body))
+            except (TaskInError, TaskNotFound, UploadLost):
+                if body.begun:
+                    raise
         task = await self._found(asked, Action.UPLOAD)
-        async with self._backoff.turn(task.id, number):
-            part = await self._parts.receive_part(
+        self._known.add(_upload_id(asked), task.id)
+        return _stored(await self._receive(asked, task.id, number, length, headers, body))
+
+    async def _receive(
+        self, asked: Admitted, task_id: TaskId, number: int, length: int, headers: Mapping[str, str], body: "_Body"
+    ) -> StoredPart:
+        TASK_ID.set(task_id)
+        async with self._backoff.turn(task_id, number):
+            return await self._parts.receive_part(
                 asked.caller,
-                task.id,
+                task_id,
                 number,
                 length,
-                body_chunks(asked.call.request),
+                body,
                 digests=digests(asked.call.request),
                 conditions=PartConditions(),
                 headers=headers,
+                upload=(asked.at, _upload_id(asked)),
             )
-        return CosAnswer(200, checksum_headers(part.etag, part.crc64))
 
     async def complete(self, asked: Admitted) -> CosAnswer:
         """Complete Multipart Upload, doc 7742.
@@ -99,6 +137,25 @@ class UploadCalls:
         task = await self._uploads.find_open(asked.caller, asked.at, _upload_id(asked), action)
         TASK_ID.set(task.id)
         return task
+
+
+class _Body:
+    """A request's body, which can be asked for again as long as it has not ``begun``."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.begun = True
+        return await anext(self._chunks)
+
+
+def _stored(part: StoredPart) -> CosAnswer:
+    return CosAnswer(200, checksum_headers(part.etag, part.crc64))
 
 
 def _upload_id(asked: Admitted) -> UploadId:
