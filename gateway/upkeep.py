@@ -1,7 +1,9 @@
 """Builds what runs beside requests: the sweeper, the finishing of open intents, webhooks. A part of the wiring."""
 
-from collections.abc import Coroutine
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -20,6 +22,10 @@ from gateway.transfer.intents import Intents
 from gateway.transfer.notices import Notices
 from gateway.transfer.sweeper import Sweeper, SweepRules
 from gateway.web.task_document import task_document
+
+log = logging.getLogger(__name__)
+
+AGAIN_SECONDS: Final = 10.0
 
 
 def webhook_receivers(settings: Settings) -> dict[Bucket, str]:
@@ -70,9 +76,19 @@ class Upkeep:
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What must run until it is cancelled."""
-        told = [] if self._notices is None else [self._notices.run()]
-        return [self._sweeper.run(), self._intents.run(), *told]
+        runs = [self._sweeper.run, self._intents.run, *([] if self._notices is None else [self._notices.run])]
+        return [kept_running(run) for run in runs]
 
     async def aclose(self) -> None:
         """Close connections to receivers."""
         await self._sender.aclose()
+
+
+async def kept_running(run: Callable[[], Coroutine[Any, Any, None]], again_seconds: float = AGAIN_SECONDS) -> None:
+    """Run *run* until it is cancelled; after a defect of ours, which is logged, once more."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("what runs beside requests has failed")
+        await asyncio.sleep(again_seconds)

@@ -1,3 +1,5 @@
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,7 +9,7 @@ from gateway.app import Gateway
 from gateway.config import Settings, load_settings
 from gateway.domain.objects import Bucket
 from gateway.domain.task import TaskId
-from gateway.upkeep import Upkeep, webhook_receivers
+from gateway.upkeep import Upkeep, kept_running, webhook_receivers
 
 _BUCKETS = "main=files-1250000000@ap-guangzhou,other=more-1250000000@ap-beijing/in/"
 
@@ -53,3 +55,22 @@ async def test_webhooks_run_only_where_there_are_any(build: Any) -> None:
 
 async def test_nobody_is_woken_without_webhooks(build: Any) -> None:
     build().wake(TaskId("t"), 1.0)
+
+
+async def test_work_that_fails_is_begun_again_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Semaphore(0)
+
+    async def work() -> None:
+        begun.release()
+        raise ZeroDivisionError
+
+    with caplog.at_level(logging.ERROR, "gateway.upkeep"):
+        running = asyncio.create_task(kept_running(work, again_seconds=0))
+        async with asyncio.timeout(5):
+            await begun.acquire()
+            await begun.acquire()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert running.cancelled()
+    assert "ZeroDivisionError" in caplog.text
