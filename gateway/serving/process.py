@@ -1,5 +1,6 @@
 """One process that serves, built from the settings: alone, or as one of several workers."""
 
+import atexit
 import functools
 import signal
 import socket
@@ -9,6 +10,7 @@ from typing import Any, Final, cast
 
 import uvicorn
 
+from gateway import tracing
 from gateway.app import Gateway
 from gateway.config import Settings
 from gateway.log_writer import LogWriter
@@ -40,6 +42,7 @@ def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], No
     def open_doors() -> Doors:
         gateway = Gateway(settings, drain)
         edge.metrics = gateway.metrics
+        start_tracing(settings)
         lines.observe_dropped = lambda: gateway.metrics.count("gateway_log_lines_dropped_total")
         return Doors.of(gateway)
 
@@ -90,9 +93,19 @@ def serve_alone(settings: Settings, lines: LogWriter, sockets: list[socket.socke
     return 0 if server.started else 1
 
 
+def start_tracing(settings: Settings) -> None:
+    """Send spans where *settings* say, if anywhere; the last of them when the process ends in order."""
+    if settings.otlp_endpoint:
+        from gateway.serving.otlp import exporting  # its libraries are an extra
+
+        export, close = exporting(settings.otlp_endpoint)
+        tracing.install(export, settings.trace_share)
+        atexit.register(close)
+
+
 def start_logging(settings: Settings) -> LogWriter:
     """JSON lines on stderr, without the secrets that *settings* hold."""
     secrets = [settings.token_secret, settings.cos_secret_id, settings.cos_secret_key, settings.cos_session_token]
-    secrets += [key.secret for key in settings.seal_keys]
+    secrets += [settings.webhook_secret, *(key.secret for key in settings.seal_keys)]
     revealed = [secret.get_secret_value() for secret in secrets]
     return configure_logging(settings.log_level, secrets=revealed, stream=sys.stderr)

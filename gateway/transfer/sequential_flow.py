@@ -24,6 +24,7 @@ from gateway.domain.errors import (
 from gateway.domain.parts import MAX_PART_COUNT, MIN_PART_BYTES, PartCutter, sequential_part_size
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task
+from gateway.tracing import span
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import DigestCheck, Digests
@@ -97,6 +98,10 @@ class SequentialFlow:
 
     async def run(self, source: AsyncIterator[bytes]) -> Task:
         """Take all of *source*; complete the task if that is the file's end."""
+        with span("relay content", attributes={"task_id": self.task.id, "offset": self._span.offset}):
+            return await self._run(source)
+
+    async def _run(self, source: AsyncIterator[bytes]) -> Task:
         try:
             async with self._interrupt:
                 with self._engine.bodies.registered(self._window.task, self._interrupt):

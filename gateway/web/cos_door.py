@@ -24,6 +24,7 @@ from gateway.web.cos_form_calls import FormCalls
 from gateway.web.cos_problems import CosRefusal, refusal_of
 from gateway.web.drain import Drain
 from gateway.web.head_rules import Head, HeadRules
+from gateway.web.passage import ROUTE
 from gateway.web.problems import CLIENT_GONE
 
 _access = logging.getLogger("gateway.access")
@@ -121,6 +122,7 @@ class CosDoor:
             return await handle(asked)
 
     def _tell(self, scope: Scope, exchange: "_Exchange") -> None:
+        scope[ROUTE] = exchange.route
         seconds = time.perf_counter() - exchange.began
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         status = exchange.status or CLIENT_GONE

@@ -19,6 +19,7 @@ from gateway.telemetry import REQUEST_ID, Metrics
 from gateway.web.drain import Drain
 from gateway.web.head_rules import METHODS, PROBES, Head, HeadRules
 from gateway.web.origins import Origins, RawHeaders, Verdict, is_preflight, preflight_headers
+from gateway.web.passage import ROUTE
 from gateway.web.problems import CLIENT_GONE, problem_response
 
 KEY_ROUTES: Final = ("/v1/objects/",)
@@ -118,7 +119,7 @@ class Gate:
         return text if path.startswith(self._key_routes) else _LONG_SEGMENT.sub("…", text)
 
     def _tell(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
-        route = self._templates.get(scope.get("endpoint"), _NO_ROUTE)
+        route = scope[ROUTE] = self._templates.get(scope.get("endpoint"), _NO_ROUTE)
         method = scope.get("method", "WEBSOCKET")
         label = method if method in METHODS or method == "WEBSOCKET" else "OTHER"
         status = exchange.status or CLIENT_GONE

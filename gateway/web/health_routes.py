@@ -4,6 +4,7 @@ Ready means that Redis answers and the process is not draining. COS's state is t
 would otherwise take every replica out of service.
 """
 
+import asyncio
 import platform
 from collections.abc import Callable
 
@@ -80,4 +81,5 @@ class HealthRoutes:
     async def metrics(self, request: Request) -> Response:
         """Every metric of every worker, in Prometheus's text format."""
         del request
-        return Response(self._metrics.exposition(), headers={**_NO_STORE, "Content-Type": EXPOSITION_TYPE})
+        text = await asyncio.to_thread(self._metrics.exposition)  # 20 ms for 100 KB, which requests need not wait for
+        return Response(text, headers={**_NO_STORE, "Content-Type": EXPOSITION_TYPE})

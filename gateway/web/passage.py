@@ -1,6 +1,5 @@
 """What every request brings along past a door: whose trace it is, which door it was, how many bytes it announces."""
 
-from contextlib import AbstractContextManager
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,6 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.telemetry import DOOR
 from gateway.tracing import TRACE, Value, begin, span
 
+ROUTE: Final = "gateway.route"
+"""Where a door leaves the template of a request's route in its scope."""
+_PROBES: Final = frozenset({"/livez", "/readyz"})
 _MOST_DIGITS: Final = 16
 
 
@@ -25,7 +27,8 @@ class Passage:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         DOOR.set(self._door)
         length, traceparent = _length_and_trace(scope["headers"])
-        trace = begin(traceparent)
+        is_probe = scope["path"] in _PROBES and traceparent is None
+        trace = None if is_probe else begin(traceparent)
         TRACE.set(trace)
         self.announced_bytes += length
         try:
@@ -44,11 +47,11 @@ class Passage:
                 told["http.response.status_code"] = message["status"]
             await send(message)
 
-        with self._span(told):
-            await self._app(scope, receive, noting)
-
-    def _span(self, told: dict[str, Value]) -> AbstractContextManager[None]:
-        return span(f"{told['http.request.method']} {self._door}", "server", told)
+        with span(f"{told['http.request.method']} {self._door}", "server", told):
+            try:
+                await self._app(scope, receive, noting)
+            finally:
+                told["http.route"] = scope.get(ROUTE, "none")
 
 
 def _length_and_trace(headers: list[tuple[bytes, bytes]]) -> tuple[int, bytes | None]:

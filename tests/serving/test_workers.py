@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.serving.worker import DRAIN
-from gateway.serving.workers import Worker, Workers
+from gateway.serving.workers import Workers
 from tests.test_app import settings
 
 
@@ -16,15 +15,3 @@ async def test_a_worker_that_cannot_start_ends_the_parent(tmp_path: Path, monkey
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with asyncio.timeout(30):
             assert await Workers(settings(workers=1), [listener], tmp_path).run() == 1
-
-
-async def test_a_worker_that_ended_takes_orders_without_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEWAY_WORKERS", "many")
-    async with asyncio.timeout(30):
-        worker = await Worker.start([])
-        assert not await worker.becomes_ready()
-        await worker.ended
-    worker.order(DRAIN)
-    worker.kill()
-
-    assert worker.leaves

@@ -90,4 +90,15 @@ async def test_a_recorded_request_is_a_span_with_its_status(spans: list[Span]) -
 
     [one] = spans
     assert (one.name, one.kind, one.parent_id) == ("PUT rest", "server", "00f067aa0ba902b7")
-    assert one.attributes == {"door": "rest", "http.request.method": "PUT", "http.response.status_code": 201}
+    assert one.attributes == {
+        "door": "rest",
+        "http.request.method": "PUT",
+        "http.response.status_code": 201,
+        "http.route": "none",
+    }
+
+
+async def test_probes_are_no_traces(spans: list[Span]) -> None:
+    await Door().ask(path="/readyz")
+
+    assert spans == []
