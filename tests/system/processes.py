@@ -249,7 +249,13 @@ class Gateway:
             **({"CRASH_AT": crash_at} if crash_at else {}),
         }
         module = "tests.fakes.crashing_gateway" if crash_at else "gateway"
-        self.program = Program([*launcher, sys.executable, "-m", module, "serve"], folder / f"{name}.log", self.env)
+        self._argv = [*launcher, sys.executable, "-m", module, "serve"]
+        self._log = folder / f"{name}.log"
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it, at the same address as before; its process must have ended."""
+        self.program = Program(self._argv, self._log, self.env)
         wait_until(self._is_ready, "the gateway")
 
     def _is_ready(self) -> bool:

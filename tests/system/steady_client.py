@@ -147,7 +147,8 @@ class SteadyClient:
         self.sent_bytes += len(data)
         began = time.monotonic()
         try:
-            answer = caller.call("PUT", path, content=data, headers={**_ticket(file), **span})
+            digest = {"x-cos-hash-crc64ecma": str(fastcrc64.xz(data))}
+            answer = caller.call("PUT", path, content=data, headers={**_ticket(file), **span, **digest})
             document: dict[str, Any] = answer.json()
         except (httpx.TransportError, ValueError):
             self._rest(0.1)
@@ -178,5 +179,4 @@ class SteadyClient:
 
 
 def _ticket(file: Watched) -> dict[str, str]:
-    ticket = file.task.get("ticket")
-    return {"Upload-Ticket": ticket} if ticket else {}
+    return {"Upload-Ticket": file.ticket} if file.ticket else {}

@@ -1,0 +1,240 @@
+"""``python -m tests.system.storm [--seconds 600] [--seed N]``: everything fails at random, and nothing is lost.
+
+Three gateways before one Redis and one COS, clients that upload without end, and faults at random moments: processes
+killed, frozen and started anew, Redis emptied and stopped, COS failing in every way, the network cut. Then calm: every
+upload must end, and every invariant must hold. The seed is printed; the same one chooses the same faults.
+"""
+
+import argparse
+import copy
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from tests.system.auditor import Auditor, Watched
+from tests.system.fault_proxy import Fault, FaultProxy, Harm, Way, running_fault_proxy
+from tests.system.processes import Gateway
+from tests.system.stack import MIB, Stack, body, running_stack, token
+from tests.system.steady_client import Refused, SteadyClient
+
+GATEWAYS: Final = 3
+MEAN_PAUSE_SECONDS: Final = 2.0
+FROZEN_SECONDS: Final = 4.0
+REDIS_GONE_SECONDS: Final = 1.5
+CUT_SHARE: Final = 0.1
+"""Of connections: so many meet a fault of the network."""
+CALM_SECONDS: Final = 120.0
+STORAGE_FAULTS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
+    ("error", {"status": 500, "code": "InternalError"}),
+    ("error", {"status": 503, "code": "SlowDown"}),
+    ("early_error", {"status": 503, "code": "ServiceUnavailable"}),
+    ("reset", {"after_bytes": 100_000}),
+    ("lost_answer", {}),
+    ("flip", {"after_bytes": 777}),
+    ("wrong_crc", {}),
+    ("delay", {"seconds": 2}),
+)
+STORAGE_CALLS: Final = ("InitiateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject", "ListParts")
+
+
+@dataclass
+class Report:
+    """What happened."""
+
+    seed: int
+    started: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    file_bytes: int = 0
+    sent_bytes: int = 0
+    repeated_count: int = 0
+    broken_connections: int = 0
+
+    def __str__(self) -> str:
+        again = 100 * (self.sent_bytes - self.file_bytes) / max(1, self.file_bytes)
+        faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
+        ended = ", ".join(f"{name} {count}" for name, count in sorted(self.ended.items()))
+        return (
+            f"seed {self.seed}: {sum(self.ended.values())} of {self.started} uploads ended ({ended});\n"
+            f"{self.file_bytes / MIB:.0f} MiB of files, {again:.1f} % sent again, "
+            f"{self.repeated_count} calls repeated;\n"
+            f"{sum(self.faults.values())} faults ({faults}), {self.broken_connections} connections broken"
+        )
+
+
+class Storm:
+    """Clients and faults, until ``run`` has lasted long enough and everything has ended."""
+
+    def __init__(self, stack: Stack, networks: Sequence[FaultProxy], seed: int) -> None:
+        self._stack = stack
+        self._networks = networks
+        self._random = random.Random(seed)
+        self._auditor = Auditor(stack)
+        self._calm = threading.Event()
+        self._changing = threading.Lock()
+        self._fronts = [behind(network, gateway) for network, gateway in zip(networks, stack.gateways, strict=True)]
+        self.report = Report(seed)
+
+    def run(self, seconds: float, clients: int) -> Report:
+        """Let it blow for *seconds*. Raises AssertionError when anything was lost, or did not end."""
+        for number, network in enumerate(self._networks):
+            network.choose = partial(harm, random.Random(f"{self.report.seed} network {number}"))
+        end = time.monotonic() + seconds
+        with ThreadPoolExecutor(clients) as pool:
+            working = [pool.submit(self._upload, number, end) for number in range(clients)]
+            while time.monotonic() < end:
+                self._fault()
+                self._calm.wait(self._random.expovariate(1 / MEAN_PAUSE_SECONDS))
+            self._be_calm()
+            for one in working:
+                one.result(CALM_SECONDS)
+        self.report.broken_connections = sum(network.broken_count for network in self._networks)
+        self._auditor.check()
+        return self.report
+
+    def _be_calm(self) -> None:
+        for network in self._networks:
+            network.choose = None
+        self._stack.cos.clear_faults()
+
+    # --- clients
+
+    def _upload(self, number: int, end: float) -> None:
+        """One client: files one after the other, each in another way."""
+        chance = random.Random(f"{self.report.seed} {number}")
+        bearer = token(f"client {number}", seconds=7200)
+        callers = [self._stack.caller_with(bearer, front) for front in self._fronts]
+        client = SteadyClient(lambda: callers, self._auditor, chance.randrange(1 << 30), CALM_SECONDS)
+        serial = 0
+        while time.monotonic() < end:
+            serial += 1
+            kind, size = chance.choice([*_WAYS]), chance.randrange(1, 6 * MIB)
+            key = f"storm/{number}/{serial}-{kind}.bin"
+            with self._changing:
+                self.report.started += 1
+                self.report.file_bytes += size
+            file = client.create(key, body(f"{self.report.seed} {key}", size), size=size, part_size=MIB)
+            task = _WAYS[kind](client, file)
+            self._auditor.settle(file, task)
+            with self._changing:
+                self.report.ended[task["state"]] += 1
+        with self._changing:
+            self.report.sent_bytes += client.sent_bytes
+            self.report.repeated_count += client.repeated_count
+
+    # --- faults
+
+    def _fault(self) -> None:
+        kinds = (self._kill, self._freeze, self._flush, self._stop_redis, self._kill_cos, *[self._fail_cos] * 4)
+        fault = self._random.choice(kinds)
+        self.report.faults[fault.__name__.removeprefix("_")] += 1
+        fault()
+
+    def _kill(self) -> None:
+        number = self._random.randrange(GATEWAYS)
+        self._stack.gateways[number].program.kill()
+        self._stack.gateways[number].restart()
+
+    def _freeze(self) -> None:
+        program = self._random.choice(self._stack.gateways).program
+        program.signal(signal.SIGSTOP)
+        self._calm.wait(FROZEN_SECONDS)
+        program.signal(signal.SIGCONT)
+
+    def _flush(self) -> None:
+        self._auditor.redis_lost_everything()
+        self._stack.redis.command("FLUSHALL")
+
+    def _stop_redis(self) -> None:
+        self._stack.redis.program.signal(signal.SIGSTOP)
+        self._calm.wait(REDIS_GONE_SECONDS)
+        self._stack.redis.program.signal(signal.SIGCONT)
+
+    def _kill_cos(self) -> None:
+        self._stack.cos.program.kill()
+        self._stack.cos.start()
+
+    def _fail_cos(self) -> None:
+        action, rule = self._random.choice(STORAGE_FAULTS)
+        operation = self._random.choice(STORAGE_CALLS)
+        self._stack.cos.fault(action, operation=operation, times=self._random.randrange(1, 5), **rule)
+
+
+def behind(network: FaultProxy, gateway: Gateway) -> Gateway:
+    """*gateway* as one sees it through *network*."""
+    seen = copy.copy(gateway)
+    seen.port, seen.url = network.port, f"http://127.0.0.1:{network.port}"
+    return seen
+
+
+def harm(chance: random.Random) -> Fault | None:
+    """What the next connection to a gateway meets. No flipped bytes: TLS would make a broken connection of them."""
+    if chance.random() > CUT_SHARE:
+        return None
+    way = chance.choice((Way.UP, Way.DOWN))
+    after = chance.randrange(2 * MIB) if way is Way.UP else chance.randrange(4000)
+    kind = chance.choice((Harm.RST, Harm.FIN, Harm.STALL, Harm.DRIP))
+    return Fault(kind, way, after, seconds=chance.uniform(0, 3), bytes_per_second=MIB)
+
+
+def send_and_cancel(client: SteadyClient, file: Watched) -> dict[str, Any]:
+    """A part, then a cancel, then the abort's end."""
+    with suppress(Refused):
+        client.put_part(file, 1, file.data[:MIB])
+    return client.move(file, "cancel")
+
+
+def send_with_a_pause(client: SteadyClient, file: Watched) -> dict[str, Any]:
+    """A part, a pause, a restart, and the rest."""
+    with suppress(Refused):
+        client.put_part(file, 1, file.data[:MIB])
+        client.move(file, "pause")
+        client.move(file, "restart")
+    return client.send_parts(file)
+
+
+_WAYS: Final[Mapping[str, Callable[[SteadyClient, Watched], dict[str, Any]]]] = {
+    "parts": SteadyClient.send_parts,
+    "content": SteadyClient.send_content,
+    "canceled": send_and_cancel,
+    "paused": send_with_a_pause,
+}
+
+
+def storm(folder: Path, seconds: float, clients: int, seed: int) -> Report:
+    """One storm over a stack of its own, its files in *folder*."""
+    with ExitStack() as stack:
+        running = stack.enter_context(running_stack(folder, gateways=GATEWAYS, log_level="info", intent_seconds="5"))
+        networks = [
+            stack.enter_context(running_fault_proxy(gateway.port, seed + number))
+            for number, gateway in enumerate(running.gateways)
+        ]
+        return Storm(running, networks, seed).run(seconds, clients)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.system.storm", description="Let everything fail at random.")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    given = parser.parse_args(arguments)
+    print(f"seed {given.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="gw-storm-") as folder:
+        print(storm(Path(folder), given.seconds, given.clients, given.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
