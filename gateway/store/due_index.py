@@ -7,8 +7,9 @@ import zlib
 from typing import Final
 
 from gateway.domain.task import TaskId
-from gateway.store.redis_calls import Command, RedisCalls, Script
+from gateway.store.redis_calls import RedisCalls, Script
 from gateway.store.redis_keys import due_key
+from gateway.store.redis_pool import Command
 
 SHARDS: Final = 8
 

@@ -13,7 +13,7 @@ from gateway.domain.notices import Notice, NoticeKind, notice_of
 from gateway.domain.objects import Bucket
 from gateway.domain.task import Intent, Task, TaskId, TaskState
 from gateway.store.due_index import DueIndex
-from gateway.store.redis_calls import Command
+from gateway.store.redis_pool import Command
 from gateway.store.task_codec import decode_task, encode_task
 
 NOTICE_FIELD: Final = "notice:"

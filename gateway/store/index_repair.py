@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from gateway.store.duties import Duties
-from gateway.store.redis_calls import Command, RedisCalls, Script
+from gateway.store.redis_calls import RedisCalls, Script
 from gateway.store.redis_keys import task_keys
+from gateway.store.redis_pool import Command
 from gateway.store.script_answers import mapping
 from gateway.store.task_index import TaskIndex
 

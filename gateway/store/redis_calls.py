@@ -16,9 +16,7 @@ from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, Redi
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.domain.errors import StateStoreUnavailable
-from gateway.store.redis_address import connect as connect
-from gateway.store.redis_pool import Command as Command
-from gateway.store.redis_pool import LendingPool
+from gateway.store.redis_pool import Command, LendingPool
 
 BUDGET_SECONDS: Final = 2.0
 """How long a call may take in all, waiting for a connection included."""
@@ -65,9 +63,9 @@ class RedisCalls:
 
     async def run_each(self, script: Script, each: Sequence[tuple[Sequence[str], Sequence[str | bytes]]]) -> list[Any]:
         """What *script* answers for each pair of keys and arguments, in one round trip."""
-        answers = await self.together(script.name, [script.by_hash(keys, args) for keys, args in each])
+        answers = await self._carry_out(script.name, [script.by_hash(*one) for one in each], in_turn=False)
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            answers = await self.together(script.name, [script.by_source(keys, args) for keys, args in each])
+            answers = await self._carry_out(script.name, [script.by_source(*one) for one in each], in_turn=False)
         return answers
 
     async def command(self, *words: str | bytes | int | float) -> Any:
@@ -75,15 +73,18 @@ class RedisCalls:
         return (await self.together(str(words[0]).lower(), [words]))[0]
 
     async def together(self, name: str, commands: Sequence[Command]) -> list[Any]:
-        """The answers to *commands* in one round trip; not atomic. Each may be repeated.
+        """The answers to *commands*, carried out in turn, in one round trip to each server; not atomic.
 
-        A NoScriptError is an answer here; any other error is raised.
+        Each may be repeated. A NoScriptError is an answer here; any other error is raised.
         """
+        return await self._carry_out(name, commands, in_turn=True)
+
+    async def _carry_out(self, name: str, commands: Sequence[Command], *, in_turn: bool) -> list[Any]:
         started, was_done = time.perf_counter(), False
         try:
             self._pool.admit()
             async with asyncio.timeout(BUDGET_SECONDS), self._pool.turn:
-                answers = await self._ask_twice(commands)
+                answers = await self._ask_twice(commands, in_turn=in_turn)
             for answer in answers:
                 if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
                     raise answer
@@ -95,9 +96,9 @@ class RedisCalls:
                 self._observe(name, time.perf_counter() - started, was_done)
         return answers
 
-    async def _ask_twice(self, commands: Sequence[Command]) -> list[Any]:
+    async def _ask_twice(self, commands: Sequence[Command], *, in_turn: bool) -> list[Any]:
         """Ask, and when no answer came ask again, over a connection made anew: idle ones may be dead."""
         try:
-            return await self._pool.ask(commands)
+            return await self._pool.ask(commands, in_turn=in_turn)
         except _REPEATABLE:
-            return await self._pool.ask(commands)
+            return await self._pool.ask(commands, in_turn=in_turn)

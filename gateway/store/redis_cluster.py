@@ -8,6 +8,8 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -71,8 +73,8 @@ class ClusterPool(LendingPool):
             await pool.disconnect(inuse_connections)
         await super().disconnect(inuse_connections)
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to *commands*: those for one node are carried out in turn, nodes work at the same time.
+    async def ask(self, commands: Sequence[Command], *, in_turn: bool = True) -> list[Any]:
+        """The answers to *commands*, as ``LendingPool.ask``; nodes work at the same time unless it is *in_turn*.
 
         Raises:
             RedisDown: a node did not answer a moment ago; nothing was sent to it.
@@ -82,7 +84,7 @@ class ClusterPool(LendingPool):
         answers: list[Any] = [None] * len(commands)
         due = list(range(len(commands)))
         for _ in range(ROUNDS):
-            await self._ask_nodes(commands, due, answers)
+            await self._ask_nodes(commands, due, answers, in_turn=in_turn)
             due = [index for index in due if isinstance(answers[index], _REDIRECTED)]
             if not due:
                 break
@@ -90,15 +92,19 @@ class ClusterPool(LendingPool):
                 await asyncio.sleep(SETTLE_SECONDS)
         return answers
 
-    async def _ask_nodes(self, commands: Sequence[Command], due: Sequence[int], answers: list[Any]) -> None:
+    async def _ask_nodes(
+        self, commands: Sequence[Command], due: Sequence[int], answers: list[Any], *, in_turn: bool
+    ) -> None:
         """Ask for the answers that are *due*, each of its node, and write them down."""
-        groups: dict[LendingPool, list[int]] = {}
-        for index in due:
-            groups.setdefault(self._next_node(commands[index], answers[index]), []).append(index)
-        asking = [self._ask_node(pool, indexes, commands, answers) for pool, indexes in groups.items()]
-        if len(asking) == 1:
-            await asking[0]
+        nodes = [(self._next_node(commands[index], answers[index]), index) for index in due]
+        if in_turn:
+            for pool, run in groupby(nodes, key=itemgetter(0)):
+                await self._ask_node(pool, [index for _, index in run], commands, answers)
             return
+        groups: dict[LendingPool, list[int]] = {}
+        for pool, index in nodes:
+            groups.setdefault(pool, []).append(index)
+        asking = (self._ask_node(pool, indexes, commands, answers) for pool, indexes in groups.items())
         for failed in await asyncio.gather(*asking, return_exceptions=True):
             if failed is not None:
                 raise failed

@@ -69,12 +69,13 @@ class LendingPool(ConnectionPool):
         """Raise RedisDown while Redis is known not to answer."""
         self.breaker.admit()
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to *commands*, which are carried out in turn; an error of Redis is an answer.
+    async def ask(self, commands: Sequence[Command], *, in_turn: bool = True) -> list[Any]:
+        """The answers to *commands*, which one server carries out in turn anyway; an error of Redis is an answer.
 
         Raises:
             RedisError, OSError: no answer came within ``CALL_SECONDS``; the commands may have been carried out.
         """
+        del in_turn
         connection = self.take()
         fresh, began_at = not connection.is_connected, time.monotonic()
         try:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from gateway.domain.errors import BadQuery, IdempotencyConflict
 from gateway.domain.objects import UploadId
 from gateway.domain.task import Task, TaskId
-from gateway.store.redis_calls import Command, RedisCalls
+from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_keys import (
     EVERY_OWNER,
     content_key,
@@ -22,6 +22,7 @@ from gateway.store.redis_keys import (
     owner_key,
     upload_key,
 )
+from gateway.store.redis_pool import Command
 
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 YOUNG_SECONDS: Final = 60.0

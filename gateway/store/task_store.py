@@ -19,8 +19,9 @@ from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
 from gateway.store.index_repair import IndexRepair
 from gateway.store.notice_store import NoticeStore
-from gateway.store.redis_calls import Command, Observe, RedisCalls, Script
+from gateway.store.redis_calls import Observe, RedisCalls, Script
 from gateway.store.redis_keys import task_keys
+from gateway.store.redis_pool import Command
 from gateway.store.script_answers import Answer, flat, read_answer
 from gateway.store.task_codec import difference, encode_new_task
 from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor

@@ -5,7 +5,8 @@ from redis.asyncio import Redis
 
 from gateway.domain.task import TaskId
 from gateway.store.due_index import SHARDS, DueIndex
-from gateway.store.redis_calls import Command, RedisCalls
+from gateway.store.redis_calls import RedisCalls
+from gateway.store.redis_pool import Command
 
 TASKS = [TaskId(f"task-{number}") for number in range(40)]
 
