@@ -19,7 +19,7 @@ PROMISES: Final = (
     "A process stopped past its time and continued changes no outcome: the list of ETags at Complete is the fence.",
     "A part whose bytes all arrived is committed even if its sender is gone.",
     "A flipped, dropped, doubled or moved byte is found before success, given digests; behind the gateway always.",
-    "Success is told only of an object with the length and CRC-64 of the parts, and of the client's file if it told them.",
+    "Success is told only of an object with the length and CRC-64 of the parts, and those the client told.",
     "No part is acknowledged whose bytes are not as many as were declared.",
     "A part sent again, out of order or twice at once has one effect; of different bytes at once one body wins whole.",
     "If-Match and If-None-Match on a part give 412 instead of a silent replacement.",
