@@ -17,6 +17,7 @@ class ScriptedRedis:
         self.replies: deque[bytes] = deque()
         self.asked: list[list[bytes]] = []
         self.connection_count = 0
+        self.was_asked = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,6 +34,7 @@ class ScriptedRedis:
                     continue
                 self.asked.append(words)
                 writer.write(self.replies.popleft() if self.replies else b"+OK\r\n")
+                self.was_asked.set()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # asyncio's streams report a handler that was cancelled as an error
         finally:
