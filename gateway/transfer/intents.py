@@ -14,7 +14,7 @@ from gateway.domain.errors import GatewayError, StateStoreUnavailable
 from gateway.domain.task import Intent, Task, TaskId, TaskState
 from gateway.telemetry import Metrics
 from gateway.transfer.aborting import finish_abort
-from gateway.transfer.completion import Completion
+from gateway.transfer.completion import LEASE_SECONDS, Completion
 from gateway.transfer.due_tasks import DueTasks
 from gateway.transfer.engine import Engine
 from gateway.transfer.ports import Clock
@@ -82,6 +82,8 @@ class Intents:
             log.warning("an intent is still open: %s", error.code, extra={"task_id": task_id})
 
     async def _finish(self, task: Task) -> None:
+        if task.state is TaskState.COMPLETING and self._clock() - task.updated_at <= LEASE_SECONDS:
+            return  # it shows signs of life
         self._metrics.count("gateway_intents_finished_total", task.intent.value)
         if task.state is TaskState.COMPLETING:
             self._completion.watch(task)

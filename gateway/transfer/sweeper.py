@@ -22,7 +22,8 @@ from gateway.transfer.ports import Clock, ObjectStore, TaskStore
 
 log = logging.getLogger(__name__)
 
-PAGE: Final = 1000
+PAGE: Final = 250
+"""Uploads looked at together: the event loop is not held up for more than some milliseconds."""
 REPAIR_PAGE: Final = 200
 PAUSE_SECONDS: Final = 0.05
 """Between two steps of a round: it lists, looks and aborts at most 20 times a second."""
