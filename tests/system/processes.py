@@ -80,6 +80,12 @@ class Program:
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property
+    def cpu_seconds(self) -> float:
+        """Processor time that this process alone has spent."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def arguments(self) -> bytes:
         """What everybody on this machine sees of it; empty once it has ended."""
         return Path(f"/proc/{self.pid}/cmdline").read_bytes() if self.exit_code is None else b""

@@ -184,8 +184,10 @@ def test_c71_floods_of_near_boundaries_are_a_file_like_any_other(
     stack: Stack, alice: Caller, make: Callable[[], bytes]
 ) -> None:
     data = make()
+    before = stack.gateway.program.cpu_seconds
     good(post(alice, field("key", "forms/flood.bin") + file(data) + END), 201)
 
+    assert stack.gateway.program.cpu_seconds - before < 0.1 + 0.1 * len(data) / MIB
     assert stack.cos.read("forms/flood.bin") == data
 
 
@@ -203,8 +205,8 @@ def test_c71_a_form_that_comes_byte_by_byte_is_a_form(stack: Stack, alice: Calle
     assert stack.cos.read("forms/drip.bin") == b"drip"
 
 
-def test_c61_a_million_tiny_fields_are_refused_at_the_65th(alice: Caller) -> None:
-    sent = 0
+def test_c61_a_million_tiny_fields_are_refused_at_the_65th(stack: Stack, alice: Caller) -> None:
+    sent, before = 0, stack.gateway.program.cpu_seconds
 
     def fields() -> Iterator[bytes]:
         nonlocal sent
@@ -218,6 +220,7 @@ def test_c61_a_million_tiny_fields_are_refused_at_the_65th(alice: Caller) -> Non
         return  # it was cut off while it still sent
     finally:
         assert sent < 100_000
+        assert stack.gateway.program.cpu_seconds - before < 1
     require_problem(answer, 400, "too_many_parts")
 
 

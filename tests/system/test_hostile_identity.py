@@ -4,6 +4,7 @@ Row 48, and the rates of rows 50 and 55, are in test_limits.py; websockets have 
 
 import base64
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,16 @@ def test_c38_to_c46_a_token_that_is_not_ours_opens_nothing(stack: Stack, row: st
     assert "detail" not in document, "every reason reads the same"
 
 
+def test_c38_a_token_that_is_none_costs_next_to_nothing(stack: Stack) -> None:
+    rows = [f"Bearer {make()}" for row, make in FORGED.items() if row.startswith("c38")]
+    before = stack.gateway.program.cpu_seconds
+    with httpx.Client(base_url=stack.gateway.url, **HTTP) as client:
+        for authorization in rows * 30:
+            client.get("/v1/tasks", headers={"Authorization": authorization})
+
+    assert (stack.gateway.program.cpu_seconds - before) / (30 * len(rows)) < 0.003, "HTTP's own share is most of it"
+
+
 def test_c41_an_expired_token_is_told_apart_so_that_its_holder_fetches_another(stack: Stack) -> None:
     require_problem(ask_with(stack, f"Bearer {token('alice', seconds=-60)}"), 401, "token_expired")
 
@@ -249,8 +260,9 @@ def test_c39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) 
         require_problem(answer, 401, "token_invalid")
 
 
+@pytest.mark.promise(25)
 @pytest.mark.parametrize(("method", "path"), OF_A_TASK)
-def test_c44_another_s_task_is_a_task_that_is_not_there(stack: Stack, task_id: str, method: str, path: str) -> None:
+def test_c44_c45_another_s_task_is_a_task_that_is_not_there(stack: Stack, task_id: str, method: str, path: str) -> None:
     mallory = stack.caller("mallory")
 
     def told(answer: httpx.Response) -> tuple[dict[str, Any], dict[str, str]]:
@@ -265,6 +277,75 @@ def test_c44_another_s_task_is_a_task_that_is_not_there(stack: Stack, task_id: s
 
     assert told(theirs) == told(nobody_s)
     assert stack.caller("owner").task(task_id)["state"] == "waiting"
+
+
+@pytest.mark.promise(25)
+def test_c44_another_s_task_takes_as_long_to_refuse_as_none(stack: Stack, task_id: str) -> None:
+    mallory = stack.caller("mallory with a watch")
+    found: list[float] = []
+    for _ in range(5):
+        took: dict[str, list[float]] = {task_id: [], "A" * 22: []}
+        for _ in range(60):
+            for asked, seconds in took.items():
+                began = time.perf_counter()
+                mallory.call("GET", f"/v1/tasks/{asked}")
+                seconds.append(time.perf_counter() - began)
+        theirs, nobody_s = (statistics.median(seconds) for seconds in took.values())
+        found.append(theirs / nobody_s)
+        if 0.7 < found[-1] < 1.4:
+            return
+    pytest.fail(f"medians of another's task as multiples of those of none: {found}")
+
+
+def lost(stack: Stack, caller: Caller, key: str) -> dict[str, Any]:
+    """A task with one part, which Redis has forgotten since."""
+    task = caller.create(key, 2 * MIB, part_size=MIB)
+    good(caller.put_part(task["id"], 1, body(key, MIB)))
+    assert stack.redis.command("DEL", f"gw:{{{task['id']}}}") == b":1"
+    return task
+
+
+def flipped(ticket: str) -> str:
+    middle = len(ticket) // 2
+    return ticket[:middle] + ("A" if ticket[middle] != "A" else "B") + ticket[middle + 1 :]
+
+
+TICKETS: Final[dict[str, Callable[[str], str]]] = {
+    "a flipped bit": flipped,
+    "a flipped last bit": lambda ticket: ticket[:-1] + chr(ord(ticket[-1]) ^ 1),
+    "another key id": lambda ticket: "second" + ticket.removeprefix("first"),
+    "cut": lambda ticket: ticket[:-4],
+    "longer": lambda ticket: ticket + "AAAA",
+    "too long": lambda ticket: "first." + "A" * 6000,
+    "empty": lambda ticket: "",
+    "a token": lambda ticket: token("owner"),
+}
+
+
+@pytest.mark.parametrize("row", list(TICKETS))
+def test_c49_a_ticket_that_we_did_not_write_brings_nothing_back(stack: Stack, row: str) -> None:
+    owner = stack.caller("owner of tickets")
+    task = lost(stack, owner, "owner/ticket.bin")
+    headers = {b"Upload-Ticket": TICKETS[row](task["ticket"]).encode()}
+
+    answer = owner.call("GET", f"/v1/tasks/{task['id']}", headers=headers)
+
+    require_problem(answer, 400, "ticket_invalid")
+    assert (
+        good(owner.call("GET", f"/v1/tasks/{task['id']}", headers={"Upload-Ticket": task["ticket"]}))["loaded"] == MIB
+    )
+
+
+def test_c49_another_s_ticket_and_another_task_s_bring_nothing_back(stack: Stack) -> None:
+    owner, mallory = stack.caller("owner of tickets"), stack.caller("mallory with a ticket")
+    task, other = (lost(stack, owner, f"owner/ticket-{number}.bin") for number in range(2))
+    path = f"/v1/tasks/{task['id']}"
+
+    stolen = mallory.call("GET", path, headers={"Upload-Ticket": task["ticket"]})
+    require_problem(stolen, 404, "task_not_found")
+    mixed = owner.call("GET", path, headers={"Upload-Ticket": other["ticket"]})
+    require_problem(mixed, 400, "ticket_invalid")
+    require_problem(owner.call("GET", path), 404, "task_not_found")
 
 
 NEEDS: Final[dict[str, tuple[str, str, dict[str, Any]]]] = {
@@ -344,7 +425,7 @@ def test_c50_ids_are_of_128_random_bits(stack: Stack) -> None:
 
 
 def test_c51_another_site_s_form_has_no_effect(stack: Stack) -> None:
-    """There are no cookies here: nothing a browser adds by itself lets anybody in. The Origin is judged all the same."""
+    """There are no cookies here: a browser adds nothing that lets anybody in. The Origin is judged all the same."""
     mallory = stack.caller("mallory")
     answer = mallory.call("POST", "/v1/files?key=cross-site", content=b"x", headers={"Origin": "https://evil.example"})
 

@@ -1,10 +1,8 @@
 """What one caller may ask for, and what the others notice of it: the limits of promises C2 and C4, P21 and P30."""
 
-import os
 import socket
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -43,18 +41,12 @@ def alice(stack: Stack, strict: Gateway, request: pytest.FixtureRequest) -> Call
     return stack.caller(f"alice of {request.node.name}", strict)
 
 
-def cpu_seconds(gateway: Gateway) -> float:
-    """What the process has spent by now."""
-    fields = Path(f"/proc/{gateway.program.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def cost(gateway: Gateway, send: Any, count: int = 400) -> float:
     """CPU seconds of the gateway for one request."""
-    before = cpu_seconds(gateway)
+    before = gateway.program.cpu_seconds
     for _ in range(count):
         send()
-    return (cpu_seconds(gateway) - before) / count
+    return (gateway.program.cpu_seconds - before) / count
 
 
 def open_body(caller: Caller, task_id: str, number: int) -> socket.socket:
