@@ -135,6 +135,7 @@ async def test_a_client_that_reads_slowly_gets_all_of_it() -> None:
 
 
 async def test_a_closing_connection_whose_client_reads_nothing_is_cut_off() -> None:
+    """Also where the answer was too small for its writer to be told to wait."""
     big = bytes(1 << 20)
 
     async def last(scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,6 +144,10 @@ async def test_a_closing_connection_whose_client_reads_nothing_is_cut_off() -> N
     lost = asyncio.Event()
 
     class Noting(HttpEdge):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self._transport.set_write_buffer_limits(2 * len(big))
+
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             lost.set()
