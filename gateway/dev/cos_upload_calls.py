@@ -21,8 +21,7 @@ from gateway.dev.cos_metadata import (
 from gateway.dev.cos_object_calls import receive_body, refuse_overwrite, require_length
 from gateway.dev.cos_objects import LocalObject, ObjectDisk
 from gateway.dev.cos_pages import EncodedText, Entry, owner, page_limit, take_page
-from gateway.dev.cos_uploads import LocalPart, LocalUpload, UploadDisk, merge, no_such_upload
-from gateway.domain.checksums import combine_all
+from gateway.dev.cos_uploads import LocalPart, LocalUpload, UploadDisk, crc64_of, merge, no_such_upload
 
 MIN_PART_BYTES: Final = 1 << 20
 MAX_PART_NUMBER: Final = 10_000
@@ -121,9 +120,13 @@ class UploadCalls:
         upload = self._find(call)
         parts = _listed_parts(upload, await _read_list(call))
         self._check_overwrite(call, upload)
-        crc64 = combine_all((part.crc64, part.size) for part in parts)
+        try:
+            crc64 = await asyncio.to_thread(crc64_of, parts)
+        except FileNotFoundError:
+            _require_open(upload)
+            raise Refusal("InvalidPart", "A part was replaced meanwhile.") from None
         headers = (("Content-Type", "application/xml"), ("x-cos-hash-crc64ecma", str(crc64)))
-        return Answer(200, headers, self._merged(call, upload, parts))
+        return Answer(200, headers, self._merged(call, upload, parts, crc64))
 
     async def abort(self, call: Call) -> Answer:
         """Abort Multipart Upload, doc 7740."""
@@ -133,10 +136,12 @@ class UploadCalls:
             self._uploads.close(upload)
         return Answer(204)
 
-    async def _merged(self, call: Call, upload: LocalUpload, parts: Sequence[LocalPart]) -> AsyncIterator[bytes]:
+    async def _merged(
+        self, call: Call, upload: LocalUpload, parts: Sequence[LocalPart], crc64: int
+    ) -> AsyncIterator[bytes]:
         """The XML declaration, first because the Python SDK fails on spaces before it; spaces; the result."""
         yield DECLARATION
-        merging = asyncio.create_task(self._merge(call, upload, parts))
+        merging = asyncio.create_task(self._merge(call, upload, parts, crc64))
         while not (await asyncio.wait({merging}, timeout=_SPACE_SECONDS))[0]:
             yield b" "
         try:
@@ -144,11 +149,11 @@ class UploadCalls:
         except Refusal as refusal:
             yield utf8(tag("Error", text("Code", refusal.code), text("Message", refusal.message)))
 
-    async def _merge(self, call: Call, upload: LocalUpload, parts: Sequence[LocalPart]) -> str:
+    async def _merge(self, call: Call, upload: LocalUpload, parts: Sequence[LocalPart], crc64: int) -> str:
         async with upload.finishing:
             _require_open(upload)
             with self._objects.receive() as whole:
-                crc64 = await asyncio.to_thread(merge, parts, whole.path)
+                await asyncio.to_thread(merge, parts, whole.path)
                 _require_open(upload)
                 self._check_overwrite(call, upload)
                 etag = _opaque_etag(upload, parts)

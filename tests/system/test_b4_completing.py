@@ -1,4 +1,4 @@
-"""COS pads, fails, lies or is lost while it completes or aborts: table B4, rows 71 to 79, and 85.
+"""COS pads, fails, lies or is lost while it completes or aborts: table B4, rows 71 to 79 and 85; B2, 31.
 
 Whatever it says, a task is a success only if its object is the file, and only a failure if it is not.
 """
@@ -50,6 +50,28 @@ def require_success(upload: Upload, seconds: float = 10) -> None:
     wait_until(lambda: state_of(upload) == "success", "the success", seconds)
     assert good(upload.caller.control(upload.id, "complete"))["result"]["crc64_verified"]
     assert upload.stack.cos.read(upload.key) == upload.data
+
+
+@pytest.mark.promise(7, 8)
+def test_b31_a_bit_that_flips_at_rest_is_found_at_complete_and_a_restart_begins_anew(
+    stack: Stack, upload: Upload
+) -> None:
+    upload_id = upload.caller.task(upload.id)["upload_id"]
+    [part] = stack.folder.glob(f"data/cos/.uploads/*/{upload_id}/00002-*")
+    with part.open("r+b") as file:
+        file.seek(MIB // 2)
+        byte = file.read(1)[0]
+        file.seek(MIB // 2)
+        file.write(bytes([byte ^ 1]))
+
+    document = require_problem(upload.caller.control(upload.id, "complete"), 502, "integrity_failed")
+
+    assert not document["retryable"]
+    assert state_of(upload) == "error"
+    assert stack.cos.read(upload.key) != upload.data  # left for its owner to judge
+    restarted = good(upload.caller.control(upload.id, "restart"))
+    assert (restarted["state"], restarted["loaded"]) == ("waiting", 0)
+    upload.finish()
 
 
 @pytest.mark.promise(12, 13)
