@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 
@@ -191,11 +191,8 @@ class Sweeper:
 
     def _is_idle_since(self, moment: str) -> bool:
         """Whether *moment* (ISO 8601, as COS writes it) is long enough ago; one that cannot be read is not."""
-        try:
-            then = datetime.fromisoformat(moment).timestamp()
-        except ValueError:
-            return False
-        return then + self._rules.idle_seconds < self._clock()
+        then = unix_time(moment)
+        return then is not None and then + self._rules.idle_seconds < self._clock()
 
     async def mend(self) -> None:
         """Strike tasks that are gone off every index, and list open intents and notices that are not listed.
@@ -207,6 +204,15 @@ class Sweeper:
         while cursor is not None:
             await asyncio.sleep(PAUSE_SECONDS)
             cursor = await self._repair.page(cursor, REPAIR_PAGE)
+
+
+def unix_time(moment: str) -> float | None:
+    """*moment* (ISO 8601; UTC unless it names a zone) in Unix seconds, None if it cannot be read."""
+    try:
+        then = datetime.fromisoformat(moment)
+    except ValueError:
+        return None
+    return (then if then.tzinfo is not None else then.replace(tzinfo=UTC)).timestamp()
 
 
 def _named(place: Destination) -> dict[str, str]:

@@ -12,7 +12,7 @@ from gateway.domain.policy import Destination
 from gateway.domain.task import Failed, RestartRequested, TaskError, TaskId
 from gateway.telemetry import Metrics
 from gateway.transfer import sweeper as sweeping
-from gateway.transfer.sweeper import Sweeper, SweepRules
+from gateway.transfer.sweeper import Sweeper, SweepRules, unix_time
 from tests.fakes.local_cos import BUCKET, OTHER_BUCKET
 from tests.fakes.store import MemoryTaskStore
 from tests.transfer.kit import World, random_bytes
@@ -280,3 +280,29 @@ async def test_it_runs_each_period_until_it_is_cancelled(world: World, metrics: 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        ("2026-11-22T00:00:00.000Z", 1_795_305_600.0),
+        ("2026-11-22T08:00:00+08:00", 1_795_305_600.0),
+        ("2026-11-22T00:00:00", 1_795_305_600.0),
+        ("", None),
+        ("Sun, 22 Nov 2026 00:00:00 GMT", None),
+    ],
+)
+def test_a_time_that_cannot_be_read_is_no_time(moment: str, expected: float | None) -> None:
+    assert unix_time(moment) == expected
+
+
+@pytest.mark.promise(17)
+async def test_an_upload_of_unknown_age_is_left_alone(
+    world: World, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan = await _orphan(world, "in/ageless")
+    monkeypatch.setattr(sweeping, "unix_time", lambda moment: None)
+
+    await _sweeper(world, metrics).round()
+
+    assert orphan in _open(world)
