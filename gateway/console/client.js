@@ -21,6 +21,8 @@ export class UploadClient {
   #watch;
   #items = new Map(); // list id -> item, oldest first
   #listeners = new Map();
+  #batches = new Map(); // id -> what batch() tells
+  #asking = new Set();
   #newsDue = null;
   #newsAt = 0;
   #signIn = null;
@@ -35,6 +37,10 @@ export class UploadClient {
     this.#watch = new Watch(this.#api, {
       onSnapshot: (tasks) => this.#seeAll(tasks),
       onTask: (task) => this.#see(task),
+      onBatch: (totals) => {
+        this.#seeBatch(totals);
+        this.#lookAtBatch(totals.id);
+      },
       onConnection: (how) => this.#connected(how),
     });
     tidy();
@@ -88,6 +94,16 @@ export class UploadClient {
     await sender.restart();
   }
 
+  /** What is known of a batch: {id, size, loaded, percent, speed, count, refused}; `refused`: [{index, error}]. */
+  batch(id) {
+    return this.#batches.get(id);
+  }
+
+  /** `move` is `"pause"`, `"restart"` or `"cancel"`, of every file of a batch that it concerns. */
+  async moveBatch(id, move) {
+    this.#seeBatch(await this.#api.send("POST", `/v1/batches/${id}/${move}`));
+  }
+
   /** Drop finished tasks from this list; the gateway keeps them. */
   hideFinished() {
     for (const item of this.#items.values()) item.hidden ||= describe(item).finished;
@@ -138,19 +154,17 @@ export class UploadClient {
     const known = recall(task.id);
     const print = await fingerprint(file);
     const differs = known ? difference(known.file, print) : await this.#differsFromStored(task, file);
-    if (!differs) return;
-    const detail = `The task goes on only with its own file: ${differs}.`;
-    throw new Problem({ code: "file_differs", title: "This is another file", detail });
+    if (differs) throw new Problem({ code: "file_differs", title: "This is another file", differs });
   }
 
   /** For a task begun in another browser: the file's size and three of its stored parts tell. */
   async #differsFromStored(task, file) {
-    if (task.size !== null && task.size !== file.size) return `it had ${task.size} bytes, this one has ${file.size}`;
+    if (task.size !== null && task.size !== file.size) return ["differs.size", task.size, file.size];
     const stored = await storedParts(callsAbout(this.#api, task));
     const known = stored.filter((part) => part.crc64 !== null);
     for (const part of new Set([known[0], known[known.length >> 1], known[known.length - 1]])) {
       if (!part || (await crc64(sliceOf(file, task.part_size, part.number))) === part.crc64) continue;
-      return "the parts already stored have other content";
+      return ["differs.parts"];
     }
     return null;
   }
@@ -159,7 +173,7 @@ export class UploadClient {
     const told = new Set(tasks.map((task) => task.id));
     for (const [id, { sender }] of this.#items) {
       const { task, file } = sender.now;
-      if (task && !file && !told.has(task.id)) this.#items.delete(id);
+      if (task && !task.batch_id && !file && !told.has(task.id)) this.#items.delete(id);
     }
     tasks.forEach((task) => this.#see(task));
   }
@@ -168,10 +182,33 @@ export class UploadClient {
   #see(task) {
     const item = this.#itemOf(task);
     const { task: before, file } = item.sender.now;
+    if (task.batch_id) this.#lookAtBatch(task.batch_id);
     if (!before || task.version > before.version) item.movedAt = before ? now() : task.updated_at;
     item.sender.see(task);
     const goesOn = HALTED.test(before?.state) && !HALTED.test(task.state) && !FINAL.test(task.state);
     if (goesOn && file && task.version >= before.version) item.sender.start(); // restarted from elsewhere
+  }
+
+  /** Take in what a batch adds up to and, from REST, its files. */
+  #seeBatch({ files, ...totals }) {
+    const known = this.#batches.get(totals.id);
+    const refused = files?.filter(({ task }) => !task);
+    this.#batches.set(totals.id, { ...known, ...totals, ...(files && { count: files.length, refused }) });
+    files?.forEach(({ task }) => task && this.#see(task));
+    this.#changed();
+  }
+
+  /** Ask for the files of a batch, once: those that were refused are no tasks, and nobody else tells of them. */
+  async #lookAtBatch(id) {
+    if (this.#asking.has(id) || this.#batches.get(id)?.count) return;
+    this.#asking.add(id);
+    try {
+      this.#seeBatch(await this.#api.send("GET", `/v1/batches/${id}`));
+    } catch {
+      // its first task may be heard of before the batch itself: the next news asks again
+    } finally {
+      this.#asking.delete(id);
+    }
   }
 
   #itemOf(task) {

@@ -27,3 +27,22 @@ async function* children(reader) {
     yield* some;
   }
 }
+
+/** The whole page takes drops: a file dropped beside `zone` would otherwise replace the page. */
+export function listenToDrops(zone, take) {
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    zone.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) zone.classList.remove("over");
+  });
+  addEventListener("drop", async (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    zone.classList.remove("over");
+    take(await dropped(event.dataTransfer));
+  });
+}

@@ -33,6 +33,7 @@ export function describe(item) {
     finished: FINAL.test(state),
     hidden: item.hidden,
     createdAt: item.createdAt,
+    batchId: task?.batch_id ?? null,
   };
 }
 

@@ -18,12 +18,12 @@ function samples(file) {
   return starts.map((start) => file.slice(start, start + SAMPLE_BYTES));
 }
 
-/** In words how `actual` is not the file `expected`; null when it is the same. */
+/** How `actual` is not the file `expected`: a text of words.js and what fills it; null when it is the same. */
 export function difference(expected, actual) {
-  if (actual.name !== expected.name) return `it was called “${expected.name}”, this one is “${actual.name}”`;
-  if (actual.size !== expected.size) return `it had ${expected.size} bytes, this one has ${actual.size}`;
-  if (actual.crc64 !== expected.crc64) return "the name and size are the same, the content is not";
-  if (actual.lastModified !== expected.lastModified) return "it was changed since";
+  if (actual.name !== expected.name) return ["differs.name", expected.name, actual.name];
+  if (actual.size !== expected.size) return ["differs.size", expected.size, actual.size];
+  if (actual.crc64 !== expected.crc64) return ["differs.content"];
+  if (actual.lastModified !== expected.lastModified) return ["differs.date"];
   return null;
 }
 

@@ -1,76 +1,60 @@
 /** The console page: hands files to the upload client and shows what it tells. */
 
+import { Chart } from "./chart.js";
 import { UploadClient } from "./client.js";
-import { dropped, picked } from "./drop.js";
-import { Row } from "./row.js";
+import { listenToDrops, picked } from "./drop.js";
+import { List, groupOf } from "./list.js";
+import { startLook } from "./look.js";
 import { Summary } from "./summary.js";
-import { troubleOf } from "./words.js";
+import { keepToken, prefixOf, takeToken } from "./token.js";
+import { t, troubleOf } from "./words.js";
 
-const TOKEN = "gateway.token";
-const CONNECTIONS = {
-  connecting: "Connecting",
-  live: "Live",
-  polling: "Connected, updating every few seconds",
-  offline: "Offline, waiting for the network",
-  signed_out: "Signed out",
-};
+const FILTERS = ["all", "active", "paused", "error", "success", "canceled"];
 
 const $ = (id) => document.getElementById(id);
-const rows = new Map();
-const refusals = new Map(); // entry id -> why its last button press came to nothing, and its state then
+const refusals = new Map(); // entry or batch id -> why its last button press came to nothing, and its state then
 const summary = new Summary();
+const chart = new Chart($("chart"));
+const rows = new List($("list"), { row: $("row"), batch: $("batch") }, act, actOnBatch);
 let client = null;
 let list = [];
-
-/** The token of the address, which is then taken out of it, else the one this tab had before a reload. */
-function takeToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(TOKEN, given);
-  }
-  return given ?? sessionStorage.getItem(TOKEN);
-}
+let filter = "all";
+let why = null; // the text that tells why a token is asked for
 
 function signIn(token) {
-  sessionStorage.setItem(TOKEN, token);
+  keepToken(token);
   $("sign-in").hidden = true;
   $("console").hidden = false;
   if ($("folder").value === "") $("folder").value = prefixOf(token);
   if (client) return client.setToken(token);
   client = new UploadClient({ token });
   client.on("list-update", (event) => show(event.list));
-  client.on("connection", (event) => showConnection(event.connection));
+  client.on("connection", showConnection);
   client.start();
+  showConnection();
 }
 
-function askForToken(why) {
-  $("sign-in-why").textContent = why;
+function askForToken(text) {
+  why = text;
+  $("sign-in-why").textContent = t(why);
   $("sign-in").hidden = false;
   $("console").hidden = !client;
   $("token").focus();
 }
 
-/** The key prefix a token is limited to, if it says so: keys must begin with it. */
-function prefixOf(token) {
-  try {
-    const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const { prefix } = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(claims), (c) => c.charCodeAt(0))));
-    return typeof prefix === "string" ? prefix : "";
-  } catch {
-    return ""; // not ours to judge: the gateway will
-  }
-}
-
 function send(found) {
   const folder = $("folder").value.trim().replace(/^\/+/, "");
   const prefix = folder && !folder.endsWith("/") ? `${folder}/` : folder;
-  client.uploadFiles({ files: found.map(({ path, file }) => ({ Key: prefix + path, Body: file })) });
+  client?.uploadFiles({ files: found.map(({ path, file }) => ({ Key: prefix + path, Body: file })) });
 }
 
-async function act(move, id) {
+function act(move, id) {
   if (move === "choose") return choose(id);
-  await attempt(id, () => client[`${move}Task`](id));
+  return attempt(id, () => client[`${move}Task`](id));
+}
+
+function actOnBatch(move, id) {
+  return attempt(id, () => client.moveBatch(id, move));
 }
 
 function choose(id) {
@@ -98,28 +82,20 @@ function forAll(move, applies) {
 
 function show(entries) {
   list = entries.filter((entry) => !entry.hidden);
-  const known = new Set(list.map((entry) => entry.id));
-  for (const [id, row] of rows) {
-    if (known.has(id)) continue;
-    row.element.remove();
-    rows.delete(id);
-  }
-  list.forEach((entry, place) => {
-    if (refusals.get(entry.id)?.state !== entry.state) refusals.delete(entry.id);
-    const row = rows.get(entry.id) ?? newRow(entry.id);
-    row.show(entry, refusals.get(entry.id)?.problem);
-    const stands = $("list").children[place];
-    if (stands !== row.element) $("list").insertBefore(row.element, stands ?? null);
-  });
-  $("empty").hidden = list.length > 0;
+  for (const { id, state } of list) if (refusals.get(id)?.state !== state) refusals.delete(id);
+  const shown = rows.show(list, filter, (id) => client.batch(id), (id) => refusals.get(id)?.problem);
+  $("empty").hidden = shown > 0;
+  $("empty").textContent = t(list.length ? "noMatch" : "empty");
   $("hide").hidden = !list.some((entry) => entry.finished);
+  showFilters();
   showSummary();
 }
 
-function newRow(id) {
-  const row = new Row(id, $("row"), act);
-  rows.set(id, row);
-  return row;
+function showFilters() {
+  const counts = Object.fromEntries(FILTERS.map((name) => [name, 0]));
+  for (const entry of list) counts[groupOf(entry)] += 1;
+  counts.all = list.length;
+  for (const name of FILTERS) $(`count-${name}`).textContent = counts[name];
 }
 
 function showSummary() {
@@ -130,7 +106,7 @@ function showSummary() {
   $("all-facts").textContent = text;
   $("pause-all").hidden = !list.some((entry) => entry.canPause);
   $("restart-all").hidden = !list.some((entry) => entry.canRestart);
-  document.title = active && part > 0 ? `${Math.floor(part * 100)} % – Upload gateway` : "Upload gateway";
+  document.title = active && part > 0 ? `${Math.floor(part * 100)} % – ${t("title")}` : t("title");
   if (spoken) say(spoken);
 }
 
@@ -138,11 +114,23 @@ function say(text) {
   $("news").textContent = text;
 }
 
-function showConnection(how) {
-  $("connection").textContent = CONNECTIONS[how];
+function showConnection() {
+  const how = client.connection;
+  $("connection").textContent = t(how);
   $("connection").dataset.how = how;
-  if (how === "signed_out") askForToken("The token has expired or is not valid. Sign in, and everything goes on.");
+  if (how === "signed_out") askForToken("badToken");
   else $("sign-in").hidden = true;
+}
+
+/** Say everything again, in another language. */
+function sayAnew() {
+  rows.clear();
+  chart.show();
+  if (client) {
+    $("connection").textContent = t(client.connection);
+    show(client.getTaskList());
+  }
+  $("sign-in-why").textContent = t(why ?? "needToken");
 }
 
 function listen() {
@@ -163,33 +151,21 @@ function listen() {
   $("pause-all").addEventListener("click", () => forAll("pause", (entry) => entry.canPause));
   $("restart-all").addEventListener("click", () => forAll("restart", (entry) => entry.canRestart));
   $("hide").addEventListener("click", () => client.hideFinished());
+  $("filter").addEventListener("change", (event) => {
+    filter = event.target.value;
+    show(client.getTaskList());
+  });
   addEventListener("hashchange", () => {
     const token = takeToken();
     if (token) signIn(token);
   });
-  listenToDrops();
+  listenToDrops($("drop"), send);
+  setInterval(() => chart.tick(list), 1000);
 }
 
-/** The whole page takes drops: a file dropped beside the zone would otherwise replace the page. */
-function listenToDrops() {
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-  addEventListener("dragover", (event) => {
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    $("drop").classList.add("over");
-  });
-  addEventListener("dragleave", (event) => {
-    if (event.relatedTarget === null) $("drop").classList.remove("over");
-  });
-  addEventListener("drop", async (event) => {
-    if (!carriesFiles(event)) return;
-    event.preventDefault();
-    $("drop").classList.remove("over");
-    if (client) send(await dropped(event.dataTransfer));
-  });
-}
-
+await startLook($("theme"), $("language"), sayAnew);
 listen();
 const token = takeToken();
 if (token) signIn(token);
-else askForToken("Paste the token you were given.");
+else askForToken("needToken");
+performance.mark("interactive");

@@ -1,4 +1,4 @@
-/** Resume by content, as the SDKs do it: loaded only where an upload of the same key is open, or an MD5 is to be known. */
+/** Resume by content, as the SDKs do it. Loaded only where an upload of the same key is open, or an MD5 is wanted. */
 
 import { callsAbout, storedParts } from "./sender.js";
 

@@ -5,7 +5,9 @@ import { NETWORK } from "./api.js";
 const FIRST_DELAY_SECONDS = 0.5;
 const LONGEST_DELAY_SECONDS = 20;
 const MOST_REFUSALS = 8;
-const NEEDS_RESTART = /^task_(paused|error)$/; // retryable by the gateway's book, but only after a restart
+
+/** The task is in another state: retryable by the gateway's book, but not before a restart. */
+export const HALTS = /^task_(paused|error|canceled)$/;
 
 /**
  * Run `action` until it succeeds, and return what it returns.
@@ -35,7 +37,7 @@ export async function persist(api, stop, action, onWait, probe) {
             stop.check();
             if (!another.retryable && another.status !== 401) throw another;
           }
-        } else if (error.retryable && !NEEDS_RESTART.test(error.code)) {
+        } else if (error.retryable && !HALTS.test(error.code)) {
           onWait("busy");
           await delay(Math.max(error.retryAfter, backoff(refusals++)), stop);
         } else throw error;

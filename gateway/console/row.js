@@ -1,6 +1,6 @@
 /** One row of the list: an entry in, the right words and buttons out. */
 
-import { factsOf, percent, stateOf, troubleOf } from "./words.js";
+import { factsOf, percent, stateOf, t, translate, troubleOf } from "./words.js";
 
 export class Row {
   #key;
@@ -8,8 +8,9 @@ export class Row {
   /** `act(move, id)` is called with `"pause"`, `"restart"`, `"choose"` or `"cancel"`. */
   constructor(id, template, act) {
     this.element = template.content.firstElementChild.cloneNode(true);
+    translate(this.element);
     const part = (name) => this.element.querySelector(`.${name}`);
-    [this.name, this.state, this.bar, this.facts, this.trouble] = ["name", "state", "bar", "facts", "trouble"].map(part);
+    for (const name of ["name", "state", "bar", "facts", "trouble"]) this[name] = part(name);
     this.name.id = `name-${id}`;
     this.bar.setAttribute("aria-labelledby", this.name.id);
     this.buttons = {};
@@ -28,7 +29,7 @@ export class Row {
     put(this.state, stateOf(entry));
     put(this.facts, factsOf(entry));
     put(this.trouble, error ? troubleOf(error) : "");
-    put(this.buttons.restart, entry.state === "error" ? "Retry" : "Restart");
+    put(this.buttons.restart, t(entry.state === "error" ? "retry" : "restart"));
     this.trouble.hidden = !error;
     this.bar.value = entry.percent;
     this.bar.setAttribute("aria-valuetext", `${percent(entry.percent)}, ${stateOf(entry)}`);
@@ -44,17 +45,20 @@ export class Row {
     this.#key = key;
   }
 
-  /** A button that goes away must not take the focus with it. */
   #offer({ canPause, canRestart, needsFile, canCancel }) {
-    const offered = { pause: canPause, restart: canRestart, choose: needsFile, cancel: canCancel };
-    const buttons = Object.values(this.buttons);
-    const focused = buttons.find((button) => button === document.activeElement);
-    for (const [move, button] of Object.entries(this.buttons)) button.hidden = !offered[move];
-    if (focused?.hidden) (buttons.find((button) => !button.hidden) ?? this.name).focus();
+    offer(this.buttons, { pause: canPause, restart: canRestart, choose: needsFile, cancel: canCancel }, this.name);
   }
 }
 
 /** Screen readers may tell of a text that is put again, even the same. */
-function put(element, text) {
+export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+/** Show those of `buttons` that are `offered`. One that goes away hands its focus on, at last to `name`. */
+export function offer(buttons, offered, name) {
+  const all = Object.values(buttons);
+  const focused = all.find((button) => button === document.activeElement);
+  for (const move in buttons) buttons[move].hidden = !offered[move];
+  if (focused?.hidden) (all.find((button) => !button.hidden) ?? name).focus();
 }

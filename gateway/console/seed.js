@@ -1,7 +1,6 @@
 /** The parameters, results and errors of Tencent's COS SDKs, and what the gateway calls them. */
 
-const OPTION =
-  /^(bucket|region|acl|expires|storage_class|cache_control|content_(type|d\w+|e\w+|la\w+)|grant_\w+)$/;
+const OPTION = /^(bucket|region|acl|expires|storage_class|cache_control|content_(?!le|md)\w+|grant_\w+)$/;
 const NOT_OURS = /^(content-|expect|host)/i;
 
 /** What `POST /v1/tasks` takes, from the SDK's parameters; those in `Headers` may be spelled as COS's headers. */

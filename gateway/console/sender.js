@@ -1,16 +1,15 @@
 /** One file on its way into one task: from its place in the queue to its end or a halt, and on again. */
 
 import { Problem } from "./api.js";
-import { delay, persist } from "./retry.js";
+import { HALTS, delay, persist } from "./retry.js";
 import { speedometer } from "./speed.js";
 import { newStop } from "./stop.js";
 
 export const FINAL = /^(success|canceled)$/;
 export const HALTED = /^(paused|error)$/; // until somebody restarts the task
 const GONE = /^task_(not_found|expired)$/; // a retry begins a new task
-const TOLD_BY_TASK = /^task_(paused|error|canceled)$/; // the task itself says it better
 const PARTS_MISSING = "parts_missing";
-export const UNREADABLE = { code: "file_unreadable", title: "The file has changed or is gone" };
+export const UNREADABLE = { code: "file_unreadable", title: "The file changed or is gone" };
 const POLL_SECONDS = 3; // the websocket is faster; this is for when it is down, or where there is none
 const MOST_COMPLETES = 4;
 
@@ -37,16 +36,16 @@ export async function storedParts(call) {
 
 /** The bytes of `file` that are part `number`. */
 export function sliceOf(file, size, number) {
-  return file.slice((number - 1) * size, Math.min(number * size, file.size));
+  return file.slice((number - 1) * size, number * size);
 }
 
 /**
- * `given`: {id, file, task, options, mode, digest, parallel}. `options` is what `POST /v1/tasks` takes, `mode` is
- * `"parts"` or `"content"`, else the task decides; `digest` is the `Content-MD5` of the content; `parallel` parts are in
- * flight at once.
+ * `given`: {id, file, task, options, mode, digest, parallel}. `options` is what `POST /v1/tasks` takes; `mode` is
+ * `"parts"` or `"content"`, else the task decides; `digest` is the `Content-MD5` of the content; `parallel` parts are
+ * in flight at once.
  *
- * `changed()` is called when anything moved, `prepare(patiently, stop)` before a task is created: whoever knows an earlier
- * one lets the sender `take` it.
+ * `changed()` is called when anything moved; `prepare(patiently, stop)` before a task is created: whoever knows an
+ * earlier one lets the sender `take` it.
  */
 export function newSender(api, slots, given, changed, prepare) {
   let { id: ref, file, task, options, mode, digest, parallel = 3 } = given;
@@ -94,15 +93,24 @@ export function newSender(api, slots, given, changed, prepare) {
     see(await call("POST", `/${move}`, { stop }));
   }
 
-  /** Stop sending; the parts stay. Without a network only this side knows of it, and nothing moves all the same. */
-  async function pause() {
+  /** Stop sending, then say so: a browser keeps a request waiting while six others have its connections. */
+  async function leave(as, move) {
+    halt(as);
     try {
-      if (task) return await control("pause");
+      if (task && !GONE.test(problem?.code)) await control(move);
     } catch (error) {
-      if (error.status || !file) throw error;
+      if (file && error.retryable) {
+        if (as === "paused" && !error.status) return; // without a network nothing moves all the same
+      } else {
+        local = null; // it may not be left: it goes on
+        if (file) start();
+      }
+      throw error;
     }
-    halt("paused");
   }
+
+  /** Stop sending; the parts stay. */
+  const pause = () => leave("paused", "pause");
 
   /** Go on, also after an error; whoever has the file sends the rest. */
   async function restart() {
@@ -115,11 +123,7 @@ export function newSender(api, slots, given, changed, prepare) {
   }
 
   /** End the task; its parts are dropped. */
-  async function cancel() {
-    if (task && !GONE.test(problem?.code)) await control("cancel");
-    halt("canceled");
-    file = null;
-  }
+  const cancel = () => leave("canceled", "cancel").then(() => (file = null));
 
   /** One attempt to bring the file over. */
   async function start() {
@@ -142,7 +146,7 @@ export function newSender(api, slots, given, changed, prepare) {
   async function failed(error) {
     local = null;
     try {
-      if (TOLD_BY_TASK.test(error.code)) return see(await call("GET", ""));
+      if (HALTS.test(error.code)) return see(await call("GET", "")); // the task itself says it better
     } catch {
       // then the error itself must do
     }
@@ -155,7 +159,8 @@ export function newSender(api, slots, given, changed, prepare) {
   function create(stop) {
     const json = { ...options, size: file.size, client_ref: ref };
     const fields = mode === "content" && !digest && api.transport.fieldsOf?.(file, json);
-    if (!fields) return stop.race(api.send("POST", "/v1/tasks", { json, headers: { "Idempotency-Key": ref } }).then(see));
+    const headers = { "Idempotency-Key": ref };
+    if (!fields) return stop.race(api.send("POST", "/v1/tasks", { json, headers }).then(see));
     const onSent = (bytes) => moved(Math.min(bytes, file.size));
     return api.send("POST", "/v1/files", { file, fields, stop, onSent }).then(see);
   }
@@ -235,11 +240,13 @@ export function newSender(api, slots, given, changed, prepare) {
         const from = task.next_offset;
         stored.set(0, from);
         if (from && from === size) return ask("POST", "/complete");
-        const headers = from ? { "Content-Range": `bytes ${from}-${size - 1}/${size}` } : digest && { "Content-MD5": digest };
+        const range = { "Content-Range": `bytes ${from}-${size - 1}/${size}` };
+        const headers = from ? range : digest && { "Content-MD5": digest };
         try {
           return await put(0, "/content", file.slice(from), stop, headers);
         } catch (error) {
           task.next_offset = error.next_offset ?? from;
+          if (digest) error.retryable &&= error.code !== "digest_mismatch"; // the caller's own
           throw error;
         }
       };

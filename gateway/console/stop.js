@@ -1,9 +1,9 @@
 /**
  * Asks work to end, from outside: an AbortController for places that have none, as mini-programs.
  *
- * It stops when `outer` does, or by `stop(reason)`. `reason()` is there once it is time to stop, and `check()` throws it. `on(listener)` calls
- * `listener(reason)` then, at once if it is time, and returns how to take that back. `race(promise)` is what the
- * promise comes to, or the reason if that comes first.
+ * It stops when `outer` does, or by `stop(reason)`. `reason()` is there once it is time to stop, and `check()` throws
+ * it. `on(listener)` calls `listener(reason)` then, at once if it is time, and returns how to take that back.
+ * `race(promise)` is what the promise comes to, or the reason if that comes first.
  */
 export function newStop(outer) {
   const listeners = new Set();

@@ -1,6 +1,6 @@
 /** All files taken together: what there is to do, how far it is, and what to say aloud about it. */
 
-import { bytes, duration, percent, plural, secondsLeft } from "./words.js";
+import { bytes, duration, percent, secondsLeft, t } from "./words.js";
 
 const MOVING = new Set(["waiting", "checking", "uploading", "completing"]);
 
@@ -15,23 +15,7 @@ export class Summary {
     if (open.length > 0 && !open.some((entry) => this.#members.has(entry.id))) this.#members.clear();
     open.forEach((entry) => this.#members.add(entry.id));
     const members = list.filter((entry) => this.#members.has(entry.id) && entry.state !== "canceled");
-    return { ...this.#told(members), active: open.length > 0, spoken: this.#news(list) };
-  }
-
-  #told(members) {
-    const total = sum(members, "size");
-    const loaded = sum(members, "loaded");
-    const done = members.filter((entry) => entry.state === "success").length;
-    if (members.length === 0) return { part: 0, text: "Nothing to send." };
-    if (done === members.length) return { part: 1, text: `All done: ${plural(done, "file")}, ${bytes(total)}.` };
-    const moving = members.filter((entry) => MOVING.has(entry.state) && !entry.needsFile);
-    const speed = sum(moving, "speed");
-    const left = secondsLeft(sum(moving, "size") - sum(moving, "loaded"), speed);
-    const part = Math.min(0.999, total ? loaded / total : done / members.length);
-    const count = `${done} of ${plural(members.length, "file")}`;
-    const words = [count, `${bytes(loaded)} of ${bytes(total)}`, percent(part)];
-    if (speed > 0) words.push(`${bytes(Math.round(speed))}/s`, `${duration(left)} left`);
-    return { part, text: words.join(" · ") };
+    return { ...totals(members), active: open.length > 0, spoken: this.#news(list) };
   }
 
   /** Ends and failures since the last call; a first sight of old tasks is no news. */
@@ -42,13 +26,29 @@ export class Summary {
       this.#states.set(entry.id, entry.state);
       if (before && before !== entry.state) changed[entry.state]?.push(entry.Key);
     }
-    const { success, error, paused } = changed;
-    return [said(success, "uploaded"), said(error, "failed"), said(paused, "paused")].join(" ").trim();
+    return Object.keys(changed).flatMap((state) => said(changed[state], `said.${state}`)).join(" ");
   }
 }
 
-function said(keys, what) {
-  return keys.length > 2 ? `${keys.length} files ${what}.` : keys.map((key) => `${key} ${what}.`).join(" ");
+/** {part, text} of entries: 0–1 and a line. */
+export function totals(members) {
+  const total = sum(members, "size");
+  const loaded = sum(members, "loaded");
+  const done = members.filter((entry) => entry.state === "success").length;
+  const files = t("fileCount", members.length);
+  if (members.length === 0) return { part: 0, text: t("nothing") };
+  if (done === members.length) return { part: 1, text: t("allDone", files, bytes(total)) };
+  const moving = members.filter((entry) => MOVING.has(entry.state) && !entry.needsFile);
+  const speed = sum(moving, "speed");
+  const left = secondsLeft(sum(moving, "size") - sum(moving, "loaded"), speed);
+  const part = Math.min(0.999, total ? loaded / total : done / members.length);
+  const words = [t("ofBytes", done, files), t("ofBytes", bytes(loaded), bytes(total)), percent(part)];
+  if (speed > 0) words.push(`${bytes(Math.round(speed))}/s`, t("left", duration(left)));
+  return { part, text: words.join(" · ") };
+}
+
+function said(keys, text) {
+  return keys.length > 2 ? [t(text, t("fileCount", keys.length))] : keys.map((key) => t(text, key));
 }
 
 function sum(entries, member) {

@@ -98,12 +98,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
   const mover = (move) => (id) => {
     const item = items.get(id) ?? { entry: {} };
     const { entry, sender } = item;
-    const act = () =>
-      sender[move]().catch((error) => {
-        if (move === "cancel" && error.retryable) sender.halt("canceled"); // the gateway hears of it when it can
-        throw error;
-      });
-    const patiently = () => FROM[move].test(entry.state) && persist(api, newStop(), act, Boolean);
+    const patiently = () => FROM[move].test(entry.state) && persist(api, newStop(), () => sender[move](), Boolean);
     return (item.moves = Promise.resolve(item.moves).then(patiently).catch(() => {}));
   };
 

@@ -9,7 +9,8 @@ const TOKEN_EXPIRED = 4401;
 
 /**
  * `hooks`: `onSnapshot(tasks)` every unfinished task and the last finished ones, `onTask(task)` one that changed,
- * `onConnection(how)` with `"live"`, `"polling"`, `"offline"` or `"signed_out"`.
+ * `onBatch(totals)` what a batch adds up to, `onConnection(how)` with `"live"`, `"polling"`, `"offline"` or
+ * `"signed_out"`.
  */
 export class Watch {
   #stop = newStop();
@@ -69,6 +70,7 @@ export class Watch {
 
   #hear(message) {
     if (message.type === "snapshot") this.hooks.onSnapshot(message.tasks);
+    else if (message.type === "batch") this.hooks.onBatch(message.batch);
     else if (message.task) this.hooks.onTask(message.task);
   }
 

@@ -1,10 +1,37 @@
-/** Everything the page says in words and numbers. */
+/** Everything the page says in words and numbers, in the language that is spoken. */
 
+import { adviceFor } from "./advice.js";
+
+const LANGUAGES = { en: () => import("./english.js"), zh: () => import("./chinese.js") };
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
+let texts = {};
+
+/** Speak `"en"` or `"zh"` from now on. */
+export async function speak(language) {
+  texts = (await LANGUAGES[language]()).default;
+  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+}
+
+/** The text called `name`, with its gaps filled. */
+export function t(name, ...gaps) {
+  const text = texts[name] ?? name;
+  const chosen = Array.isArray(text) ? text[gaps[0] === 1 ? 0 : 1] : text;
+  return chosen.replace(/\{(\d)\}/g, (_, gap) => gaps[gap]);
+}
+
+/** Fill in the texts below `root`: `data-t` names an element's own, `data-t-<attribute>` that of an attribute. */
+export function translate(root) {
+  for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
+  for (const name of ["aria-label", "placeholder"]) {
+    for (const element of root.querySelectorAll(`[data-t-${name}]`)) {
+      element.setAttribute(name, t(element.getAttribute(`data-t-${name}`)));
+    }
+  }
+}
 
 export function bytes(count) {
-  if (count === null) return "unknown size";
-  if (count < 1000) return count === 1 ? "1 byte" : `${count} bytes`;
+  if (count === null) return t("unknownSize");
+  if (count < 1000) return t("bytes", count);
   const power = Math.min(UNITS.length - 1, Math.floor(Math.log10(count) / 3));
   const value = count / 1000 ** power;
   return `${value.toFixed(value < 9.95 && power > 1 ? 1 : 0)} ${UNITS[power]}`;
@@ -12,9 +39,9 @@ export function bytes(count) {
 
 export function duration(seconds) {
   const whole = Math.max(1, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.round((whole % 3600) / 60)} min`;
+  if (whole < 60) return t("seconds", whole);
+  if (whole < 3600) return t("minutes", Math.floor(whole / 60), whole % 60);
+  return t("hours", Math.floor(whole / 3600), Math.round((whole % 3600) / 60));
 }
 
 /** Seconds until `left` bytes have gone, null when nobody can tell. */
@@ -27,54 +54,29 @@ export function percent(part) {
   return `${Math.floor(part * 100)} %`;
 }
 
-export function plural(count, noun) {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
-}
-
-const STATES = { completing: "Finishing", success: "Done", error: "Failed" };
-const WAITS = {
-  offline: "Offline, waiting for the network",
-  busy: "The gateway is busy, trying again",
-  signed_out: "Waiting for you to sign in",
-};
-
 /** One word or a few for how an entry of the list stands. */
-export function stateOf(entry) {
-  if (entry.waiting && entry.state !== "paused") return WAITS[entry.waiting];
-  if (entry.needsFile && entry.state !== "paused" && entry.state !== "error") return "Interrupted";
-  return STATES[entry.state] ?? entry.state[0].toUpperCase() + entry.state.slice(1);
+export function stateOf({ state, waiting, needsFile }) {
+  if (waiting && state !== "paused") return t(`wait.${waiting}`);
+  if (needsFile && state !== "paused" && state !== "error") return t("interrupted");
+  return t(`state.${state}`);
 }
 
 /** The numbers of an entry: how much, how fast, how long. */
 export function factsOf({ state, size, loaded, percent: part, speed, secondsLeft }) {
   if (state === "success" || state === "canceled" || loaded === 0) return bytes(size);
-  const facts = [`${bytes(loaded)} of ${bytes(size)}`];
+  const facts = [t("ofBytes", bytes(loaded), bytes(size))];
   if (size) facts.push(percent(part));
   if (speed > 0) facts.push(`${bytes(Math.round(speed))}/s`);
-  if (secondsLeft !== null) facts.push(`${duration(secondsLeft)} left`);
+  if (secondsLeft !== null) facts.push(t("left", duration(secondsLeft)));
   return facts.join(" · ");
 }
 
-const ANEW = "Retry sends the whole file again.";
-const ASK = "Ask for a token that allows it.";
-const ADVICE = {
-  network: "Check the connection, then try again.",
-  file_unreadable: "Choose the file again.",
-  file_differs: "Choose the file that was being sent, or cancel this task and send the new file.",
-  upload_lost: ANEW,
-  integrity_failed: ANEW,
-  task_not_found: ANEW,
-  task_expired: ANEW,
-  key_not_allowed: "Change the folder, or ask for a token that covers it.",
-  invalid_key: "Change the folder or rename the file.",
-  forbidden: ASK,
-  type_not_allowed: ASK,
-  file_too_large: ASK,
-  storage_denied: "Tell whoever runs the gateway: its COS keys lack a right.",
-};
-
-/** An error as sentences: what happened, and what to do. */
-export function troubleOf({ code, title, detail, retryable }) {
-  const advice = ADVICE[code] ?? (retryable ? "Try again in a moment." : "");
-  return [title, detail, advice].filter(Boolean).map((text) => text.replace(/[^.?!]$/, "$&.")).join(" ");
+/** An error as sentences: what happened, what to do, and the code for whoever is asked. */
+export function troubleOf({ code, title, detail, differs, retryable, cos }) {
+  const spoken = texts.errors[code];
+  const happened = differs ? t(...differs) : spoken ? "" : detail; // the gateway's own details are English
+  const advice = texts.advice[adviceFor({ code, retryable })];
+  const ended = (text) => text.replace(/[^.?!。]$/, `$&${t("stop")}`);
+  const sentences = [spoken ?? title, happened, advice].filter(Boolean).map(ended);
+  return `${sentences.join(t("gap"))} (${[code, cos?.code].filter(Boolean).join(", ")})`;
 }

@@ -71,7 +71,7 @@ class Console:
     def row(self, name: str) -> Locator:
         """The list's entry of the file *name*."""
         heading = self.page.get_by_role("heading", name=name, exact=True)
-        return self.page.get_by_role("listitem").filter(has=heading)
+        return self.page.locator(".row").filter(has=heading)
 
     def bar(self, name: str) -> Locator:
         return self.page.get_by_role("progressbar", name=name, exact=True)

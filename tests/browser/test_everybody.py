@@ -9,8 +9,9 @@ from tests.browser.stack import Stack
 def test_everything_works_from_the_keyboard(console: Console, stack: Stack) -> None:
     page = console.page
     stack.cos.fault("stall", operation="UploadPart", times=None)
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Choose files")).to_be_focused()
+    for name in ("Dark colours", "中文", "Choose files"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name=name)).to_be_focused()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(console.file("film", 6 * MIB))
@@ -33,12 +34,16 @@ def test_every_control_can_be_reached_by_tab_and_shows_its_focus(console: Consol
     console.page.locator("body").click(position={"x": 5, "y": 5})
 
     reached = []
-    for _ in range(6):
+    for _ in range(9):
         console.page.keyboard.press("Tab")
-        reached.append(console.page.evaluate("[document.activeElement.textContent || document.activeElement.id]")[0])
-        assert console.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        reached.append(console.page.evaluate("[document.activeElement.textContent || document.activeElement.value]")[0])
+        shown = (
+            "getComputedStyle(document.activeElement.closest('#filter label') ?? document.activeElement).outlineStyle"
+        )
+        assert console.page.evaluate(shown) == "solid"
 
-    assert reached == ["Choose files", "Choose a folder", "folder", "Pause all", "Pause", "Cancel"]
+    look = ["Dark colours", "中文"]
+    assert reached == [*look, "Choose files", "Choose a folder", "", "Pause all", "all", "Pause", "Cancel"]
 
 
 def test_a_screen_reader_hears_names_values_and_news(console: Console, stack: Stack) -> None:

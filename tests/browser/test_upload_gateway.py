@@ -25,7 +25,7 @@ _SETUP: Final = """async ([token, at]) => {
     const { UploadGateway } = await import("/console/upload.js");
     window.uploads = new UploadGateway({ gateway: location.origin, token, FileParallelLimit: 2 });
     window.at = { Bucket: at[0], Region: at[1] };
-    window.chosen = document.getElementById("files").files;
+    window.chosen = document.getElementById("one-file").files;
     window.seen = [];
     window.ended = [];
     window.lists = [];
@@ -46,7 +46,7 @@ def page(stack: Stack, browser: Browser, request: pytest.FixtureRequest, film: P
     """A page of the gateway's own origin with a client `uploads`, and the film as its only chosen file."""
     page = browser.new_page(bypass_csp=True)
     page.goto(stack.url)
-    page.set_input_files("#files", film)
+    page.set_input_files("#one-file", film)
     begin(page, stack.token(request.node.name))
     yield page
     page.close()
@@ -304,7 +304,7 @@ def test_the_same_content_goes_on_after_a_reload_whatever_the_file_is_called(
     page: Page, stack: Stack, film: Path, request: pytest.FixtureRequest
 ) -> None:
     break_off(page, stack, "resumed")
-    page.set_input_files("#files", film.rename(film.parent / "another name.mp4"))
+    page.set_input_files("#one-file", film.rename(film.parent / "another name.mp4"))
     begin(page, stack.token(request.node.name))
 
     page.evaluate(
@@ -331,7 +331,7 @@ def test_other_content_of_the_same_name_and_size_begins_anew(
 ) -> None:
     break_off(page, stack, "edited")
     film.write_bytes(random.Random("edited").randbytes(FILM_BYTES))
-    page.set_input_files("#files", film)
+    page.set_input_files("#one-file", film)
     token = stack.token(request.node.name)
     begin(page, token)
 

@@ -25,8 +25,48 @@ def test_every_file_of_the_console_is_served() -> None:
     assert sorted(CONSOLE_FILES) == sorted(path.name for path in CONSOLE.iterdir())
 
 
-def test_the_whole_console_stays_small() -> None:
-    assert sum(path.stat().st_size for path in CONSOLE.iterdir()) < 96 << 10
+def loaded_by(name: str) -> set[str]:
+    """The module *name* and all that it imports at once."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting += set(re.findall(r'from "\./([^"]+)"', (CONSOLE / module).read_text())) - found
+    return found
+
+
+@pytest.mark.parametrize("language", ["english.js", "chinese.js"])
+async def test_the_page_and_all_that_it_loads_take_under_60_kb(client: httpx.AsyncClient, language: str) -> None:
+    """In the bytes that go over the wire, compressed as every browser asks for it."""
+    names = {"index.html", "style.css", language, *loaded_by("page.js")}
+    length = 0
+    for name in names:
+        answer = await client.get(f"/console/{name}", headers={"Accept-Encoding": "gzip"})
+        length += int(answer.headers["content-length"])
+
+    assert 20_000 < length < 60_000
+
+
+def test_the_page_asks_for_all_its_modules_at_once() -> None:
+    """A module that is only found when another has come costs a round trip."""
+    preloaded = re.findall(r'rel="modulepreload" href="/console/([^"]+)"', (CONSOLE / "index.html").read_text())
+
+    assert sorted([*preloaded, "page.js"]) == sorted(loaded_by("page.js"))
+
+
+async def test_a_file_comes_compressed_only_to_those_who_take_that(client: httpx.AsyncClient) -> None:
+    whole = (CONSOLE / "page.js").read_bytes()
+    etags = set()
+    for accepted, coding in (("gzip, deflate, br", "gzip"), ("br;q=1, GZIP;q=0.5", "gzip"), ("identity", None)):
+        answer = await client.get("/console/page.js", headers={"Accept-Encoding": accepted})
+
+        assert (answer.content, answer.headers.get("content-encoding")) == (whole, coding)
+        assert answer.headers["vary"] == "Accept-Encoding"
+        etags.add(answer.headers["etag"])
+    refused = await client.get("/console/page.js", headers={"Accept-Encoding": "gzip;q=0"})
+    assert "content-encoding" not in refused.headers
+    assert len(etags) == 2
 
 
 def test_every_import_names_a_file_that_is_served() -> None:
@@ -84,7 +124,7 @@ async def test_a_file_that_changed_is_sent_again(client: httpx.AsyncClient) -> N
 
 
 async def test_head_tells_the_length_without_the_bytes(client: httpx.AsyncClient) -> None:
-    answer = await client.head("/console/style.css")
+    answer = await client.head("/console/style.css", headers={"Accept-Encoding": "identity"})
 
     assert answer.content == b""
     assert int(answer.headers["content-length"]) == (CONSOLE / "style.css").stat().st_size
