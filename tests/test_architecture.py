@@ -19,7 +19,7 @@ _LINES_MAX: Final = 350
 _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "domain": (),
     "cos": ("domain.*", "telemetry", "tracing", "transfer.ports"),
-    "store": ("domain.*", "telemetry", "transfer.ports"),
+    "store": ("domain.*", "telemetry", "tracing", "transfer.ports"),
     "transfer": ("domain.*", "telemetry", "tracing"),
     "hooks": ("domain.*", "telemetry"),
     "web": ("domain.*", "telemetry", "tracing", "transfer.*", "cos.signing", "cos.wire*", "cos.xml_tree"),

@@ -28,13 +28,14 @@ _KINDS: Final[Mapping[TaskState, NoticeKind]] = {
 class Notice:
     """One event for a receiver: *task* as it was when it happened, at Unix time *at*.
 
-    A receiver may be told twice, each time with the same ``id``.
+    A receiver may be told twice, each time with the same ``id``. ``traceparent``: the trace in which it happened.
     """
 
     id: str
     kind: NoticeKind
     at: float
     task: Task
+    traceparent: str | None = None
 
 
 class NoticeRefused(Exception):

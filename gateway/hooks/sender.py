@@ -64,6 +64,8 @@ class WebhookSender:
             raise NoticeRefused("the bucket has no webhook")
         body = json.dumps(event_document(notice, self._render(notice.task)), ensure_ascii=False).encode()
         headers = signed_headers(notice.id, int(self._clock()), body, self._secret)
+        if notice.traceparent is not None:
+            headers["traceparent"] = notice.traceparent
         try:
             async with self._open().post(url, data=body, headers=headers, allow_redirects=False) as response:
                 status = response.status

@@ -15,6 +15,7 @@ from gateway.domain.task import Intent, Task, TaskId, TaskState
 from gateway.store.due_index import DueIndex
 from gateway.store.redis_pool import Command
 from gateway.store.task_codec import decode_task, encode_task
+from gateway.tracing import traceparent
 
 NOTICE_FIELD: Final = "notice:"
 """Begins the names of fields that hold a notice not yet delivered."""
@@ -108,7 +109,11 @@ def may_end_bodies(task: Task, after: Task) -> bool:
 def _encode(notice: Notice) -> str:
     task = notice.task
     told = {"version": str(task.version), **encode_task(task)}
-    return json.dumps({"kind": notice.kind, "at": notice.at, "expires_at": task.expires_at, "task": told})
+    trace = traceparent()
+    return json.dumps(
+        {"kind": notice.kind, "at": notice.at, "expires_at": task.expires_at, "task": told}
+        | ({} if trace is None else {"traceparent": trace})
+    )
 
 
 def notices_in(task_id: TaskId, fields: Mapping[str, str]) -> list[Notice]:
@@ -120,5 +125,5 @@ def notices_in(task_id: TaskId, fields: Mapping[str, str]) -> list[Notice]:
             task = decode_task(task_id, told["task"], told["at"], 0.0)
             task = replace(task, expires_at=told["expires_at"])
             notice_id = name.removeprefix(NOTICE_FIELD)
-            found.append(Notice(notice_id, NoticeKind(told["kind"]), told["at"], task))
+            found.append(Notice(notice_id, NoticeKind(told["kind"]), told["at"], task, told.get("traceparent")))
     return sorted(found, key=lambda notice: (notice.at, notice.task.version))

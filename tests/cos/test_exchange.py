@@ -11,6 +11,7 @@ from gateway.cos.transport import AiohttpTransport
 from gateway.cos.wire_requests import CosRequest
 from gateway.domain import errors
 from gateway.domain.objects import Bucket, ObjectAddress, UploadId
+from gateway.tracing import TRACE, Trace
 from tests.cos.bodies import Once, Replayable
 from tests.cos.raw_server import RawServer, always, answer, raw_server
 
@@ -54,6 +55,19 @@ async def test_the_endpoint_is_where_to_connect_and_the_host_stays_the_buckets(
     assert (response.status, response.body, response.headers["etag"]) == (200, b"body", "e")
     assert response.request_id == "r"
     assert seen == [("put_object", 200, 5)]
+
+
+async def test_the_trace_of_the_moment_goes_on_to_cos(exchange_with: Callable[[RawServer], Exchange]) -> None:
+    trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
+    async with raw_server(always(answer(200, b""))) as server:
+        exchange = exchange_with(server)
+        token = TRACE.set(trace)
+        await exchange.once(PUT, put_headers(1), Replayable(b"1"))
+        TRACE.reset(token)
+        await exchange.once(PUT, put_headers(1), Replayable(b"1"))
+
+        assert f"traceparent: {trace.header}".encode() in server.heads[0]
+        assert b"traceparent" not in server.heads[1]
 
 
 @pytest.mark.parametrize(

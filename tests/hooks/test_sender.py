@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +59,16 @@ async def test_the_receiver_gets_the_task_signed_and_without_its_ticket(receiver
     expected = base64.b64encode(hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()).decode()
     assert told.headers["webhook-signature"] == f"v1,{expected}"
     assert abs(time.time() - int(stamp)) < 5
+
+
+async def test_the_trace_in_which_it_happened_goes_on_to_the_receiver(receiver: Receiver) -> None:
+    traceparent, sender = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", _sender(receiver.url)
+
+    await sender.send(replace(_notice(), traceparent=traceparent))
+    await sender.send(_notice())
+    await sender.aclose()
+
+    assert [told.headers.get("traceparent") for told in receiver.told] == [traceparent, None]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])

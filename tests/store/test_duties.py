@@ -18,6 +18,7 @@ from gateway.domain.task import (
 )
 from gateway.store.redis_keys import task_keys
 from gateway.store.task_store import TOMBSTONE_SECONDS, RedisTaskStore
+from gateway.tracing import TRACE, Trace
 from tests.store.conftest import START, TTL_SECONDS, TurnedClock, new_task
 
 TERM = 60.0
@@ -133,3 +134,15 @@ async def test_tombstones_outlive_every_ticket_by_a_day(redis: Redis, clock: Tur
 
     assert TOMBSTONE_SECONDS >= 2 * 24 * 3600
     assert await redis.ttl(key) >= TTL_SECONDS + TOMBSTONE_SECONDS - 5
+
+
+async def test_a_notice_remembers_the_trace_in_which_it_was_made(redis: Redis, clock: TurnedClock) -> None:
+    trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=False)
+    store = _store(redis, clock, new_task().at.bucket)
+    task = await store.create(new_task())
+    token = TRACE.set(trace)
+    await store.apply(task, CancelRequested())
+    TRACE.reset(token)
+
+    [notice] = await store.notices.pending(task.id)
+    assert notice.traceparent == trace.header
