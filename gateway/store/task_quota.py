@@ -14,6 +14,7 @@ from gateway.domain.errors import QuotaExceeded
 from gateway.domain.task import Task, TaskId
 from gateway.store.redis_calls import Observe, RedisCalls
 from gateway.store.redis_keys import owner_key, quota_key
+from gateway.store.task_index import YOUNG_SECONDS
 from gateway.transfer.ports import Clock
 
 LOOKED_AT: Final = 1000
@@ -71,14 +72,21 @@ class RedisTaskQuota:
         return count
 
     async def _made_room(self, key: str, task: Task) -> bool:
-        """Strike off tasks that have ended or are gone, but for *task*; whether there is room then."""
+        """Strike off tasks that have ended or are gone; whether there is room then.
+
+        One that is not there may be about to be created, like *task* itself, unless its place is old.
+        """
         expired = ("ZREMRANGEBYSCORE", key, "-inf", self._clock())
-        sampled: list[bytes] = (
-            await self._calls.together("quota", [expired, ("ZRANDMEMBER", key, min(LOOKED_AT, self._most + 1))])
-        )[-1]
-        ids = [TaskId(raw.decode()) for raw in sampled if raw.decode() != task.id]
-        found = await self._load_many(ids)
-        ended = [task_id for task_id, now in zip(ids, found, strict=True) if now is None or now.is_final]
+        sample = ("ZRANDMEMBER", key, min(LOOKED_AT, self._most + 1), "WITHSCORES")
+        sampled: list[bytes] = (await self._calls.together("quota", [expired, sample]))[-1]
+        until = {TaskId(raw.decode()): float(at) for raw, at in zip(sampled[::2], sampled[1::2], strict=True)}
+        old = task.expires_at - YOUNG_SECONDS
+        found = await self._load_many(list(until))
+        ended = [
+            task_id
+            for (task_id, at), now in zip(until.items(), found, strict=True)
+            if (now.is_final if now is not None else at < old)
+        ]
         if ended:
             await self._calls.command("ZREM", key, *ended)
         count: int = await self._calls.command("ZCARD", key)

@@ -70,11 +70,19 @@ async def test_a_task_that_is_over_makes_room(scene: Scene, clock: TurnedClock, 
     else:
         clock.now += TTL_SECONDS + 1.5
 
-    await scene.create(new_task(3))
+    await scene.create(new_task(100))
 
     if how != "expired":
         with pytest.raises(QuotaExceeded):
-            await scene.elsewhere.claim(new_task(4))
+            await scene.elsewhere.claim(new_task(101))
+
+
+async def test_a_place_taken_a_moment_ago_is_kept_for_the_task_that_is_about_to_come(scene: Scene) -> None:
+    for number in range(3):
+        await scene.here.claim(new_task(number))
+
+    with pytest.raises(QuotaExceeded):
+        await scene.elsewhere.claim(new_task(3))
 
 
 async def test_of_many_who_come_at_once_no_more_than_the_quota_stay(scene: Scene) -> None:

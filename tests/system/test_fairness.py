@@ -18,7 +18,7 @@ from tests.system.stack import MIB, Caller, Stack, body, good
 
 SLACK_SECONDS: Final = 0.004
 """What the scheduler of a shared machine adds now and then."""
-SAMPLES: Final = 50
+SAMPLES: Final = 40
 LOOK_SECONDS: Final = 0.05
 FILE_SECONDS: Final = 0.3
 ATTEMPTS: Final = 5

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.system.canary import leaks_in
-from tests.system.processes import HTTP, ROOT, Gateway, LocalCos, wait_until
+from tests.system.processes import HTTP, ROOT, LocalCos, wait_until
 from tests.system.stack import MIB, SECRET, Caller, Stack, body, good, require_problem, running_stack, token
 
 STANDARD: Final = {"type", "title", "status", "code", "retryable", "request_id"}
@@ -177,9 +177,3 @@ def test_secrets_in_the_wrong_places_are_not_written_down(stack: Stack, alice: C
 
     told = stack.gateway.program.log.read_bytes()
     assert leaks_in(told) == []
-
-
-def test_c114_the_same_settings_without_the_fault_do_start(stack: Stack) -> None:
-    gateway: Gateway = stack.start_gateway()
-
-    assert gateway.readiness() == 200

@@ -41,7 +41,7 @@ def alice(stack: Stack, strict: Gateway, request: pytest.FixtureRequest) -> Call
     return stack.caller(f"alice of {request.node.name}", strict)
 
 
-def cost(gateway: Gateway, send: Any, count: int = 400) -> float:
+def cost(gateway: Gateway, send: Any, count: int = 150) -> float:
     """CPU seconds of the gateway for one request."""
     before = gateway.program.cpu_seconds
     for _ in range(count):
