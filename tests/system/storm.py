@@ -29,10 +29,10 @@ from tests.system.stack import MIB, Stack, body, running_stack, token
 from tests.system.steady_client import Refused, SteadyClient
 
 GATEWAYS: Final = 3
-MEAN_PAUSE_SECONDS: Final = 2.0
+MEAN_PAUSE_SECONDS: Final = 1.0
 FROZEN_SECONDS: Final = 4.0
 REDIS_GONE_SECONDS: Final = 1.5
-CUT_SHARE: Final = 0.1
+CUT_SHARE: Final = 0.5
 """Of connections: so many meet a fault of the network."""
 CALM_SECONDS: Final = 120.0
 STORAGE_FAULTS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
