@@ -148,6 +148,10 @@ async def test_b49_a_node_that_stops_fails_its_own_tasks_fast_and_no_others(
             await store.load(tasks[0].id)
         second = time.monotonic() - began - first
         found = await asyncio.gather(*(store.load(task.id) for task in others))
+        first_there, then_here = (f"{task_keys(task.id).task}:x" for task in (tasks[0], others[0]))
+        with pytest.raises(StateStoreUnavailable):
+            await RedisCalls(client).together("both", [("SET", first_there, "1"), ("SET", then_here, "1")])
+        assert await RedisCalls(client).command("EXISTS", then_here) == 0  # what comes second is not done alone
     finally:
         victim.program.signal(signal.SIGCONT)
 

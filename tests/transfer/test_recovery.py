@@ -15,7 +15,7 @@ from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, PauseRequested, Task, TaskState
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
 from gateway.transfer.digests import Digests
-from gateway.transfer.recovery import rebuild, with_parts
+from gateway.transfer.recovery import held_parts, rebuild, with_parts
 from gateway.transfer.relay import RECORD_ATTEMPTS
 from gateway.transfer.replay import BufferedBody
 from gateway.transfer.sequential_flow import ContentRange
@@ -97,6 +97,7 @@ async def test_crcs_that_redis_still_has_are_kept(world: World, redis_url: str) 
     world.require_success(await world.control.complete(ALICE, task.id, CompleteWanted()), data)
 
 
+@pytest.mark.promise(2)
 async def test_many_pages_of_parts_are_read_within_three_seconds_per_thousand(
     world: World, lose_everything: Callable[[], Any]
 ) -> None:
@@ -164,6 +165,17 @@ async def test_cos_is_asked_once_for_all_who_miss_a_task_at_the_same_time(
 
     assert world.objects.calls["list_parts"] == 1
     assert (await world.load(task)).upload_id == task.upload_id
+
+
+async def test_b41_the_parts_that_cos_holds_of_a_task_fill_in_what_vanished(world: World) -> None:
+    task = await world.create(size=2 * MIB, part_size=MIB)
+    kept = await world.put_part(task, 1, random_bytes(MIB))
+    assert task.upload_id is not None
+
+    assert await held_parts(world.objects, task) == [replace(kept, crc64=None)]
+    await world.objects.abort(task.at, task.upload_id)
+    assert await held_parts(world.objects, task) == []
+    assert await held_parts(world.objects, replace(task, upload_id=None)) == []
 
 
 async def test_a_task_that_redis_knows_is_left_as_it_is(world: World) -> None:
