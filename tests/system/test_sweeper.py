@@ -1,5 +1,6 @@
 """What dead processes left behind, at COS and half done, is ended by living ones, without any client asking."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -73,10 +74,10 @@ def left(swept: Stack) -> Left:
 
 
 def _begin(caller: Caller, path: str, **request: Any) -> threading.Thread:
-    """A call that will get no answer."""
+    """A call that will most likely get no answer."""
 
     def call() -> None:
-        with pytest.raises(httpx.TransportError):
+        with contextlib.suppress(httpx.TransportError):
             caller.call("POST", path, **request)
 
     thread = threading.Thread(target=call)
