@@ -32,6 +32,7 @@ from gateway.web.health_routes import HealthRoutes
 from gateway.web.json_bodies import parse
 from gateway.web.key_routes import AskForKey
 from gateway.web.object_routes import APPEND_OPTIONS
+from gateway.web.passage import Passage
 from gateway.web.progress_watch import Watch
 from gateway.web.sealing import MAX_SEALED_BYTES
 from gateway.web.task_document import task_document
@@ -92,9 +93,10 @@ async def gateway() -> Gateway:
 
 
 def _routes(app: object) -> list[Route | WebSocketRoute]:
-    starlette = app._app if isinstance(app, Gate) else app
-    assert isinstance(starlette, Starlette)
-    return [route for route in starlette.routes if isinstance(route, Route | WebSocketRoute)]
+    while isinstance(app, Gate | Passage):
+        app = app._app
+    assert isinstance(app, Starlette)
+    return [route for route in app.routes if isinstance(route, Route | WebSocketRoute)]
 
 
 def _methods_and_paths(app: object) -> set[tuple[str, str]]:
