@@ -7,7 +7,7 @@ const THEME = "gateway.theme";
 const LANGUAGE = "gateway.language";
 
 /** Choose a look and listen to its two buttons; `changed()` is called when all texts are to be said again. */
-export async function startLook(theme, language, changed) {
+export function startLook(theme, language, changed) {
   const isDark = () => (kept(THEME) ?? (DARK.matches ? "dark" : "light")) === "dark";
   const showTheme = () => {
     if (kept(THEME)) document.documentElement.dataset.theme = kept(THEME);
@@ -21,17 +21,17 @@ export async function startLook(theme, language, changed) {
   showTheme();
 
   const spoken = () => kept(LANGUAGE) ?? (navigator.language.startsWith("zh") ? "zh" : "en");
-  const say = async () => {
-    await speak(spoken());
+  const say = () => {
+    speak(spoken());
     translate(document);
     language.lang = spoken() === "zh" ? "en" : "zh-CN";
   };
-  language.addEventListener("click", async () => {
+  language.addEventListener("click", () => {
     keep(LANGUAGE, spoken() === "zh" ? "en" : "zh");
-    await say();
+    say();
     changed();
   });
-  await say();
+  say();
 }
 
 const choices = {}; // what a browser that forbids storage keeps until a reload

@@ -163,7 +163,7 @@ function listen() {
   setInterval(() => chart.tick(list), 1000);
 }
 
-await startLook($("theme"), $("language"), sayAnew);
+startLook($("theme"), $("language"), sayAnew);
 listen();
 const token = takeToken();
 if (token) signIn(token);

@@ -1,14 +1,15 @@
 /** Everything the page says in words and numbers, in the language that is spoken. */
 
 import { adviceFor } from "./advice.js";
+import chinese from "./chinese.js";
+import english from "./english.js";
 
-const LANGUAGES = { en: () => import("./english.js"), zh: () => import("./chinese.js") };
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
-let texts = {};
+let texts = english;
 
 /** Speak `"en"` or `"zh"` from now on. */
-export async function speak(language) {
-  texts = (await LANGUAGES[language]()).default;
+export function speak(language) {
+  texts = language === "zh" ? chinese : english;
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
 }
 

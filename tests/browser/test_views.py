@@ -126,7 +126,7 @@ def test_every_error_has_words_and_something_to_do(console: Console, language: s
     told = console.page.evaluate(
         """async ([language, codes]) => {
             const { speak, troubleOf } = await import("/console/words.js");
-            await speak(language);
+            speak(language);
             return codes.map(([code, retryable]) => troubleOf({ code, title: "TITLE", retryable }));
         }""",
         [language, list(codes.items())],
