@@ -13,7 +13,8 @@ class TracingSettings(BaseSettings):
 
     otlp_endpoint: str = Field(
         default="",
-        description="http(s)://host:port of a collector that takes OTLP over HTTP; empty sends no spans. Needs the extra otel.",
+        description="http(s)://host:port of a collector that takes OTLP over HTTP; empty sends no spans. "
+        "Needs the extra otel.",
     )
     trace_share: float = Field(
         default=0.1,
