@@ -54,15 +54,23 @@ class Server(uvicorn.Server):
 
     Args:
         on_ready: called once connections are taken.
+        give_up: called with an exit code when the limit has passed and the process still lives.
     """
 
     def __init__(
-        self, config: uvicorn.Config, drain: Drain, way_out: WayOut, *, on_ready: Callable[[], None] = lambda: None
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        way_out: WayOut,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+        give_up: Callable[[int], object] = os._exit,
     ) -> None:
         super().__init__(config)
         self._drain = drain
         self._way_out = way_out
         self._on_ready = on_ready
+        self._give_up = give_up
         self._retires = False
         self._was_signaled = False
         self._last_resort: threading.Timer | None = None
@@ -137,7 +145,7 @@ class Server(uvicorn.Server):
         if self._retires:
             for server in self.servers:
                 server.close()
-        self._last_resort = threading.Timer(self._way_out.limit_seconds + OVERTIME_SECONDS, os._exit, (1,))
+        self._last_resort = threading.Timer(self._way_out.limit_seconds + OVERTIME_SECONDS, self._give_up, (1,))
         self._last_resort.daemon = True
         self._last_resort.start()
 

@@ -24,12 +24,13 @@ class Scene:
     def __init__(self, way_out: WayOut) -> None:
         self.begun, self.may_answer, self.ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.drain = Drain()
+        self.gave_up: list[int] = []
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         config = uvicorn.Config(
             self.answer, interface="asgi3", http="h11", lifespan="off", log_config=None, timeout_graceful_shutdown=1
         )
-        self.server = Server(config, self.drain, way_out, on_ready=self.ready.set)
+        self.server = Server(config, self.drain, way_out, on_ready=self.ready.set, give_up=self.gave_up.append)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
