@@ -221,7 +221,8 @@ class LocalCos:
             if entry["operation"] in ("CompleteMultipartUpload", "AbortMultipartUpload")
             and entry["status"] in (200, 204)
         }
-        return {entry["upload_id"] for entry in begun.values() if entry["upload_id"]} - ended
+        known = (entry for entry in begun.values() if entry["upload_id"] and entry["status"] != 404)
+        return {entry["upload_id"] for entry in known} - ended
 
     def _answers(self) -> bool:
         self.program.alive_or_fail("the local COS")
