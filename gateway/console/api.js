@@ -1,6 +1,9 @@
 /** One gateway, spoken to over a transport. */
 
+import { newSlots } from "./slots.js";
+
 export const NETWORK = "network";
+const BODIES = 5; // a browser has six connections to a host: one is left for a pause
 
 /** A refusal in the gateway's own words (its problem document, `next_offset` and such included), or `network`. */
 export class Problem extends Error {
@@ -34,6 +37,7 @@ export function newApi(base, transport, getToken) {
   return {
     base,
     transport,
+    lanes: newSlots(BODIES),
     token,
 
     /** Go on with another token. */
@@ -75,7 +79,7 @@ export function newApi(base, transport, getToken) {
 }
 
 function unreachable() {
-  return new Problem({ code: NETWORK, title: "The gateway cannot be reached", retryable: true });
+  return new Problem({ code: NETWORK, title: "The gateway is out of reach", retryable: true });
 }
 
 /** [answer, problem]; a `status` of 0 is no answer. */

@@ -203,7 +203,7 @@ export function newSender(api, slots, given, changed, prepare) {
         moved();
       };
       try {
-        return await call("PUT", suffix, { body, headers, stop: until, onSent });
+        return await api.lanes.run(until, () => call("PUT", suffix, { body, headers, stop: until, onSent }));
       } finally {
         sending.delete(number);
       }
@@ -267,7 +267,7 @@ export function newSender(api, slots, given, changed, prepare) {
     async function settled() {
       while (task.state === "completing") {
         await Promise.race([delay(POLL_SECONDS, stop), new Promise((resolve) => (heard = resolve))]);
-        if (task.state === "completing") await look();
+        await look();
       }
       stop.check();
       if (task.state !== "success") throw new Problem(task.error ?? { code: PARTS_MISSING, title: "Parts were lost" });

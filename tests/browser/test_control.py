@@ -52,6 +52,22 @@ def test_a_file_that_waits_for_its_turn_can_be_paused_and_canceled(console: Cons
     assert "e" not in stack.cos.keys(BUCKET)
 
 
+def test_a_pause_waits_for_none_of_the_six_connections_of_a_browser(console: Console, stack: Stack) -> None:
+    """Nine parts are under way and none moves: the request for the pause would come after the last of them."""
+    names = ["a", "b", "c"]
+    stack.cos.fault("stall", operation="UploadPart", times=None)
+    console.choose([console.file(f"busy/{name}", 18 * MIB) for name in names])
+    console.expect_state("Uploading", *names)
+
+    with console.page.expect_response("**/v1/tasks/*/pause", timeout=10_000):
+        console.press("b", "Pause")
+
+    console.expect_state("Paused", "b")
+    stack.cos.clear_faults()
+    console.press("b", "Restart")
+    console.expect_state("Done", *names)
+
+
 def test_a_file_canceled_while_its_task_is_created_leaves_no_task_behind(console: Console, stack: Stack) -> None:
     """The gateway made the task; its answer never comes, the websocket tells of it."""
     console.page.route("**/v1/tasks", lambda route: route.fetch() and None)
