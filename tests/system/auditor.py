@@ -24,6 +24,7 @@ from tests.system.stack import MIB, SEAL_SECRET, SECRET, Caller, Stack, good
 ANSWER_SECONDS: Final = 65.0
 """The longest that any call may take: a completion is waited for 50 s."""
 QUIET_SECONDS: Final = 10.0
+ABORT_SECONDS: Final = 20.0
 COS_ATTEMPTS: Final = 100
 COS_PAUSE_SECONDS: Final = 0.05
 FROZEN_LOGGER: Final = "gateway.loop_watch"
@@ -61,6 +62,7 @@ class Auditor:
         self._lock = threading.Lock()
         self.files: dict[str, Watched] = {}
         self.broken: list[str] = []
+        self._outliving: list[tuple[Watched, str]] = []
         self.faults: list[str] = []
         self._cos: CosCaller = caller_at(
             stack.cos.port, LocalCos.BUCKET, LocalCos.REGION, LocalCos.SECRET_ID, LocalCos.SECRET_KEY, None
@@ -83,7 +85,7 @@ class Auditor:
     def redis_lost_everything(self) -> None:
         """From now on what was final may be unknown."""
         with self._lock:
-            for file in self.files.values():
+            for file in [*self.files.values(), *(file for file, _ in self._outliving)]:
                 file.redis_lost = True
 
     def acknowledged(self, file: Watched, part: Mapping[str, Any]) -> None:
@@ -118,6 +120,8 @@ class Auditor:
         """Hold all that was told against COS, and the processes against their bounds; fail on any difference."""
         for file in list(self.files.values()):
             self._check_file(file)
+        for file, upload_id in self._outliving:
+            self._await_abort(file, upload_id)
         if everything:
             for gateway in self._stack.gateways:
                 if gateway.program.exit_code is None:
@@ -171,8 +175,8 @@ class Auditor:
         upload_id = task["upload_id"]
         held = self.held(file.key, upload_id) if upload_id else None
         if task["state"] in FINAL:
-            if held is not None and not file.redis_lost:  # the sweeper will find it
-                self._break("I7", f"{task['id']} is {task['state']}, and COS still has its upload")
+            if held is not None:
+                self._outliving.append((file, upload_id))
             return
         if upload_id and (task["error"] or {}).get("code") != "upload_lost":
             lost = {number: told for number, told in file.receipts.items() if (held or {}).get(number) != told}
@@ -181,6 +185,15 @@ class Auditor:
         stored = sum(size for size, _ in (held or {}).values())
         if task["loaded"] > stored + MIB:
             self._break("I11", f"{task['id']} shows {task['loaded']} bytes, COS has {stored}")
+
+    def _await_abort(self, file: Watched, upload_id: str) -> None:
+        """A failed abort is finished by whoever finds its intent; if Redis lost that, the sweeper finds the upload."""
+        deadline = time.monotonic() + ABORT_SECONDS
+        while not file.redis_lost and self.held(file.key, upload_id) is not None:
+            if time.monotonic() > deadline:
+                self._break("I7", f"{file.task['id']} is {file.task['state']}, and COS still has its upload")
+                return
+            time.sleep(COS_PAUSE_SECONDS)
 
     def _check_object(self, file: Watched, task: Mapping[str, Any]) -> None:
         if self._stack.cos.read(file.key) != file.data:
