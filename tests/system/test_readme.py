@@ -181,11 +181,11 @@ def test_the_upload_client_sends_a_pages_file(newcomer: Newcomer) -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
         page = browser.new_page()
         page.goto(newcomer.env["GATEWAY"])
-        page.set_input_files("#files", newcomer.folder / "page.mp4")
+        page.set_input_files("#one-file", newcomer.folder / "page.mp4")
         with page.expect_console_message(lambda message: ".myqcloud.com/" in message.text) as last:
             page.evaluate(
                 f"async ([gateway, token, Bucket, Region]) => {{"
-                f"const [file] = document.getElementById('files').files; {imported} }}",
+                f"const [file] = document.getElementById('one-file').files; {imported} }}",
                 at,
             )
         assert last.value.text.endswith("/films/page.mp4")
