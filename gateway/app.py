@@ -95,7 +95,7 @@ class Gateway:
             self._redis, lambda count: self.metrics.count("gateway_redis_evicted_keys_total", by=count)
         )
         self._objects = CosClient(
-            _credentials(settings),
+            credential_source(settings),
             endpoint=settings.cos_endpoint or None,
             transport=AiohttpTransport(
                 connection_limit=settings.cos_connections_count, resolver=RangedResolver(settings.cos_address_ranges)
@@ -117,7 +117,9 @@ class Gateway:
             observe=self._observer.redis,
         )
         self._slots = BatchSlots(self._batches, self._tasks, bodies)
-        budget = ReplayBudget(settings.replay_budget_bytes)
+        budget = ReplayBudget(
+            settings.replay_budget_bytes, on_short=lambda: self.metrics.count("gateway_replay_short_total")
+        )
         typed = frozenset(place.bucket.name for place in _destinations(settings).all if place.types is not None)
         self._engine = Engine(
             self._tasks,
@@ -253,6 +255,8 @@ class Gateway:
             "gateway_bodies_in_flight": lambda: len(engine.bodies),
             "gateway_body_bytes_in_flight": lambda: sum(passage.announced_bytes for passage in passages),
             "gateway_calls_in_flight": lambda: len(engine.owned),
+            "gateway_completion_oldest_seconds": self._completion.oldest_seconds,
+            "gateway_redis_servers_down": self._redis_watch.servers_down,
             "gateway_draining": lambda: self._drain.closes,
         }
         return Gauges(self.metrics, looks, (self._objects.report,))
@@ -264,7 +268,8 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def _credentials(settings: Settings) -> CredentialSource:
+def credential_source(settings: Settings) -> CredentialSource:
+    """Where *settings* say that the COS keys come from."""
     if settings.cos_credentials_file is not None:
         return FileCredentials(settings.cos_credentials_file)
     return FixedCredentials(

@@ -82,6 +82,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "gateway_redis_call_seconds": Metric("histogram", "Time of one call to Redis.", ("call",), _FAST_SECONDS),
     "gateway_redis_failures_total": Metric("counter", "Calls that Redis refused or did not answer.", ("call",)),
+    "gateway_redis_servers_down": Metric(
+        "gauge", "Redis servers known not to answer; calls to them fail at once.", workers="max"
+    ),
     "gateway_redis_evicted_keys_total": Metric("counter", "Keys that Redis evicted while this process looked on."),
     "gateway_sweeps_total": Metric(
         "counter", "Sweeps of one bucket or of the indexes: done, failed or unfinished.", ("outcome",)
@@ -90,6 +93,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_sweep_aborted_total": Metric("counter", "Uploads without a living task that sweeps aborted."),
     "gateway_sweep_errors_total": Metric("counter", "Uploads that sweeps could not look at or abort."),
     "gateway_sweep_last_success_seconds": Metric("gauge", "When a sweep was last done, in Unix time.", workers="max"),
+    "gateway_completion_oldest_seconds": Metric(
+        "gauge", "How long the oldest completion that runs has waited for COS's verdict.", workers="max"
+    ),
     "gateway_intents_finished_total": Metric(
         "counter", "Looks after what another process had left open at COS.", ("intent",)
     ),
@@ -105,6 +111,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "gateway_replay_budget_bytes": Metric("gauge", "Memory in use to send parts again."),
     "gateway_replay_budget_limit_bytes": Metric("gauge", "Memory that there is to send parts again."),
+    "gateway_replay_short_total": Metric("counter", "Times that there was too little memory to keep a part."),
     "gateway_bodies_in_flight": Metric("gauge", "Bodies being received."),
     "gateway_body_bytes_in_flight": Metric("gauge", "Announced bytes of the requests under way: what to scale on."),
     "gateway_calls_in_flight": Metric("gauge", "Calls to COS and Redis that go on whatever becomes of their request."),
@@ -117,6 +124,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_connections_open": Metric("gauge", "Connections open, of clients and operators."),
     "gateway_connections_refused_total": Metric(
         "counter", "Connections ended by the edge itself, before there was a request.", ("code",)
+    ),
+    "gateway_proxy_buffered_bodies_total": Metric(
+        "counter", "Bodies that a proxy in front collected before it passed them on."
     ),
     "gateway_loop_lag_seconds": Metric("histogram", "How late the event loop wakes a sleeper.", (), _FAST_SECONDS),
     "gateway_loop_stalls_total": Metric("counter", "Times that the event loop stood still for more than a second."),

@@ -95,7 +95,7 @@ class Sender:
         before: CosAnswer | None = None
         while True:
             await self._restraint.admit(request, before, streams=not replayable)
-            signer = _Signer(await self._credentials.current(), self._offset_seconds)
+            signer = _Signer(await self._keys(), self._offset_seconds)
             outcome = await self._attempt(request, read, body, signer)
             if isinstance(outcome, _Success):
                 self._restraint.succeeded(request.bucket)
@@ -124,6 +124,13 @@ class Sender:
 
     async def aclose(self) -> None:
         await self._exchange.aclose()
+
+    async def _keys(self) -> Credentials:
+        try:
+            return await self._credentials.current()
+        except errors.CredentialsUnavailable as error:
+            self._metrics.count("gateway_cos_errors_total", error.code)
+            raise
 
     async def _attempt(
         self, request: CosRequest, read: Callable[[CosResponse], _T], body: PartBody | None, signer: _Signer

@@ -42,12 +42,14 @@ class RedisWatch:
             seen = await self._look()
             await asyncio.sleep(self._look_seconds if seen else min(FIRST_LOOK_SECONDS, self._look_seconds))
 
+    def servers_down(self) -> int:
+        """How many servers are known not to answer."""
+        return sum(pool.breaker.is_open for pool in {self._pool, *self._pool.nodes()})
+
     async def _look(self) -> bool:
         """Look at every server; whether all of them told."""
         try:
-            if isinstance(self._pool, ClusterPool):
-                await self._pool.ask([("PING",)])  # by then it is known who the masters are
-            each = [_facts((await pool.ask([("INFO",)]))[0]) for pool in self._pool.nodes()]
+            each = await facts_of(self._pool)
         except (RedisError, OSError):
             return False
         told = [facts for facts in each if facts]
@@ -66,6 +68,13 @@ class RedisWatch:
         self._evicted[server] = evicted
         if before is not None and evicted > before:
             self._on_evicted(evicted - before)
+
+
+async def facts_of(pool: LendingPool) -> list[Facts]:
+    """What each server of *pool* says of itself; empty where an ACL forbids to ask. Raises RedisError, OSError."""
+    if isinstance(pool, ClusterPool):
+        await pool.ask([("PING",)])  # by then it is known who the masters are
+    return [_facts((await server.ask([("INFO",)]))[0]) for server in pool.nodes()]
 
 
 def shortcomings(facts: Facts, *, is_cluster: bool) -> Iterator[str]:

@@ -70,7 +70,12 @@ class Completion:
         self._owned = owned
         self._wait_seconds = wait_seconds
         self._running: dict[TaskId, asyncio.Task[Task]] = {}
+        self._began_at: dict[TaskId, float] = {}
         self._watched: set[TaskId] = set()
+
+    def oldest_seconds(self) -> float:
+        """How long the oldest completion that runs here has waited for COS's verdict; 0 when none runs."""
+        return time.monotonic() - min(self._began_at.values()) if self._began_at else 0.0
 
     async def complete(self, task: Task, wanted: CompleteWanted) -> Task:
         """The task in ``success``, or still ``completing`` when COS takes longer than ``wait_seconds``.
@@ -196,9 +201,13 @@ class Completion:
     async def _run(self, task: Task, plan: CompletionPlan) -> Task:
         work = self._finish(task, plan) if plan.size else self._finish_empty(task)
         running = self._owned.start(self._held(task, work), "complete")
-        self._running[task.id] = running
-        running.add_done_callback(lambda _: self._running.pop(task.id, None))
+        self._running[task.id], self._began_at[task.id] = running, time.monotonic()
+        running.add_done_callback(lambda _: self._ended(task.id))
         return await self._await_verdict(task, running)
+
+    def _ended(self, task_id: TaskId) -> None:
+        self._running.pop(task_id, None)
+        self._began_at.pop(task_id, None)
 
     async def _await_verdict(self, task: Task, running: "asyncio.Task[Task]") -> Task:
         done, _ = await asyncio.wait({running}, timeout=self._wait_seconds)

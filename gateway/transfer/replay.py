@@ -50,10 +50,12 @@ class ReplayBudget:
 
     Args:
         limit_bytes: the whole budget.
+        on_short: called whenever somebody asks for more than there is.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, on_short: Callable[[], None] = lambda: None) -> None:
         self.limit_bytes = limit_bytes
+        self._on_short = on_short
         self.used_bytes = 0
         self._held: Counter[str] = Counter()
         self._waiting: list[_Turn] = []
@@ -63,6 +65,7 @@ class ReplayBudget:
         """A lease of *size* bytes for *owner*; None when the budget, the owner's share or the queue forbid it now."""
         held = self._held.get(owner, 0)
         if not self._allows(size, owner) or self._stands_back(held):
+            self._on_short()
             return None
         return self._lease(size, owner)
 

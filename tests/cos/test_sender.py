@@ -5,11 +5,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from gateway.cos import signing, wire_requests
-from gateway.cos.credentials import CredentialSource, FixedCredentials
+from gateway.cos.credentials import CredentialSource, FileCredentials, FixedCredentials
 from gateway.cos.exchange import CosLimits, Exchange
 from gateway.cos.retrying import MAX_ATTEMPTS
 from gateway.cos.sender import Sender
@@ -250,6 +251,17 @@ async def test_keys_that_ran_out_are_refreshed_once(transport: AiohttpTransport,
         with pytest.raises(errors.CredentialsUnavailable):
             await sender.call(PUT, status_of, Replayable(b"1"))
         assert len(server.heads) == 4
+
+
+async def test_a_call_for_which_there_are_no_keys_is_counted(transport: AiohttpTransport, tmp_path: Path) -> None:
+    metrics = Metrics()
+    exchange = Exchange(transport, endpoint="http://127.0.0.1:9", scheme="https", limits=LIMITS, observe=None)
+    sender = Sender(exchange, FileCredentials(tmp_path / "missing"), time.time, metrics)
+
+    with pytest.raises(errors.CredentialsUnavailable):
+        await sender.call(PUT, status_of, Replayable(b"1"))
+
+    assert b'gateway_cos_errors_total{code="credentials_unavailable"} 1.0' in metrics.exposition()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.domain.errors import StateStoreUnavailable
 from gateway.store.redis_address import connect
+from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_watch import RedisWatch, shortcomings
 from tests.fakes.redis_server import running_redis, send_command
 from tests.fakes.scripted_redis import running_script
@@ -44,6 +46,20 @@ async def until_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
     async with asyncio.timeout(3):
         while text not in caplog.text:  # noqa: ASYNC110 -- logging tells no event
             await asyncio.sleep(0.01)
+
+
+async def test_a_server_is_down_from_the_call_that_it_did_not_answer_until_it_answers() -> None:
+    with running_redis() as url:
+        client = connect(url)
+        watch = RedisWatch(client, lambda _: None)
+        assert watch.servers_down() == 0
+        await RedisCalls(client).command("PING")
+        assert watch.servers_down() == 0
+    with pytest.raises(StateStoreUnavailable):
+        await RedisCalls(client).command("PING")
+
+    assert watch.servers_down() == 1
+    await client.aclose()
 
 
 @pytest.mark.parametrize(("facts", "expected"), WRONG)

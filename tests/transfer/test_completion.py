@@ -111,9 +111,12 @@ async def test_a_merge_that_takes_longer_than_an_answer_goes_on(redis_url: str, 
 
         assert (await complete(world, task)).state is TaskState.COMPLETING
         assert (await complete(world, task)).state is TaskState.COMPLETING
+        assert 0.1 <= world.completion.oldest_seconds() < 60
         gate.open()
 
         world.require_success(await world.until(task, TaskState.SUCCESS), DATA)
+        await world.engine.owned.drain(5)
+        assert world.completion.oldest_seconds() == 0
 
 
 async def test_a_completion_goes_on_when_its_request_is_cancelled(world: World) -> None:

@@ -31,6 +31,16 @@ def test_a_lease_holds_its_bytes_until_it_is_released_once() -> None:
     assert budget.try_take(10, "alice") is not None
 
 
+def test_whoever_gets_no_memory_is_counted() -> None:
+    short: list[bool] = []
+    budget = ReplayBudget(10, on_short=lambda: short.append(True))
+
+    assert budget.try_take(10, "alice") is not None
+    assert short == []
+    assert budget.try_take(1, "bob") is None
+    assert short == [True]
+
+
 async def test_waiters_get_their_bytes_first_come_first_served() -> None:
     budget = ReplayBudget(10)
     held = budget.try_take(10, "alice")
