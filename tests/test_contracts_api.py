@@ -200,7 +200,10 @@ def test_requests_are_documented_field_by_field(model: type[BaseModel], names: l
     assert False in (SCHEMAS[names[-1]].get("additionalProperties"), SCHEMAS[names[-1]].get("unevaluatedProperties"))
     for field, rule in expected["properties"].items():
         flat = _flat(rule, expected.get("$defs", {}))
-        assert (field, {name: documented[field].get(name) for name in flat}) == (field, flat)
+        told = {name: documented[field].get(name) for name in flat}
+        if isinstance(values := told.get("additionalProperties"), dict):  # which values a header takes, the domain says
+            told["additionalProperties"] = {"type": values["type"]}
+        assert (field, told) == (field, flat)
 
 
 def test_forms_and_queries_take_the_documented_options() -> None:

@@ -32,20 +32,18 @@ _HEADER_OF_OPTION: Final[Mapping[str, str]] = {
     "grant_full_control": "x-cos-grant-full-control",
 }
 OPTION_NAMES: Final = frozenset(_HEADER_OF_OPTION)
-STORAGE_CLASSES: Final = re.compile(
-    r"(MAZ_)?(STANDARD|STANDARD_IA|INTELLIGENT_TIERING)|ARCHIVE|DEEP_ARCHIVE|COLD|ACCELERATION"
-)
+STORAGE_CLASSES: Final = re.compile(r"(MAZ_)?(STANDARD|STANDARD_IA|INTELLIGENT_TIERING)|ARCHIVE|DEEP_ARCHIVE|COLD")
 _ACLS: Final = frozenset(
     {
         "default",
         "private",
         "public-read",
-        "public-read-write",
         "authenticated-read",
         "bucket-owner-read",
         "bucket-owner-full-control",
     }
 )
+_GRANT: Final = re.compile(r'(id|uin|uri)="[^"]+"(, *(id|uin|uri)="[^"]+")*')
 _PASSED_ON: Final = re.compile(
     r"x-cos-(server-side-encryption(-cos-kms-key-id|-context)?|tagging|mime-limit)|pic-operations"
 )
@@ -67,6 +65,8 @@ def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: M
         raise InvalidField("storage_class is not one of COS's storage classes.")
     if "x-cos-acl" in headers and headers["x-cos-acl"] not in _ACLS:
         raise InvalidField("acl is not one of COS's canned ACLs.")
+    if not all(_GRANT.fullmatch(value) for name, value in headers.items() if name.startswith("x-cos-grant-")):
+        raise InvalidField('A grant is not id="…", several with a comma between.')
     for name, value in extra.items():
         lowered = name.lower()
         if not _PASSED_ON.fullmatch(lowered):
