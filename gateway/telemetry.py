@@ -37,14 +37,16 @@ _SLOW_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: what kind, what it means, its labels in order, a histogram's upper bounds, and what becomes of the
-    gauges of several workers."""
+    """One metric: what kind, what it means, its labels in order, a histogram's upper bounds, what becomes of the gauges
+    of several workers, and values of its one label that are told from the start: an increase is only seen from there.
+    """
 
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     workers: Literal["sum", "max", "min"] = "sum"
+    values: tuple[str, ...] = ()
 
 
 METRICS: Final[Mapping[str, Metric]] = {
@@ -69,7 +71,10 @@ METRICS: Final[Mapping[str, Metric]] = {
         "counter", "Failed attempts at COS, by COS's error code, or by ours where it gave none.", ("code",)
     ),
     "gateway_cos_held_back_total": Metric(
-        "counter", "Calls refused without asking COS: slow_down, or failing (the breaker).", ("reason",)
+        "counter",
+        "Calls refused without asking COS: slow_down, or failing (the breaker).",
+        ("reason",),
+        values=("slow_down", "failing"),
     ),
     "gateway_cos_pace_share": Metric(
         "gauge", "Share of its usual request rate that a bucket is asked at; 1 is no limit.", ("bucket",), workers="min"
@@ -87,7 +92,10 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "gateway_redis_evicted_keys_total": Metric("counter", "Keys that Redis evicted while this process looked on."),
     "gateway_sweeps_total": Metric(
-        "counter", "Sweeps of one bucket or of the indexes: done, failed or unfinished.", ("outcome",)
+        "counter",
+        "Sweeps of one bucket or of the indexes: done, failed or unfinished.",
+        ("outcome",),
+        values=("done", "failed", "unfinished"),
     ),
     "gateway_sweep_uploads_seen_total": Metric("counter", "Open uploads that sweeps found at COS."),
     "gateway_sweep_aborted_total": Metric("counter", "Uploads without a living task that sweeps aborted."),
@@ -100,7 +108,10 @@ METRICS: Final[Mapping[str, Metric]] = {
         "counter", "Looks after what another process had left open at COS.", ("intent",)
     ),
     "gateway_webhook_events_total": Metric(
-        "counter", "Events for webhooks: delivered, failed (told again) or given_up.", ("outcome",)
+        "counter",
+        "Events for webhooks: delivered, failed (told again) or given_up.",
+        ("outcome",),
+        values=("delivered", "failed", "given_up"),
     ),
     "gateway_webhook_seconds": Metric("histogram", "Time a webhook took to answer, or to fail.", (), _SLOW_SECONDS),
     "gateway_webhook_tasks_pending": Metric(
@@ -155,6 +166,9 @@ class Metrics:
             values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._instruments = {name: self._instrument(name, metric) for name, metric in METRICS.items()}
+        for name, metric in METRICS.items():
+            for value in metric.values:
+                self._new_child(metric.kind, name, (value,))
         self.put("gateway_build_info", 1, VERSION)
 
     def count(self, name: str, *labels: str, by: float = 1) -> None:

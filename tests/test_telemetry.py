@@ -43,6 +43,16 @@ def test_what_is_counted_is_exposed() -> None:
     assert found["gateway_redis_call_seconds_bucket", "load", "0.005"] == 1
 
 
+def test_rare_outcomes_are_told_before_they_happen() -> None:
+    """Prometheus sees an increase only between two samples: the first event would be lost on it."""
+    found = samples(Metrics().exposition())
+
+    assert found["gateway_webhook_events_total", "given_up"] == 0
+    assert found["gateway_sweeps_total", "failed"] == 0
+    assert found["gateway_cos_held_back_total", "slow_down"] == 0
+    assert found["gateway_log_lines_dropped_total",] == 0
+
+
 def test_a_gauge_can_be_put_where_it_is() -> None:
     metrics = Metrics()
     for share in (0.5, 0.25):
