@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -32,11 +33,22 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 
 
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw"))
+_OWN_PORTS: Final = itertools.cycle(range(10_000 + 2_000 * _WORKER, 12_000 + 2_000 * _WORKER))
+
+
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
+    """A port that was free a moment ago.
+
+    Not one of those that outgoing connections get, nor one of another worker's of this run: nobody takes it meanwhile.
+    """
+    for port in _OWN_PORTS:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
         return port
+    raise AssertionError("the ports never end")
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> float:
@@ -252,6 +264,7 @@ class Gateway:
             "GATEWAY_LISTEN": f"127.0.0.1:{self.port}",
             "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin_port}",
             "GATEWAY_COS_LISTEN": "",
+            "GATEWAY_START_SECONDS": "0",  # tests count what COS is asked, and start gateways while it fails
             **settings,
             **({"CRASH_AT": crash_at} if crash_at else {}),
         }
