@@ -59,7 +59,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_body_bytes_total": Metric("counter", "Bytes of files received from front ends."),
     "gateway_cos_bytes_total": Metric("counter", "Bytes of files sent to COS, those sent again included."),
     "gateway_task_transitions_total": Metric(
-        "counter", "Moves of tasks: by event, new state and door (rest, cos, none).", ("event", "state", "door")
+        "counter", "Tasks made and moved: by event, new state and door (rest, cos, none).", ("event", "state", "door")
     ),
     "gateway_parts_stored_total": Metric("counter", "Parts and whole objects that COS acknowledged."),
     "gateway_part_seconds": Metric("histogram", "Time to store one part or object in COS.", (), _SLOW_SECONDS),

@@ -12,7 +12,9 @@ Headers = list[tuple[bytes, bytes]]
 Network = IPv4Network | IPv6Network
 
 _FORWARDED_FOR: Final = b"x-forwarded-for"
-_CLAIMS: Final = (b"x-forwarded-", b"forwarded", b"x-real-ip")
+WAITED: Final = b"x-request-waited"
+"""How many seconds our proxy has had the request for; see ``proxy_watch``."""
+_CLAIMS: Final = (b"x-forwarded-", b"forwarded", b"x-real-ip", WAITED)
 _SITE_BITS: Final = 64
 """What one IPv6 customer is given at least: addresses within it are one client's to choose (RFC 6177)."""
 
@@ -70,7 +72,7 @@ def address_group(host: str) -> str:
 
 
 def without_claims(headers: Headers) -> Headers:
-    """*headers* less those that tell of a client on somebody's word."""
+    """*headers* less those that tell of a client, or of its request, on somebody's word."""
     return [pair for pair in headers if not pair[0].startswith(_CLAIMS)]
 
 

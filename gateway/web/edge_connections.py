@@ -6,8 +6,9 @@ from enum import Enum
 from typing import Final, Protocol
 
 from gateway.telemetry import Metrics
-from gateway.web.client_address import Network, TrustedProxies, address_group
+from gateway.web.client_address import Headers, Network, TrustedProxies, address_group
 from gateway.web.edge_deadlines import Deadlines
+from gateway.web.proxy_watch import ProxyWatch
 
 _REFUSED_SHARE: Final = 8
 """Beyond the limit every eighth connection more may hear why it is refused."""
@@ -59,6 +60,7 @@ class EdgeConnections:
     rules: EdgeRules = field(default_factory=EdgeRules)
     metrics: Metrics | None = None
     trusted: TrustedProxies = field(init=False)
+    _proxies: ProxyWatch = field(default_factory=ProxyWatch, init=False)
     _count: int = field(default=0, init=False)
     _by_group: dict[str, dict[Closable, None]] = field(default_factory=dict, init=False)
 
@@ -99,6 +101,12 @@ class EdgeConnections:
         group.pop(connection, None)
         if not group:
             self._by_group.pop(name, None)
+
+    def client_of(self, proxy: str, headers: Headers, length: int | None) -> str:
+        """Whom *proxy*, a listed one, brings a request of, with a body of *length* bytes; None is not known yet."""
+        if self._proxies.found_buffering(proxy, headers, length) and self.metrics is not None:
+            self.metrics.count("gateway_proxy_buffered_bodies_total")
+        return self.trusted.client_of(proxy, headers)
 
     def note_refusal(self, code: str) -> None:
         """The edge has answered by itself."""

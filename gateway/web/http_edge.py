@@ -114,7 +114,7 @@ class HttpEdge(EdgeConnection):
             return
         client = self._peer
         if self._by_proxy and self._host is not None:
-            client = (self._edge.trusted.client_of(self._host, headers), 0)
+            client = (self._edge.client_of(self._host, headers, length), 0)
         headers = without_claims(headers)
         if length == 0 and wants_websocket(request, headers):
             self._upgrade(request, headers, rest, client)
