@@ -46,8 +46,9 @@ class RedisTaskStore(TaskParts):
 
     Every key of a task lives *ttl_seconds* after its last change. A final task is remembered until a day after its last
     ticket has ended: what was canceled stays known as canceled. *redis* comes from ``redis_address.connect``. *clock*
-    gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the state it led to.
-    *intent_seconds*, *announced* and *on_notice* are those of ``Duties``, *held* is that of ``TaskParts``.
+    gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the state it led to;
+    of new tasks as ``Created``, and as ``Restored`` where Redis had lost them. *intent_seconds*, *announced* and
+    *on_notice* are those of ``Duties``, *held* is that of ``TaskParts``.
     """
 
     def __init__(
@@ -103,7 +104,10 @@ class RedisTaskStore(TaskParts):
         listing = [*self._index.adding(task, self._ttl_seconds), *duty.before]
         text = await self._run_between("create", _CREATE, keys, args, listing)
         self._duties.done(duty)
-        return self._decode(task.id, read_answer(text).fields)
+        answer = read_answer(text)
+        if answer.outcome == "created":
+            self._observe_move("Restored" if restored else "Created", task.state)
+        return self._decode(task.id, answer.fields)
 
     async def _run_between(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.domain.errors import (
     BadQuery,
@@ -100,6 +101,21 @@ async def test_creating_the_same_id_again_changes_nothing(store: TaskStore) -> N
     paused = await store.apply(first, PauseRequested())
 
     assert await store.create(new_task()) == paused
+
+
+async def test_each_task_that_was_made_and_each_move_is_told_once(redis: Redis, clock: TurnedClock) -> None:
+    told: list[tuple[str, str]] = []
+    store = RedisTaskStore(
+        redis, ttl_seconds=TTL_SECONDS, clock=clock, observe_move=lambda event, state: told.append((event, state))
+    )
+
+    task = await store.create(new_task())
+    await store.create(new_task())
+    await store.apply(task, PauseRequested())
+    await redis.flushall()
+    await store.restore(task, [StoredPart(1, 1000, ETag('"etag 1"'), None)])
+
+    assert told == [("Created", "waiting"), ("PauseRequested", "paused"), ("Restored", "waiting")]
 
 
 async def test_an_idempotency_key_names_the_first_task_of_its_owner(store: TaskStore) -> None:

@@ -45,6 +45,7 @@ def test_metrics_tell_what_happened(stack: Stack, alice: Caller) -> None:
         'gateway_cos_calls_total{operation="upload_part",status="200"}': 3,
         'gateway_cos_calls_total{operation="upload_part",status="500"}': 1,
         'gateway_cos_calls_total{operation="complete",status="200"}': 1,
+        'gateway_task_transitions_total{door="rest",event="Created",state="waiting"}': 1,
         'gateway_task_transitions_total{door="rest",event="Succeeded",state="success"}': 1,
     }
 
