@@ -50,9 +50,9 @@ class LogWriter(logging.Handler):
     def _run(self) -> None:
         told = 0
         while True:
-            self._write(self._next())
+            was_written = self._write(self._next())
             dropped = self._dropped
-            if dropped > told:
+            if dropped > told and was_written:  # else telling would fail too, and have to be told
                 logging.getLogger(__name__).warning("log lines were dropped", extra={"lines": dropped - told})
                 told = dropped
 
@@ -68,14 +68,17 @@ class LogWriter(logging.Handler):
             pass
         return items
 
-    def _write(self, items: list[str | threading.Event]) -> None:
+    def _write(self, items: list[str | threading.Event]) -> bool:
+        """Write the lines among *items*; whether there were any, and the stream took them."""
         lines = [item for item in items if isinstance(item, str)]
         try:
             if lines:
                 self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
-        except (OSError, ValueError):  # the reader is gone, or the stream was closed: nobody can be told
+            return bool(lines)
+        except (OSError, ValueError):  # the reader is gone, or the stream was closed
             self._dropped += len(lines)
+            return False
         finally:
             self._written += sum(map(len, lines))
             for item in items:

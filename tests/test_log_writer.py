@@ -62,6 +62,28 @@ def test_whoever_logs_never_waits_and_what_does_not_fit_is_counted(logger: loggi
     assert written[-1] == "after"
 
 
+class BrokenPipe(io.StringIO):
+    """A stream whose reader has gone."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        raise BrokenPipeError(text)
+
+
+def test_nobody_is_told_again_and_again_that_nobody_can_be_told() -> None:
+    stream, logger = BrokenPipe(), logging.getLogger("gateway.log_writer")
+    writer = LogWriter(stream)
+    logger.addHandler(writer)
+    logger.warning("to nobody")
+    for _ in range(3):
+        writer.flush(5)
+    logger.removeHandler(writer)
+
+    assert stream.writes == 1
+
+
 def test_a_stream_that_is_closed_harms_nobody(logger: logging.Logger) -> None:
     stream = io.StringIO()
     writer = LogWriter(stream)
