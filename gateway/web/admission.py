@@ -25,6 +25,7 @@ from gateway.domain.errors import (
 from gateway.domain.policy import Caller
 from gateway.transfer.ports import Clock, Revocations
 from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
+from gateway.web.client_address import address_group
 from gateway.web.rate_table import RateTable
 from gateway.web.receptions import Reception, Receptions
 
@@ -141,9 +142,9 @@ class Admission:
         return TokenExpired() if caller.expires_at + LEEWAY_SECONDS <= self._clock() else None
 
     def _address(self, scope: Mapping[str, Any]) -> str:
-        """The client's address, whose one more request this is. Raises RateLimited."""
+        """The client's address, or its IPv6 network, whose one more request this is. Raises RateLimited."""
         client = scope.get("client")
-        address: str = client[0] if client else ""
+        address = address_group(client[0]) if client else ""
         _spend(self._addresses, address)
         return address
 

@@ -146,6 +146,18 @@ def test_after_too_many_bad_tokens_an_address_is_heard_with_known_ones_only() ->
     assert scene.ask(signed("bob")).owner == "bob"
 
 
+def test_addresses_of_one_ipv6_network_are_one_address() -> None:
+    scene = Scene(bad_tokens_per_address_minute=1, requests_per_address=0.2)
+    with pytest.raises(TokenInvalid):
+        scene.ask("junk", "2001:db8::1")
+
+    with pytest.raises(RateLimited, match="bad tokens"):
+        scene.ask("junk", "2001:db8::2")
+    with pytest.raises(RateLimited, match="More was asked for"):
+        scene.ask(signed(), "2001:db8::3")
+    assert scene.ask(signed(), "2001:db8:0:1::1").owner == "alice"
+
+
 def test_an_expired_token_is_no_guess() -> None:
     scene = Scene(bad_tokens_per_address_minute=1)
     for _ in range(5):
