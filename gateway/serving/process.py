@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import uvicorn
 
@@ -103,9 +104,17 @@ def start_tracing(settings: Settings) -> None:
         atexit.register(close)
 
 
+def redis_passwords(url: str) -> list[str]:
+    """Those in the address of Redis, as they are and as they stand there."""
+    parts = urlsplit(url)
+    found = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if name.endswith("password"))]
+    return [form for password in found for form in (password, unquote(password))]
+
+
 def start_logging(settings: Settings) -> LogWriter:
     """JSON lines on stderr, without the secrets that *settings* hold."""
     secrets = [settings.token_secret, settings.cos_secret_id, settings.cos_secret_key, settings.cos_session_token]
     secrets += [settings.webhook_secret, *(key.secret for key in settings.seal_keys)]
     revealed = [secret.get_secret_value() for secret in secrets]
+    revealed += redis_passwords(settings.redis_url.get_secret_value())
     return configure_logging(settings.log_level, secrets=revealed, stream=sys.stderr)
