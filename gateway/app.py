@@ -45,7 +45,7 @@ from gateway.transfer.replay import ReplayBudget
 from gateway.transfer.sequential import SequentialRelay
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
-from gateway.upkeep import Upkeep, webhook_receivers
+from gateway.upkeep import Upkeep, kept_running, webhook_receivers
 from gateway.web.admission import Admission, AdmissionLimits
 from gateway.web.auth import Authenticator
 from gateway.web.batch_routes import BatchRoutes
@@ -228,15 +228,15 @@ class Gateway:
             stack.push_async_callback(self._upkeep.aclose)
             works = (
                 *self._upkeep.works(),
-                self._redis_watch.run(),
-                self._admission.run(),
-                self._engine.bodies.run(),
-                self._slots.run(),
-                LoopWatch(self.metrics).run(),
-                self._gauges().run(),
+                self._redis_watch.run,
+                self._admission.run,
+                self._engine.bodies.run,
+                self._slots.run,
+                LoopWatch(self.metrics).run,
+                self._gauges().run,
             )
             for work in works:
-                beside = asyncio.create_task(work)
+                beside = asyncio.create_task(kept_running(work))
                 stack.push_async_callback(_cancelled, beside)
             yield
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 10.0
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+
 
 def webhook_receivers(settings: Settings) -> dict[Bucket, str]:
     """Where the events of each bucket go."""
@@ -74,17 +76,16 @@ class Upkeep:
         if self._notices is not None:
             self._notices.wake(task_id, due)
 
-    def works(self) -> list[Coroutine[Any, Any, None]]:
-        """What must run until it is cancelled."""
-        runs = [self._sweeper.run, self._intents.run, *([] if self._notices is None else [self._notices.run])]
-        return [kept_running(run) for run in runs]
+    def works(self) -> list[Work]:
+        """What must be ``kept_running``."""
+        return [self._sweeper.run, self._intents.run, *([] if self._notices is None else [self._notices.run])]
 
     async def aclose(self) -> None:
         """Close connections to receivers."""
         await self._sender.aclose()
 
 
-async def kept_running(run: Callable[[], Coroutine[Any, Any, None]], again_seconds: float = AGAIN_SECONDS) -> None:
+async def kept_running(run: Work, again_seconds: float = AGAIN_SECONDS) -> None:
     """Run *run* until it is cancelled; after a defect of ours, which is logged, once more."""
     while True:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from starlette.types import Message
 
 from gateway.app import Gateway
@@ -61,3 +62,20 @@ async def test_a_gateway_starts_and_stops_while_redis_is_away() -> None:
     async with asyncio.timeout(10), gateway.running():
         assert await ask(gateway.public, 81, "/readyz") == 503
         assert await ask(gateway.public, 81, "/livez") == 200
+
+
+async def test_work_beside_requests_that_fails_is_told_and_does_not_break_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = Gateway(settings("unix:///nowhere/redis.sock"))
+    failed = asyncio.Event()
+
+    async def look() -> None:
+        failed.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(gateway._admission, "run", look)
+    async with asyncio.timeout(10), gateway.running():
+        await failed.wait()
+
+    assert "ZeroDivisionError" in caplog.text
