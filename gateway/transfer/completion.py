@@ -272,7 +272,7 @@ class Completion:
             if (now := await fail(self._tasks, task, error)).state is TaskState.SUCCESS:
                 return now
             raise
-        verified = plan.crc64 is not None
+        verified = plan.crc64 is not None  # ``merge`` has compared it
         return await succeed(self._tasks, task, result_of(task, stored, plan.size, plan.crc64, verified=verified))
 
     async def _lose_parts(self, task: Task, plan: CompletionPlan, refused: PartsMissing) -> GatewayError:

@@ -1,10 +1,11 @@
-"""COS's merge of the parts, believed only when length and CRC-64 are those of the parts.
+"""COS's merge of the parts, believed only when the length and CRC-64 that HEAD tells are those of the parts.
 
-Complete Multipart Upload (doc 7742) answers 200 before it merges, may fail in that body, and is not idempotent: a lost
-answer is settled by HEAD and List Parts, never by guessing.
+Complete Multipart Upload (doc 7742) answers 200, with its headers, before it merges, may fail in that body, and is not
+idempotent: a lost answer is settled by HEAD and List Parts, never by guessing.
 """
 
 import asyncio
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -12,6 +13,7 @@ from gateway.domain.errors import (
     GatewayError,
     IntegrityFailed,
     ObjectConflict,
+    ObjectExists,
     ObjectNotFound,
     Storage,
     StorageUnavailable,
@@ -23,8 +25,13 @@ from gateway.domain.task import Task
 from gateway.transfer.completion_plan import CompletionPlan
 from gateway.transfer.ports import ObjectStore
 
-MERGE_ATTEMPTS: Final = 3
+log = logging.getLogger(__name__)
+
+OUTAGE_SECONDS: Final = 60.0
+"""How long a COS that fails or does not answer is asked again: an outage of seconds ends no task."""
 MERGE_PAUSE_SECONDS: Final = 0.5
+"""Before the second attempt; each further pause is twice as long, up to ``_MAX_PAUSE_SECONDS``."""
+_MAX_PAUSE_SECONDS: Final = 4.0
 
 
 async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> StoredObject:
@@ -35,22 +42,22 @@ async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> Store
     """
     assert task.upload_id is not None
     headers = {name: value for name, value in task.object_headers.items() if name == FORBID_OVERWRITE}
-    attempt = 0
+    now = asyncio.get_running_loop().time
+    until, pause = now() + OUTAGE_SECONDS, MERGE_PAUSE_SECONDS
     while True:
-        attempt += 1
         try:
-            stored = await objects.complete(task.at, task.upload_id, plan.parts, headers)
-            if stored.crc64 is None or plan.crc64 is None:
-                stored = replace(await objects.head_object(task.at), version_id=stored.version_id)
-        except (UploadLost, Storage) as error:
+            told = await objects.complete(task.at, task.upload_id, plan.parts, headers)
+            stands = await _after_complete(objects, task)
+        except (UploadLost, ObjectExists, Storage) as error:
             settled = await _settle(objects, task, plan, error)
         else:
-            return _judged(plan, stored)
+            return _judged(plan, _made(plan, told, stands))
         if isinstance(settled, StoredObject):
             return settled
-        if attempt == MERGE_ATTEMPTS:
+        if not settled.retryable or now() + pause > until:
             raise settled
-        await asyncio.sleep(MERGE_PAUSE_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(_MAX_PAUSE_SECONDS, 2 * pause)
 
 
 async def held_etags(objects: ObjectStore, task: Task) -> dict[int, ETag]:
@@ -65,6 +72,29 @@ async def held_etags(objects: ObjectStore, task: Task) -> dict[int, ETag]:
     return held
 
 
+async def _after_complete(objects: ObjectStore, task: Task) -> StoredObject:
+    """What stands at COS once Complete has told of an object. Raises Storage while that is in doubt."""
+    try:
+        return await objects.head_object(task.at)
+    except ObjectNotFound as gone:
+        raise StorageUnavailable("COS told of an object and does not find it.", cos=gone.cos) from gone
+
+
+def _made(plan: CompletionPlan, told: StoredObject, stands: StoredObject) -> StoredObject:
+    """What Complete has made, of what it *told* and what *stands* there now.
+
+    Raises:
+        ObjectConflict: another object has taken its place, and nobody can tell any more what it was.
+    """
+    if stands.etag.strip('"') != told.etag.strip('"'):
+        if told.crc64 is None and plan.crc64 is not None:
+            raise ObjectConflict("Another object has replaced the completed one before it could be compared.")
+        log.warning("the completed object was replaced at once: what Complete told of it stands")
+        return told
+    crc64 = stands.crc64 if stands.crc64 is not None else told.crc64
+    return replace(stands, crc64=crc64, version_id=told.version_id or stands.version_id)
+
+
 async def _settle(
     objects: ObjectStore, task: Task, plan: CompletionPlan, error: GatewayError
 ) -> StoredObject | GatewayError:
@@ -74,7 +104,7 @@ async def _settle(
         GatewayError: no other try can help.
     """
     lost = isinstance(error, UploadLost)
-    if not lost and not error.retryable:
+    if not (lost or error.retryable or isinstance(error, ObjectExists)):  # what exists may be ours
         raise error
     try:
         stored = await objects.head_object(task.at)
@@ -84,12 +114,19 @@ async def _settle(
     except ObjectNotFound:
         if lost:
             raise error from None
-    except Storage:
-        return StorageUnavailable("COS does not tell whether the object was completed.", cos=error.cos)
+    except Storage as silence:
+        return _in_doubt(silence, error)
     else:
         if lost:
             raise ObjectConflict("COS no longer knows the upload, and another object stands at its key.") from error
     return error
+
+
+def _in_doubt(silence: Storage, error: GatewayError) -> StorageUnavailable:
+    """What to say when COS does not tell whether it did what ended with *error*. Raises a *silence* that will last."""
+    if not silence.retryable:
+        raise silence
+    return StorageUnavailable("COS does not tell whether the object was completed.", cos=error.cos)
 
 
 async def _upload_is_gone(objects: ObjectStore, task: Task) -> bool:
@@ -105,7 +142,7 @@ async def _upload_is_gone(objects: ObjectStore, task: Task) -> bool:
 def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:
     if stored.size != plan.size:
         return False
-    if plan.crc64 is not None and stored.crc64 is not None:
+    if plan.crc64 is not None:
         return stored.crc64 == plan.crc64
     return stored.etag.endswith(f'-{len(plan.parts)}"')
 

@@ -60,16 +60,22 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A part or an object: size in bytes, CRC-64, and for ``.info`` objects the body and its metadata headers."""
+    """A part or an object: size in bytes, CRC-64, and for ``.info`` objects the body and its metadata headers.
+
+    ``part_count`` is how many parts an object was made of, 0 when it came whole.
+    """
 
     size: int
     crc64: int
     body: bytes | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    part_count: int = 0
 
     @property
     def etag(self) -> str:
         """A quoted tag that follows the content."""
+        if self.part_count:
+            return f'"{self.crc64:016x}-{self.part_count}"'
         return f'"{self.crc64:016x}{self.size:016x}"'
 
     @property
@@ -159,14 +165,14 @@ class SinkStore:
         if not numbers or not all(number in upload.parts for number in numbers):
             return self._error(400, "InvalidPart")
         parts = [upload.parts[number] for number in numbers]
-        stored = Stored(sum(part.size for part in parts), combine_all((part.crc64, part.size) for part in parts))
+        crc64 = combine_all((part.crc64, part.size) for part in parts)
+        stored = Stored(sum(part.size for part in parts), crc64, part_count=len(parts))
         self._objects[upload.key] = stored
         del self._uploads[received.query["uploadId"]]
-        etag = f'"{stored.crc64:016x}-{len(parts)}"'
         return self._xml(
             "CompleteMultipartUploadResult",
             f"<Location>http://bench{escape(upload.key)}</Location><Bucket>bench</Bucket>"
-            f"<Key>{escape(upload.key[1:])}</Key><ETag>{escape(etag)}</ETag>",
+            f"<Key>{escape(upload.key[1:])}</Key><ETag>{escape(stored.etag)}</ETag>",
             headers={"x-cos-hash-crc64ecma": str(stored.crc64)},
         )
 

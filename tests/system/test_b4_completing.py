@@ -1,4 +1,4 @@
-"""COS pads, fails, lies or is lost while it completes or aborts: table B4, rows 71 to 79 and 85; B2, 31.
+"""COS pads, fails, lies or is lost while it completes or aborts: table B4, rows 57, 71 to 79 and 85; B2, 31.
 
 Whatever it says, a task is a success only if its object is the file, and only a failure if it is not.
 """
@@ -12,9 +12,10 @@ import pytest
 
 from tests.system.processes import wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, running_stack
-from tests.system.upload_under_fault import Upload
+from tests.system.upload_under_fault import Upload, metric
 
 COMPLETE_SECONDS = 2.5
+BREAKER = 'gateway_cos_breaker_open{bucket="files-1250000000"}'
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,17 @@ def test_b31_a_bit_that_flips_at_rest_is_found_at_complete_and_a_restart_begins_
     upload.finish()
 
 
+@pytest.mark.promise(8)
+def test_b31_what_complete_tells_before_it_merges_is_not_believed(stack: Stack, upload: Upload) -> None:
+    """Its CRC-64 is right; that of the object is not."""
+    stack.cos.fault("wrong_crc", operation="HeadObject", key=upload.key)
+
+    require_problem(upload.caller.control(upload.id, "complete"), 502, "integrity_failed")
+
+    assert state_of(upload) == "error"
+    assert len(stack.cos.journal("HeadObject", key=upload.key)) == 1
+
+
 @pytest.mark.promise(12, 13)
 def test_b71_a_completion_that_cos_pads_is_waited_for_and_other_calls_see_it_completing(
     stack: Stack, upload: Upload
@@ -119,6 +131,29 @@ def test_b74_an_answer_that_breaks_off_is_settled_by_head(stack: Stack, upload: 
     merged = [entry for entry in stack.cos.journal("CompleteMultipartUpload", key=upload.key) if entry["status"] == 200]
     assert len(merged) <= 1
     assert len(stack.cos.journal("HeadObject", key=upload.key)) >= 1
+
+
+@pytest.mark.promise(12, 13, 20)
+def test_b57_an_outage_that_opens_the_breaker_ends_no_task_that_completes(stack: Stack, upload: Upload) -> None:
+    """The client does nothing but repeat its complete; nobody ever sees the task in error."""
+    seen: set[tuple[int, str]] = set()
+
+    def asked() -> str:
+        answer = upload.caller.control(upload.id, "complete")
+        seen.add((answer.status_code, answer.json()["state"]))
+        return str(answer.json()["state"])
+
+    stack.cos.program.kill()
+    try:
+        wait_until(lambda: bool(asked()) and metric(stack, BREAKER) == 1, "the breaker", 30)
+    finally:
+        stack.cos.start()
+
+    assert seen == {(202, "completing")}
+    wait_until(lambda: asked() == "success", "the success", 15)
+    assert seen == {(202, "completing"), (200, "success")}
+    assert good(upload.caller.control(upload.id, "complete"))["result"]["crc64_verified"]
+    assert stack.cos.read(upload.key) == upload.data
 
 
 @pytest.mark.promise(12)

@@ -301,6 +301,7 @@ def test_whatever_happens_the_engine_does_what_the_model_says(
         (completion, "POLL_SECONDS", 0.01),
         (completion, "LEASE_SECONDS", 0.05),
         (merging, "MERGE_PAUSE_SECONDS", 0.01),
+        (merging, "OUTAGE_SECONDS", 0.2),
     ):
         monkeypatch.setattr(module, name, seconds)
     monkeypatch.setattr(EngineMachine, "redis_url", redis_url, raising=False)

@@ -1,14 +1,19 @@
 """One merge, judged by itself; tests/transfer/test_completion.py shows every doubt through a whole completion."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from gateway.domain.errors import IntegrityFailed, UploadLost
+from gateway.domain.errors import IntegrityFailed, ObjectConflict, UploadLost
+from gateway.domain.objects import ObjectAddress, StoredObject
 from gateway.domain.parts import MIB
 from gateway.domain.task import Task
+from gateway.transfer import merging
 from gateway.transfer.completion_plan import CompleteWanted, CompletionPlan, plan_completion
 from gateway.transfer.merging import held_etags, merge
+from gateway.transfer.replay import BufferedBody
+from tests.fakes.objects import WatchedObjects
 from tests.transfer.kit import World, part_of, random_bytes
 
 DATA = random_bytes(2 * MIB + 1)
@@ -41,6 +46,74 @@ async def test_an_object_that_is_not_what_was_planned_is_refused(
     task, plan = planned
     with pytest.raises(IntegrityFailed):
         await merge(world.objects, task, replace(plan, crc64=(plan.crc64 or 0) ^ 1))
+
+
+class HeadTells(WatchedObjects):
+    """A COS whose HEAD tells of another object than there is."""
+
+    def __init__(self, objects: WatchedObjects, **told: object) -> None:
+        super().__init__(objects)
+        self._told = told
+
+    async def head_object(self, at: ObjectAddress) -> StoredObject:
+        return replace(await super().head_object(at), **self._told)  # type: ignore[arg-type]
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize("told", [{"size": len(DATA) - 1}, {"crc64": 1}])
+async def test_an_object_whose_length_or_crc_is_another_is_refused_whatever_complete_told(
+    world: World, planned: tuple[Task, CompletionPlan], told: dict[str, object]
+) -> None:
+    with pytest.raises(IntegrityFailed):
+        await merge(HeadTells(world.objects, **told), *planned)
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize("crc_told", [True, False])
+async def test_of_an_object_that_was_replaced_at_once_stands_what_complete_told(
+    world: World, planned: tuple[Task, CompletionPlan], crc_told: bool
+) -> None:
+    task, plan = planned
+    gate = world.objects.hold("head_object")
+    if not crc_told:
+        world.cos.fault("no_crc", operation="CompleteMultipartUpload", key=task.at.key)
+    merging_it = asyncio.create_task(merge(world.objects, task, plan))
+    await gate.reached.wait()
+    await world.objects.put_object(task.at, BufferedBody([b"somebody else's"]), {})
+    gate.open()
+
+    if crc_told:
+        assert (await merging_it).crc64 == plan.crc64
+    else:
+        with pytest.raises(ObjectConflict):
+            await merging_it
+    assert world.read(task.at) == b"somebody else's"
+
+
+async def test_an_object_that_complete_told_of_and_head_does_not_find_is_lost(
+    world: World, planned: tuple[Task, CompletionPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "MERGE_PAUSE_SECONDS", 0.02)
+    world.cos.fault("error", operation="HeadObject", key=planned[0].at.key, status=404, code="NoSuchKey", times=None)
+
+    with pytest.raises(UploadLost):
+        await merge(world.objects, *planned)
+
+
+@pytest.mark.promise(12, 15)
+async def test_an_object_that_may_not_be_overwritten_is_not_in_its_own_way(
+    world: World, planned: tuple[Task, CompletionPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complete's answer is lost and HEAD fails for a while: the next Complete meets what the first made."""
+    monkeypatch.setattr(merging, "MERGE_PAUSE_SECONDS", 0.02)
+    task, plan = planned
+    rule = {"operation": "CompleteMultipartUpload", "key": task.at.key}
+    world.cos.fault("lost_answer", **rule)
+    world.cos.fault("error", **rule, status=409, code="FileAlreadyExists", times=None)
+    world.cos.fault("error", operation="HeadObject", key=task.at.key, status=500, code="InternalError", times=3)
+
+    assert (await merge(world.objects, task, plan)).crc64 == plan.crc64
+    assert world.objects.calls["complete"] == 2
 
 
 async def test_what_cos_holds_is_listed_by_number(world: World, planned: tuple[Task, CompletionPlan]) -> None:

@@ -26,6 +26,7 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
         (completion, "RENEW_SECONDS", 0.05),
         (completion, "LEASE_SECONDS", 0.3),
         (merging, "MERGE_PAUSE_SECONDS", 0.02),
+        (merging, "OUTAGE_SECONDS", 0.2),
     ):
         monkeypatch.setattr(module, name, seconds)
 
