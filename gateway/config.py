@@ -33,6 +33,8 @@ from gateway.config_values import (
 )
 
 PREFIX: Final = "GATEWAY_"
+CALLER_TOKEN: Final = "GATEWAY_TOKEN"
+"""No setting of the service: the token of whoever calls one from the command line."""
 MIN_SECRET_BYTES: Final = 32
 _MIB: Final = 1024 * 1024
 _GIB: Final = 1024 * _MIB
@@ -158,6 +160,11 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
         default=7 * 24 * 3600, ge=60, description="Life of an unfinished task after its last change, and of its parts."
     )
 
+    start_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="Time that `serve` gives Redis and COS to answer before it gives up; 0 starts without looking.",
+    )
     drain_seconds: float = Field(
         default=60,
         ge=0,
@@ -230,9 +237,9 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
             yield "GATEWAY_ALLOWED_ORIGINS takes origins as https://host[:port] only; * would let every site in."
         if any("*" in host or "/" in host for host in self.allowed_hosts):
             yield "GATEWAY_ALLOWED_HOSTS takes plain host names only, without * or a scheme."
-        listens = [str(at) for at in (self.listen, self.cos_listen, self.admin_listen) if at is not None and at.port]
-        if len(set(listens)) < len(listens):
-            yield "GATEWAY_LISTEN, GATEWAY_COS_LISTEN and GATEWAY_ADMIN_LISTEN must differ."
+        ports = [at.port for at in (self.listen, self.cos_listen, self.admin_listen) if at is not None and at.port]
+        if len(set(ports)) < len(ports):  # a request's port, not its address, says which door it is for
+            yield "GATEWAY_LISTEN, GATEWAY_COS_LISTEN and GATEWAY_ADMIN_LISTEN must differ in their ports."
         yield from self._endpoint_problems()
         yield from self._redis_problems()
 
@@ -283,5 +290,5 @@ def _sentence(item: Mapping[str, Any]) -> str:
 
 def unknown_names() -> list[str]:
     """Variables that begin like ours and are none: a typing error, or another program's."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CALLER_TOKEN}
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)

@@ -41,7 +41,8 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "app": ("*",),
     "upkeep": ("*",),
     "serving": ("*",),
-    "cli": ("*",),
+    "commands": ("*",),
+    "cli": ("commands.*",),
     "__main__": ("cli",),
 }
 # `dev` runs the very `serve` of production with settings filled in, so these two know the settings.
@@ -71,6 +72,8 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "log_writer": frozenset(),
     "loop_watch": frozenset(),
     "malloc": frozenset(),
+    "commands": frozenset({"httpx", "jwt", "redis"}),
+    "cli": frozenset(),
     "serving": frozenset({"starlette", "uvicorn", "opentelemetry"}),
     "__main__": frozenset(),
 }
@@ -89,6 +92,11 @@ _NO_TEST_OF_ITS_OWN: Final = {
     "by Tencent's own SDKs",
     "gateway.web.cos_*": "pieces of the COS door, proved whole over its socket by tests/system/test_cos_door_*.py; "
     "what decides by itself has its own file besides",
+    **dict.fromkeys(
+        [f"gateway.commands.{name}" for name in ("ending", "findings", "given_settings", "serve", "dev", "control")]
+        + ["gateway.commands.upload", "gateway.commands.file_upload"],
+        "thin, or proved whole: tests/test_cli.py, tests/system/test_command_line.py and test_bad_settings.py",
+    ),
     "gateway.transfer.ports": "Protocols and plain values only",
     "gateway.transfer.due_tasks": "one Protocol",
 }
@@ -97,6 +105,7 @@ _LONGER: Final = {
     "gateway/domain/task.py": "the whole state machine stands in one file on purpose",
 }
 _ENVIRONMENT: Final = {
+    "gateway/commands/calling.py": "the token of whoever calls a gateway, which is no setting of one",
     "gateway/config.py": "the only reader",
     "gateway/serving/listeners.py": "hands the ports that it found to the workers",
     "gateway/serving/run.py": "hands the folder of metrics to the workers",

@@ -14,6 +14,10 @@ BACKLOG: Final = 2048
 SEND_BUFFER_BYTES: Final = 64 * 1024
 
 
+class CannotStart(OSError):
+    """The machine refuses what a setting asks for; the text names both, and the mend."""
+
+
 def bound(settings: Settings) -> Iterator[socket.socket]:
     """Listening sockets, and port 0 replaced in the environment by the port that came of it.
 
@@ -21,7 +25,7 @@ def bound(settings: Settings) -> Iterator[socket.socket]:
     wait in their queues along when they end.
 
     Raises:
-        OSError: an address is taken, or is not ours.
+        CannotStart: an address is taken, or is not ours.
     """
     for name, address in (
         ("GATEWAY_LISTEN", settings.listen),
@@ -31,7 +35,12 @@ def bound(settings: Settings) -> Iterator[socket.socket]:
         if address is None:
             continue
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        try:
+            listener = socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise CannotStart(
+                f"{name}: cannot listen on {address} ({error.strerror}): free it, or set another."
+            ) from error
         # Accepted sockets inherit it: a watcher who does not read is noticed after this much, not after the usual 4 MB.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         os.environ[name] = str(ListenAddress(address.host, listener.getsockname()[1]))

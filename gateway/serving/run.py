@@ -4,7 +4,7 @@ import contextlib
 import os
 
 from gateway.config import Settings, load_settings
-from gateway.serving.listeners import bound, raise_file_limit
+from gateway.serving.listeners import CannotStart, bound, raise_file_limit
 from gateway.serving.process import serve_alone, start_logging
 from gateway.serving.workers import serve_with_workers
 from gateway.telemetry import metrics_folder
@@ -14,7 +14,7 @@ def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code.
 
     Raises:
-        OSError: an address cannot be listened on.
+        CannotStart: an address cannot be listened on, or the folder of metrics not be written.
     """
     raise_file_limit()
     lines = start_logging(settings)
@@ -23,6 +23,11 @@ def run(settings: Settings) -> int:
         settings = load_settings()  # with the ports that came of port 0
         if settings.workers == 1:
             return serve_alone(settings, lines, sockets)
-        folder = stack.enter_context(metrics_folder(settings.metrics_dir))
+        try:
+            folder = stack.enter_context(metrics_folder(settings.metrics_dir))
+        except OSError as error:
+            raise CannotStart(
+                f"GATEWAY_METRICS_DIR: {error.filename} cannot be written ({error.strerror}): name a folder on a tmpfs."
+            ) from error
         os.environ["GATEWAY_METRICS_DIR"] = str(folder)
         return serve_with_workers(settings, sockets, folder)

@@ -1,0 +1,48 @@
+"""``dev``: Redis, a local COS and the gateway on this machine."""
+
+import argparse
+from typing import Final
+
+from gateway.commands.ending import OK, CommandFailed
+
+_SUBJECT: Final = "developer"
+_TOKEN_SECONDS: Final = 30 * 24 * 3600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none."""
+
+
+def run(_given: argparse.Namespace) -> int:
+    """Run all three, making up whatever is not set, until Ctrl-C."""
+    import asyncio
+
+    from gateway.commands.given_settings import readable_settings, require_good
+    from gateway.commands.token import make_token
+    from gateway.dev.local_redis import RedisServerFailed, RedisServerMissing
+    from gateway.dev.made_up import keep_secrets
+    from gateway.dev.plan import free_port, make_plan
+    from gateway.dev.stack import StackFailed, run_stack
+
+    settings = readable_settings()
+    try:
+        made_up = keep_secrets(settings.data_dir)
+    except OSError as error:
+        raise CommandFailed(
+            f"GATEWAY_DATA_DIR: {settings.data_dir} cannot be written ({error.strerror}): name another folder."
+        ) from None
+    plan = make_plan(settings, made_up, free_port)
+    require_good(plan.settings)
+    page = plan.page
+    if plan.settings.token_secret.get_secret_value():
+        page += "#token=" + make_token(plan.settings, _SUBJECT, _TOKEN_SECONDS)
+
+    def announce() -> None:
+        print(f"The upload gateway is ready:\n\n  {page}\n")
+        print(f"Data and logs are in {settings.data_dir}/. Ctrl-C stops it.", flush=True)
+
+    try:
+        asyncio.run(run_stack(plan, announce))
+    except (RedisServerFailed, RedisServerMissing, StackFailed) as error:
+        raise CommandFailed(str(error)) from None
+    return OK

@@ -1,0 +1,110 @@
+"""Looks at Redis: does it answer, does it take a key, and is it set up as it should be?"""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from gateway.commands.findings import LOOK_SECONDS, Finding, problem, warning
+from gateway.store.redis_address import connect
+from gateway.store.redis_cluster import ClusterPool
+from gateway.store.redis_pool import LendingPool
+from gateway.store.redis_watch import facts_of, shortcomings
+
+_ABOUT: Final = "redis"
+_KEY: Final = "gw:doctor:"
+_KEY_SECONDS: Final = 10
+_CAUSES: Final[dict[type[BaseException | None], str]] = {
+    ConnectionRefusedError: "connection refused",
+    FileNotFoundError: "no such socket",
+    socket.gaierror: "no such host",
+}
+_MENDS: Final[tuple[tuple[type[RedisError], str], ...]] = (
+    (AuthenticationError, "refuses the user or password, or asks for one: write redis://user:password@host."),
+    (NoPermissionError, "does not let this user write keys that begin with gw: (NOPERM): grant ~gw:* &gw:* +@all."),
+    (ReadOnlyError, "is a replica, which takes no writes: name the master, or its Sentinels by redis+sentinel://."),
+    (MovedError, "is a node of a cluster: the address must begin with redis+cluster://."),
+    (OutOfMemoryError, "is full (OOM): raise its maxmemory, and keep maxmemory-policy noeviction."),
+    (BusyLoadingError, "is still loading its data (LOADING): wait, then try again."),
+)
+
+
+async def look_at_redis(url: str) -> list[Finding]:
+    """Write, read and delete one small key, then read how the servers are set up. Takes 10 s at most."""
+    where = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
+    client = connect(url)
+    pool = client.connection_pool
+    assert isinstance(pool, LendingPool)
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            refusal = await _refusal(pool, where)
+            wrong = [] if refusal is not None and refusal.passing else await _shortcomings(pool)
+    except (RedisError, OSError) as error:
+        return [_unreachable(where, error)]
+    finally:
+        await client.aclose()
+    if refusal is not None:
+        return [refusal]
+    return [warning(_ABOUT, f"GATEWAY_REDIS_URL: {text}") for text in wrong] or [
+        Finding(_ABOUT, f"{where} writes, reads and deletes")
+    ]
+
+
+async def _refusal(pool: LendingPool, where: str) -> Finding | None:
+    key = _KEY + secrets.token_hex(8)
+    try:
+        await _asked(pool, ("SET", key, "1", "EX", _KEY_SECONDS))
+        if await _asked(pool, ("GET", key)) != b"1":
+            return problem(_ABOUT, f"GATEWAY_REDIS_URL: {where} does not give back what was written: see to it.")
+        await _asked(pool, ("DEL", key))
+    except ResponseError as error:
+        return _refused(where, error)
+    return None
+
+
+async def _asked(pool: LendingPool, command: Sequence[Any]) -> Any:
+    [answer] = await pool.ask([tuple(command)])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+async def _shortcomings(pool: LendingPool) -> list[str]:
+    each = await facts_of(pool)
+    is_cluster = isinstance(pool, ClusterPool)
+    return sorted({text for facts in each if facts for text in shortcomings(facts, is_cluster=is_cluster)})
+
+
+def _refused(where: str, error: RedisError) -> Finding | None:
+    """What an answer of Redis means; None when *error* is none. Its own text is never shown."""
+    known = next((text for kind, text in _MENDS if isinstance(error, kind)), None)
+    if known is None and not isinstance(error, ResponseError):
+        return None
+    if known is None:
+        saves = str(error).startswith("MISCONF")
+        known = "cannot save (MISCONF): its disk is full or read-only." if saves else "refuses a write: read its log."
+    return problem(_ABOUT, f"GATEWAY_REDIS_URL: {where} {known}", passing=isinstance(error, BusyLoadingError))
+
+
+def _unreachable(where: str, error: Exception) -> Finding:
+    refused = _refused(where, error) if isinstance(error, RedisError) else None
+    if refused is not None:
+        return refused
+    system = error if isinstance(error, OSError) else error.__cause__ or error.__context__
+    cause = _CAUSES.get(type(system), "no answer in time")
+    return problem(
+        _ABOUT, f"GATEWAY_REDIS_URL: {where} does not answer ({cause}): start Redis, or mend the address.", passing=True
+    )
