@@ -92,6 +92,7 @@ _PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"allowed_origins": "https://a.example/path"}, "GATEWAY_ALLOWED_ORIGINS"),
     ({"allowed_hosts": "*.example"}, "GATEWAY_ALLOWED_HOSTS"),
     ({"admin_listen": "127.0.0.1:8080"}, "GATEWAY_ADMIN_LISTEN must differ"),
+    ({"listen": "192.0.2.1:80", "admin_listen": "127.0.0.1:80"}, "GATEWAY_ADMIN_LISTEN must differ in their ports"),
     ({"cos_endpoint": "http://10.0.0.8:9000"}, "GATEWAY_COS_ENDPOINT is plain http beyond this machine"),
     ({"cos_endpoint": "ftp://cos.example"}, "GATEWAY_COS_ENDPOINT is not"),
     ({"cos_endpoint": "https://cos.example/path"}, "GATEWAY_COS_ENDPOINT is not"),
