@@ -63,7 +63,7 @@ def queries() -> list[Query]:
     """Every query of every panel, and that of the annotations."""
     shown = dashboard()
     told = [Query(f"annotation {each['name']}", each["expr"]) for each in shown["annotations"]["list"]]
-    return told + [Query(panel["title"], target["expr"]) for panel in shown["panels"] for target in panel["targets"]]
+    return told + [Query(each["title"], one["expr"]) for each in shown["panels"] for one in each.get("targets", ())]
 
 
 def metrics_of(expr: str) -> set[str]:
