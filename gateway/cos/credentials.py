@@ -54,12 +54,19 @@ class FileCredentials:
         path: the file; whoever writes it replaces it as a whole.
         clock: Unix seconds.
         read_seconds: how long one look may take: the file may be on another machine's disk.
+        read: reads the file, in a thread. Raises OSError, ValueError.
     """
 
     def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.time, read_seconds: float = _READ_SECONDS
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        read_seconds: float = _READ_SECONDS,
+        read: Callable[[Path], Credentials] | None = None,
     ) -> None:
         self._path = path
+        self._read = read or read_file
         self._clock = clock
         self._read_seconds = read_seconds
         self._looks = 0
@@ -92,14 +99,17 @@ class FileCredentials:
         return held
 
     async def _look(self) -> None:
-        self._looks += 1
         try:
             async with asyncio.timeout(self._read_seconds):
-                found = await asyncio.to_thread(_read_file, self._path)
+                found = await asyncio.to_thread(self._read, self._path)
         except (OSError, ValueError) as exc:
             log.warning("the credentials file cannot be used: %s", type(exc).__name__)
             self._next_look_at = self._clock() + _LOOK_OFTEN_SECONDS
-            return
+        else:
+            self._hold(found)
+        self._looks += 1  # only now: it also serves those who came while it ran
+
+    def _hold(self, found: Credentials) -> None:
         now = self._clock()
         if found != self._held:
             self._held = found
@@ -112,7 +122,8 @@ class FileCredentials:
             self._next_look_at = min(now + _LOOK_SECONDS, self._renew_at)
 
 
-def _read_file(path: Path) -> Credentials:
+def read_file(path: Path) -> Credentials:
+    """The credentials in the file at *path*. Raises OSError, ValueError."""
     with path.open("rb") as file:
         content = file.read(_MAX_FILE_BYTES + 1)
     if len(content) > _MAX_FILE_BYTES:

@@ -4,13 +4,14 @@ import asyncio
 import json
 import os
 import threading
-import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.cos.credentials import FileCredentials, FixedCredentials, read_credentials
+from gateway.cos.credentials import FileCredentials, FixedCredentials, read_credentials, read_file
 from gateway.cos.signing import Credentials
 from gateway.domain.errors import CredentialsUnavailable
 
@@ -107,29 +108,48 @@ async def test_keys_that_cos_refuses_are_replaced_at_once_or_not_at_all(path: Pa
     assert (await source.current()).secret_id == "two"
 
 
-async def test_b67_however_many_calls_are_refused_at_once_the_file_is_read_once(path: Path) -> None:
-    os.mkfifo(path)
-    handed_out: list[str] = []
-    go_on = threading.Event()
+class SlowDisk:
+    """Reads the file whenever it is asked to, but hands nothing out before ``go_on`` is set."""
 
-    def write_when_read() -> None:
-        for name in ("one", "two"):
-            with path.open("w") as reader:
-                handed_out.append(name)
-                json.dump({"TmpSecretId": name, "TmpSecretKey": "key", "ExpiredTime": time.time() + 3600}, reader)
-            go_on.wait(5)
+    def __init__(self) -> None:
+        self.reads = 0
+        self.go_on = threading.Event()
 
-    writer = threading.Thread(target=write_when_read, daemon=True)
-    writer.start()
-    source = FileCredentials(path)
-    firsts = await asyncio.gather(*(source.current() for _ in range(50)))
-    go_on.set()
-    found = await asyncio.gather(*(source.refresh(firsts[0]) for _ in range(50)))
+    def read(self, path: Path) -> Credentials:
+        self.reads += 1
+        found = read_file(path)
+        assert self.go_on.wait(10)
+        return found
 
-    assert {keys.secret_id for keys in firsts} == {"one"}
-    assert {keys.secret_id for keys in found} == {"two"}
-    assert handed_out == ["one", "two"]
-    writer.join(1)
+
+async def at_once(disk: SlowDisk, ask: Callable[[], Awaitable[Credentials]]) -> list[Credentials | BaseException]:
+    """What fifty callers get who all ask before the disk has answered any."""
+    disk.go_on.clear()
+    asking = [asyncio.ensure_future(ask()) for _ in range(50)]
+    await asyncio.sleep(0)  # each runs up to its wait
+    disk.go_on.set()
+    return await asyncio.gather(*asking, return_exceptions=True)
+
+
+@pytest.mark.promise(23)
+async def test_b67_however_many_calls_are_refused_at_once_the_file_is_read_once(path: Path, clock: Clock) -> None:
+    """Whether it holds the refused keys still, or others."""
+    disk = SlowDisk()
+    source = FileCredentials(path, clock=clock, read=disk.read)
+    write(path, "one", clock.now + 3600)
+    one = Credentials("one", "key", "token", clock.now + 3600)
+    assert await at_once(disk, source.current) == [one] * 50
+    assert disk.reads == 1
+
+    refused = await at_once(disk, lambda: source.refresh(one))
+    assert {type(error) for error in refused} == {CredentialsUnavailable}
+    assert disk.reads == 2
+
+    write(path, "two", clock.now + 3600)
+    assert await at_once(disk, lambda: source.refresh(one)) == [replace(one, secret_id="two")] * 50
+    assert disk.reads == 3
+    assert await at_once(disk, lambda: source.refresh(one)) == [replace(one, secret_id="two")] * 50
+    assert disk.reads == 3
 
 
 @pytest.mark.promise(20)
