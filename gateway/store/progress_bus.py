@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from gateway.domain.task import TaskId
 from gateway.store.redis_keys import CONTROL_CHANNEL, progress_channel
-from gateway.store.redis_pool import CALL_SECONDS
+from gateway.store.redis_pool import CALL_SECONDS, send_over
 
 log = logging.getLogger(__name__)
 
@@ -306,4 +306,4 @@ class RedisProgressBus:
 
 async def _send(connection: Any, *words: str) -> None:
     async with asyncio.timeout(CALL_SECONDS):
-        await connection.send_command(*words, check_health=False)
+        await send_over(connection, [words])

@@ -14,6 +14,7 @@ from typing import Any, Final
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, ReadOnlyError, RedisError, ResponseError
 
 from gateway.store.redis_breaker import Breaker
@@ -111,7 +112,7 @@ async def ask_over(connection: Any, commands: Sequence[Command]) -> list[Any]:
     """The answers to *commands* over *connection*, which is closed when they do not come, or come from a replica."""
     try:
         await connection.connect()
-        await connection.send_packed_command(packed(commands), check_health=False)
+        await send_over(connection, commands)
         answers = [await _answer(connection) for _ in commands]
         for answer in answers:
             if isinstance(answer, _NO_MASTER):
@@ -120,6 +121,18 @@ async def ask_over(connection: Any, commands: Sequence[Command]) -> list[Any]:
         await connection.disconnect(nowait=True)  # or the next call would read this one's answer
         raise
     return answers
+
+
+async def send_over(connection: Any, commands: Sequence[Command]) -> None:
+    """Send *commands* over *connection*.
+
+    Raises:
+        RedisError, OSError: it is broken, and closed by then.
+    """
+    try:
+        await connection.send_packed_command(packed(commands), check_health=False)
+    except RuntimeError as error:  # what uvloop makes of a connection that was reset while it lay idle
+        raise RedisConnectionError("the connection was reset") from error
 
 
 def packed(commands: Sequence[Command]) -> bytes:

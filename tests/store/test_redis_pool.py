@@ -1,11 +1,14 @@
 """Asking over a lent connection: what is an answer, what breaks the connection off, and what opens the breaker."""
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
@@ -171,6 +174,43 @@ async def test_an_old_connection_that_is_dead_says_nothing_of_redis(redis_url: s
         assert not pool.breaker.is_open
         assert await pool.ask([("PING",)]) == [b"PONG"]
         await client.aclose()
+
+
+def test_b39_a_connection_that_was_reset_while_idle_is_not_noticed_on_the_loop_of_production() -> None:
+    uvloop.run(_ask_over_a_reset_connection())
+
+
+async def _ask_over_a_reset_connection() -> None:
+    scripted = ScriptedRedis("")
+    served: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        await scripted.serve(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    pool: Any = client.connection_pool
+    try:
+        await RedisCalls(client).command("PING")
+        _reset(served[0])
+        (idle,) = pool._available_connections
+        async with asyncio.timeout(5):
+            while not idle._writer.transport.is_closing():  # noqa: ASYNC110 -- nothing tells
+                await asyncio.sleep(0.001)
+
+        assert await RedisCalls(client).command("PING") == b"OK"
+        assert scripted.connection_count == 2
+    finally:
+        await client.aclose()
+        await scripted.aclose()
+        server.close()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a RST instead of a FIN, as a host that came up again does."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def test_commands_are_packed_as_redis_py_packs_them() -> None:
