@@ -3,7 +3,6 @@ dropped and counted."""
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, TextIO
@@ -11,8 +10,6 @@ from typing import Final, TextIO
 MOST_WAITING_CHARACTERS: Final = 1 << 18
 CLOSE_SECONDS: Final = 1.0
 _LINES_AT_ONCE: Final = 500
-_GATHER_SECONDS: Final = 0.02
-"""Lines are written in company: waking the thread for each costs those who log more than the line itself."""
 
 
 class LogWriter(logging.Handler):
@@ -59,8 +56,6 @@ class LogWriter(logging.Handler):
     def _next(self) -> list[str | threading.Event]:
         """What waits, once something does."""
         items = [self._lines.get()]
-        if isinstance(items[0], str):
-            time.sleep(_GATHER_SECONDS)
         try:
             while len(items) < _LINES_AT_ONCE:
                 items.append(self._lines.get_nowait())

@@ -96,6 +96,8 @@ class CosRefusal:
     def error(self) -> GatewayError:
         """The refusal in our words."""
         kind = _BY_CODE.get(self.code) or _BY_STATUS.get(self.status) or _by_class(self.status)
+        if self.status == 400 and not self.code:  # a server before COS, or a request that broke on its way there
+            kind = errors.StorageBadAnswer
         said = f"COS answered {self.status} {self.code}".rstrip()
         if 300 <= self.status < 400:
             said += ": the bucket's region in GATEWAY_BUCKETS, or GATEWAY_COS_ENDPOINT, is wrong"

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from gateway.domain.batch import BatchId
 from gateway.domain.errors import Overloaded, RateLimited, StateStoreUnavailable
@@ -155,7 +155,7 @@ class ProgressSockets:
             except* WebSocketDisconnect:
                 pass
         if code is not None:
-            with suppress(TimeoutError, WebSocketDisconnect):
+            with suppress(TimeoutError, WebSocketDisconnect, WebSocketDisconnected):
                 async with asyncio.timeout(min(_CLOSE_SECONDS, self._timing.unsent)):
                     await websocket.close(code)
 

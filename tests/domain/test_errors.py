@@ -86,8 +86,8 @@ def test_only_states_that_a_restart_cures_and_broken_bodies_are_retryable_4xx() 
     retryable = {cls.code for cls in LEAVES if cls.retryable and cls.status_hint < 500}
 
     assert retryable == {
-        *("digest_mismatch", "body_incomplete", "body_timeout", "multipart_truncated"),
-        *("task_paused", "task_error", "part_in_progress", "offset_mismatch"),
+        *("digest_mismatch", "body_incomplete", "body_timeout", "body_too_slow", "head_timeout", "multipart_truncated"),
+        *("task_paused", "task_error", "task_completing", "part_in_progress", "offset_mismatch"),
         *("task_waiting", "rate_limited", "too_many_uploads"),
     }
 

@@ -21,7 +21,7 @@ from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, runn
 
 COUNT = 2
 NEWER_ERROR = {"code": "internal", "title": "Failed", "detail": "", "retryable": True, "cos": None, "hue": 240}
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 20.0
 MARGIN_SECONDS = 3.0
 
 
@@ -29,7 +29,8 @@ MARGIN_SECONDS = 3.0
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One gateway with two workers."""
     folder = tmp_path_factory.mktemp("workers")
-    with running_stack(folder, workers=str(COUNT), drain_notice_seconds="0.5") as stack:
+    patience = {"drain_notice_seconds": "0.5", "drain_seconds": str(DRAIN_SECONDS)}
+    with running_stack(folder, workers=str(COUNT), **patience) as stack:
         yield stack
 
 
