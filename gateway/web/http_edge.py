@@ -209,7 +209,8 @@ class HttpEdge(EdgeConnection):
                 self._later = rest
                 self._next_request()
         elif self._drainable < 0:
-            self._close()
+            # Closed at once, a proxy that writes before it reads would see a broken connection and no answer.
+            self._transport.pause_reading()
 
     # --- for EdgeConnection
 
