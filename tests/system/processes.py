@@ -34,7 +34,9 @@ _LIBC: Final = ctypes.CDLL(None)
 
 
 _WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw"))
-_OWN_PORTS: Final = itertools.cycle(range(10_000 + 2_000 * _WORKER, 12_000 + 2_000 * _WORKER))
+_FIRST_PORT: Final = 10_000 + 2_000 * _WORKER
+_OWN_PORTS: Final = (_FIRST_PORT + (7 * os.getpid() + n) % 2_000 for n in itertools.count())
+"""Begun at another one by each run: two at the same time hardly meet."""
 
 
 def free_port() -> int:
@@ -114,11 +116,15 @@ class Program:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> None:
-        """Ask it to end, and insist."""
+    def ask_to_end(self) -> None:
+        """Ask, and do not wait."""
         if self.exit_code is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
+
+    def stop(self) -> None:
+        """Ask it to end, and insist."""
+        self.ask_to_end()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

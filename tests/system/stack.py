@@ -78,6 +78,8 @@ class Stack:
         for caller in self.callers:
             caller.close()
         for gateway in self.gateways:
+            gateway.program.ask_to_end()
+        for gateway in self.gateways:
             gateway.close()
         told += [gateway.program.log.read_bytes() for gateway in self.gateways]
         self.cos.close()

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
@@ -10,16 +10,9 @@ import pytest
 
 from tests.system.canary import leaks_in
 from tests.system.processes import HTTP, ROOT, LocalCos, wait_until
-from tests.system.stack import MIB, SECRET, Caller, Stack, body, good, require_problem, running_stack, token
+from tests.system.stack import MIB, SECRET, Caller, Stack, body, good, require_problem, token
 
 STANDARD: Final = {"type", "title", "status", "code", "retryable", "request_id"}
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own: elsewhere no request may fail unexpectedly."""
-    with running_stack(tmp_path_factory.mktemp("traps")) as stack:
-        yield stack
 
 
 @pytest.fixture
