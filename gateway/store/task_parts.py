@@ -97,7 +97,8 @@ class TaskParts:
 
     async def keep_tail(self, task: Task, tail: bytes) -> Task:
         """Replace the tail, for ``task.writer``; see ``transfer.ports.TaskStore``."""
-        args = (op_id(), _PART_MOVES, task.upload_id or "", str(task.writer), tail)
+        begins_at = str(task.next_offset - task.tail_size)
+        args = (op_id(), _PART_MOVES, task.upload_id or "", str(task.writer), begins_at, tail)
         return self._taken(task.id, await self._run(_KEEP_TAIL, task.id, *args), PartStored)
 
     async def parts(self, task_id: TaskId) -> list[StoredPart]:

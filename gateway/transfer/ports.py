@@ -188,7 +188,10 @@ class TaskStore(Protocol):
         """
 
     async def keep_tail(self, task: Task, tail: bytes) -> Task:
-        """Replace the tail, for the writer ``task.writer``: what follows the last contiguous part. Raises as above."""
+        """Replace the tail, for the writer ``task.writer``: what follows the contiguous parts as *task* tells them.
+
+        Raises as above, and OffsetMismatch when parts were forgotten since: there the bytes would be others.
+        """
 
     async def parts(self, task_id: TaskId) -> list[StoredPart]:
         """Every stored part in ascending order; empty for an unknown task."""

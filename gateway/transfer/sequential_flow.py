@@ -265,12 +265,15 @@ class SequentialFlow:
 
     async def _keep_tail(self, task: Task, tail: bytes) -> Task:
         try:
-            return await self._engine.tasks.keep_tail(task, tail)
+            return await self._keep_if_it_follows(task, tail)
         except TaskNotFound:
-            now = await self._engine.rebuild(task)
-            if now.next_offset != self._cut_offset:
-                return now
-            return await self._engine.tasks.keep_tail(task, tail)
+            return await self._keep_if_it_follows(await self._engine.rebuild(task), tail)
+
+    async def _keep_if_it_follows(self, task: Task, tail: bytes) -> Task:
+        """*task* with *tail*, or without it where the parts before it have been forgotten."""
+        if task.next_offset - task.tail_size != self._cut_offset:
+            return task
+        return await self._engine.tasks.keep_tail(task, tail)
 
     def _release(self) -> None:
         if self._lease is not None:

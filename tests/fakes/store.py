@@ -253,6 +253,8 @@ class MemoryTaskStore:
         await self.ping()
         kept = self._find(task.id)
         self._require_writer(kept, task)
+        if kept.task.next_offset - kept.task.tail_size != task.next_offset - task.tail_size:
+            raise OffsetMismatch(f"Expected byte {kept.task.next_offset}.", next_offset=kept.task.next_offset)
         kept.tail = tail
         return self._commit(kept, self._counted(kept, kept.task.after(PartStored(), self._clock())))
 

@@ -73,8 +73,8 @@ async def test_b41_a_sequential_body_goes_on_behind_the_parts_that_cos_holds(red
     store = _asking_cos(redis, part(1), part(2))
     claim = await store.begin_content((await store.create(new_task())).id, 0, None)
     await store.store_content_part(claim.task, part(1))
-    await store.store_content_part(claim.task, part(2))
-    await store.keep_tail(claim.task, b"tail")
+    task = await store.store_content_part(claim.task, part(2))
+    await store.keep_tail(task, b"tail")
     await _words(redis, "DEL", task_keys(claim.task.id).parts)
 
     with pytest.raises(OffsetMismatch) as caught:

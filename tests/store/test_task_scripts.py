@@ -81,7 +81,7 @@ async def test_b45_what_was_done_before_the_answer_was_lost_is_not_done_twice(
     assert (claim.task.writer, claim.task.version) == (1, 2)
     content = await lossy(lambda: store.store_content_part(claim.task, part(1)))
     assert (content.version, content.loaded) == (3, 1000)
-    content = await lossy(lambda: store.keep_tail(claim.task, b"tail"))
+    content = await lossy(lambda: store.keep_tail(content, b"tail"))
     assert (content.version, content.loaded) == (4, 1004)
     await lossy(lambda: store.list_tasks("alice"))
 
@@ -190,8 +190,8 @@ async def test_a_deleted_task_is_not_found_and_never_half_alive(redis: Redis, re
 
 async def test_when_the_tail_vanishes_a_body_begins_before_it(redis: Redis, redis_store: RedisTaskStore) -> None:
     claim = await redis_store.begin_content((await redis_store.create(new_task())).id, 0, None)
-    await redis_store.store_content_part(claim.task, part(1))
-    task = await redis_store.keep_tail(claim.task, b"tail")
+    task = await redis_store.store_content_part(claim.task, part(1))
+    task = await redis_store.keep_tail(task, b"tail")
     await _words(redis, "DEL", task_keys(task.id).tail)
 
     with pytest.raises(OffsetMismatch) as caught:

@@ -470,8 +470,8 @@ async def test_a_new_writer_drops_the_parts_beyond_the_gap(store: TaskStore) -> 
 async def test_the_tail_counts_until_the_part_that_holds_it_is_stored(store: TaskStore) -> None:
     task = await store.create(new_task(size=None))
     claim = await store.begin_content(task.id, 0, None)
-    await store.store_content_part(claim.task, part(1))
-    kept = await store.keep_tail(claim.task, b"\x00\xff tail")
+    task = await store.store_content_part(claim.task, part(1))
+    kept = await store.keep_tail(task, b"\x00\xff tail")
     assert (kept.tail_size, kept.loaded, kept.next_offset) == (7, 1007, 1007)
 
     claim = await store.begin_content(task.id, 1007, None)
@@ -495,12 +495,14 @@ async def test_a_tail_is_replaced_and_an_empty_one_removes_it(store: TaskStore) 
 
 async def test_a_tail_goes_with_the_part_before_it(store: TaskStore) -> None:
     claim = await store.begin_content((await store.create(new_task())).id, 0, None)
-    await store.store_content_part(claim.task, part(1))
-    task = await store.keep_tail(claim.task, b"tail")
+    before = await store.store_content_part(claim.task, part(1))
+    task = await store.keep_tail(before, b"tail")
 
     task = await store.forget_parts(task, [1])
 
     assert (task.loaded, task.next_offset, task.tail_size) == (0, 0, 0)
+    with pytest.raises(OffsetMismatch):  # it followed what is gone
+        await store.keep_tail(before, b"tail")
     assert (await store.begin_content(task.id, 0, None)).tail == b""
 
 
@@ -510,8 +512,8 @@ async def test_a_paused_task_takes_no_new_body_but_keeps_what_was_in_flight(stor
 
     with pytest.raises(TaskPaused):
         await store.begin_content(claim.task.id, 0, None)
-    await store.store_content_part(claim.task, part(1))
-    assert (await store.keep_tail(claim.task, b"tail")).next_offset == 1004
+    task = await store.store_content_part(claim.task, part(1))
+    assert (await store.keep_tail(task, b"tail")).next_offset == 1004
 
 
 # --- speed ---

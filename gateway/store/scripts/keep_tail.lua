@@ -1,9 +1,9 @@
 -- KEYS[1] gw:{id}, the task's hash: tail_size, loaded and next_offset follow the tail
 -- KEYS[3] gw:{id}:tail: replaced, or deleted by an empty one
--- ARGV: now, ttl, op, moves, upload id, writer, tail
+-- ARGV: now, ttl, op, moves, upload id, writer, offset of the tail's first byte, tail
 -- Answers "ok" with the task, also when the op comes again; "gone"; "state", "upload" or "writer" when the task takes
--- no bytes of this writer.
-local now, ttl, op, moves, upload_id, writer, tail = unpack(ARGV)
+-- no bytes of this writer; "offset" when the contiguous parts end elsewhere.
+local now, ttl, op, moves, upload_id, writer, offset, tail = unpack(ARGV)
 local known = redis.call('HMGET', TASK, 'state', 'upload_id', 'writer', 'tail_size', 'loaded', 'next_offset')
 if not known[1] then
   return answer('gone')
@@ -20,6 +20,9 @@ if (known[2] or '') ~= upload_id then
 end
 if (known[3] or '0') ~= writer then
   return answer('writer')
+end
+if number_of(known[6]) - number_of(known[4]) ~= tonumber(offset) then
+  return answer('offset')
 end
 if tail == '' then
   redis.call('DEL', TAIL)
