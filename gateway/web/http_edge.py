@@ -133,6 +133,8 @@ class HttpEdge(EdgeConnection):
             self._left = length
             if rest or not length:
                 self._take_body(exchange, rest)
+        if self._draining:  # what came of the body was refused
+            return
         if not exchange.body_ended:
             self._pace = BodyPace(self._deadlines, self._loop.time(), exchange.received_bytes)
             self._after(self._deadlines.look, self._look_at_body)

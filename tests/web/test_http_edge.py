@@ -13,6 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
 from gateway.domain.errors import all_codes
+from gateway.web import edge_protocol
+from gateway.web.edge_connections import EdgeConnections
 from gateway.web.edge_protocol import DRAIN_BYTES, DRAIN_SECONDS
 from gateway.web.http_edge import DIRECT_FROM_BYTES, MAX_PIPELINED
 from tests.web.edge import Recorder, answer, echo, read_body, refuse, running_edge
@@ -240,6 +242,20 @@ async def test_broken_chunks_end_the_body_without_an_end(row: str) -> None:
         assert await wire.is_closed()
 
     assert app.kinds[-1] == "http.disconnect"
+
+
+async def test_broken_chunks_in_the_packet_of_their_head_leave_no_connection_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edge_protocol, "DRAIN_SECONDS", 0.1)
+    edge = EdgeConnections()
+    async with running_edge(echo, edge=edge) as server, asyncio.timeout(5):
+        wire = await server.connect()
+        await wire.send(b"POST / HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\nnot hex\r\n")
+        assert (await wire.answer()).status == 400
+
+        while len(edge):  # noqa: ASYNC110 -- though the client keeps its side open; the edge tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_a_refused_body_of_up_to_a_mebibyte_is_drained_and_the_connection_used_again() -> None:
