@@ -161,10 +161,17 @@ class RedisTaskStore(TaskParts):
         duty = self._duties.of(task, after)
         answer = await self._change(task, after, duty)
         if answer.outcome != "ok":
+            await self._list_again(task.id, answer, duty)
             return False, self._decode(task.id, answer.fields)
         self._observe_move(type(event).__name__, after.state)
         self._duties.done(duty)
         return True, replace(after, version=int(answer.more[0]))
+
+    async def _list_again(self, task_id: TaskId, answer: Answer, duty: Duty) -> None:
+        """What *duty* struck off behind a change that was not stored may still be open: the task's fields tell."""
+        commands = self._duties.missing(task_id, answer.fields, self._clock()) if duty.behind else []
+        if commands:
+            await self._calls.together("repair", commands)
 
     async def _current(self, task_id: TaskId) -> Task:
         task = await self.load(task_id)

@@ -1,10 +1,11 @@
 from dataclasses import replace
 
+import pytest
 from redis.asyncio import Redis
 
-from gateway.domain.errors import StorageDenied
+from gateway.domain.errors import StorageDenied, VersionMismatch
 from gateway.domain.notices import NoticeKind
-from gateway.domain.objects import Bucket
+from gateway.domain.objects import Bucket, UploadId
 from gateway.domain.task import (
     AbortFinished,
     CancelRequested,
@@ -15,6 +16,7 @@ from gateway.domain.task import (
     TaskError,
     TaskId,
     TaskState,
+    UploadOpened,
 )
 from gateway.store.redis_keys import task_keys
 from gateway.store.task_store import TOMBSTONE_SECONDS, RedisTaskStore
@@ -53,6 +55,19 @@ async def test_an_open_intent_is_listed_until_it_is_closed(redis: Redis, clock: 
 
     await store.apply(canceled, AbortFinished())
     assert await store.intents.count() == 0
+
+
+async def test_a_change_that_came_too_late_leaves_the_intent_of_another_listed(
+    redis: Redis, clock: TurnedClock
+) -> None:
+    store = _store(redis, clock)
+    task = await store.create(new_task(upload_id=None, intent=Intent.INITIATE))
+    await store.apply(task, CancelRequested())
+
+    with pytest.raises(VersionMismatch):
+        await store.apply(task, UploadOpened(UploadId("late")), expected_version=task.version)
+
+    assert await store.intents.lists(task.id)
 
 
 async def test_a_task_is_created_with_its_intent_listed(redis: Redis, clock: TurnedClock) -> None:
