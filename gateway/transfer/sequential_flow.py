@@ -225,9 +225,13 @@ class SequentialFlow:
     # --- the end
 
     async def _finish(self) -> Task:
+        if not self._fits_one_put():
+            return await self._completion.complete(self._window.task, CompleteWanted(size=self._end()))
+        return await self._engine.owned.finish(self._put_whole(), "put whole file")
+
+    async def _put_whole(self) -> Task:
+        """The file in one PUT; its bytes count as held until COS has spoken, whatever becomes of the client."""
         try:
-            if not self._fits_one_put():
-                return await self._completion.complete(self._window.task, CompleteWanted(size=self._end()))
             body = BufferedBody(self._cutter.chunks if self._cutter is not None else ())
             md5 = self._said.md5_base64 if self._span.offset == 0 else None
             return await self._completion.put_whole(self._window.task, body, md5)

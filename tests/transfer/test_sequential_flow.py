@@ -655,3 +655,18 @@ async def test_a_body_that_needs_more_than_10000_parts_is_refused(world: World) 
         await flow.run(sent(bytes(10)))
 
     assert world.objects.calls["upload_part"] == 0
+
+
+async def test_a_file_in_one_put_counts_as_held_until_cos_has_spoken(world: World) -> None:
+    data = random_bytes(1000)
+    task = await world.create(size=len(data))
+    storing = world.objects.hold("put_object")
+    body = asyncio.create_task(world.put_content(task, data))
+    await storing.reached_by(1)
+    body.cancel()
+    await asyncio.wait([body])
+    held_bytes = world.engine.budget.used_bytes
+    storing.open()
+
+    world.require_success(await world.until(task, TaskState.SUCCESS), data)
+    assert held_bytes >= len(data)
