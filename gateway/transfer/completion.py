@@ -15,6 +15,7 @@ from gateway.domain.errors import (
     DigestMismatch,
     GatewayError,
     ObjectExists,
+    ObjectNotFound,
     PartsMissing,
     Storage,
     TaskCompleting,
@@ -167,7 +168,10 @@ class Completion:
         try:
             return await self._objects.put_object(task.at, body, headers)
         except ObjectExists as exists:
-            stored = await self._objects.head_object(task.at)
+            try:
+                stored = await self._objects.head_object(task.at)
+            except ObjectNotFound:  # deleted in between; a 404 would be taken for the task's
+                raise exists from None
             if (stored.size, stored.crc64) != (body.size, body.crc64):
                 raise
             log.info("the object that exists is ours: %s", exists.code, extra={"task_id": task.id})

@@ -215,9 +215,13 @@ class Control:
         await self._engine.rebuild(lost)
 
     async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:
-        """Its stored parts in ascending order."""
-        await self.get(caller, task_id)
-        return await self._engine.tasks.parts(task_id)
+        """Its stored parts in ascending order. Raises TaskNotFound, never tells that a lost task has none."""
+        task = await self.get(caller, task_id)
+        stored = await self._engine.tasks.parts(task_id)
+        if task.stored_count and not stored:
+            await self.get(caller, task_id)
+            stored = await self._engine.tasks.parts(task_id)
+        return stored
 
     async def list(
         self,

@@ -77,9 +77,15 @@ class SequentialRelay:
             raise StateStoreUnavailable("Redis lost the task while its file came.") from None
 
     async def _settled(self, lost: Task) -> Task:
-        """*lost*, made again after its body came, and completed if the whole file is stored."""
+        """*lost*, made again after its body came, and completed if the whole file is stored.
+
+        Raises StateStoreUnavailable when it is lost again: TaskNotFound would ask for a body that was read.
+        """
         now = await self._engine.rebuild(lost)
-        return await self._completion.complete(now, CompleteWanted()) if now.next_offset == now.size else now
+        try:
+            return await self._completion.complete(now, CompleteWanted()) if now.next_offset == now.size else now
+        except TaskNotFound:
+            raise StateStoreUnavailable("Redis keeps losing the task.") from None
 
     async def receive_whole(self, draft: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
         """Store a file whose bytes are all here; *draft* is its task, not written yet.

@@ -425,6 +425,15 @@ async def test_one_put_does_not_overwrite_what_came_meanwhile(world: World) -> N
     assert world.read(task.at) == b"other"
 
 
+async def test_an_object_that_was_in_the_way_and_is_gone_is_told_as_it_was(world: World) -> None:
+    """Not as a 404, which callers take for the task's."""
+    task = await world.create(size=5, forbid_overwrite=True)
+    world.cos.fault("error", operation="PutObject", key=task.at.key, status=409, code="FileAlreadyExists")
+
+    with pytest.raises(ObjectExists):
+        await world.put_content(task, b"12345")
+
+
 # --- races --------------------------------------------------------------------------------------------------------
 
 

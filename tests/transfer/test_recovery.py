@@ -521,3 +521,36 @@ async def test_a_create_whose_task_is_lost_is_to_be_repeated(world: World, lose_
 
     assert kinds(await all_of(creating)) == [StateStoreUnavailable.__name__]
     assert "t/lost" not in world.cos.open_uploads(BUCKET)
+
+
+def losing(monkeypatch: pytest.MonkeyPatch, world: World, method: str, lose_everything: Callable[[], Any]) -> None:
+    """Have Redis lose everything just before each call of *method*."""
+    real = getattr(world.tasks, method)
+
+    async def lost_first(*args: Any, **named: Any) -> Any:
+        lose_everything()
+        return await real(*args, **named)
+
+    monkeypatch.setattr(world.tasks, method, lost_first)
+
+
+async def test_a_task_that_is_lost_again_after_its_body_came_is_no_404(
+    world: World, lose_everything: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The door takes a 404 for leave to make the task again and to read the body once more, which is gone."""
+    task = await world.create(size=3 * MIB)
+    losing(monkeypatch, world, "apply", lose_everything)
+
+    outcome = await all_of(world.put_content(task, random_bytes(3 * MIB)))
+
+    assert kinds(outcome) == [StateStoreUnavailable.__name__]
+
+
+async def test_a_task_that_is_lost_while_its_parts_are_read_is_not_told_to_have_none(
+    world: World, lose_everything: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await world.create(size=2 * MIB)
+    await world.put_part(task, 1, random_bytes(MIB))
+    losing(monkeypatch, world, "parts", lose_everything)
+
+    assert kinds(await all_of(world.control.parts(ALICE, task.id))) == [TaskNotFound.__name__]
