@@ -125,6 +125,10 @@ class HttpEdge(EdgeConnection):
         task = self._loop.create_task(exchange.run(self._app), context=self._context.copy())
         self._server_state.tasks.add(task)
         task.add_done_callback(self._server_state.tasks.discard)
+        self._begin_body(exchange, length, rest)
+
+    def _begin_body(self, exchange: Exchange, length: int | None, rest: bytes) -> None:
+        """Take *rest*, and watch over what is still to come of a body of *length* bytes; None is a chunked one."""
         if length is None:
             self._chunks = ChunkedBody()
             self._chunks.receive(rest)
@@ -133,9 +137,7 @@ class HttpEdge(EdgeConnection):
             self._left = length
             if rest or not length:
                 self._take_body(exchange, rest)
-        if self._draining:  # what came of the body was refused
-            return
-        if not exchange.body_ended:
+        if not (exchange.body_ended or self._draining):  # draining: what came of it was refused
             self._pace = BodyPace(self._deadlines, self._loop.time(), exchange.received_bytes)
             self._after(self._deadlines.look, self._look_at_body)
         if self._left >= DIRECT_FROM_BYTES and can_read_directly(self._transport):
