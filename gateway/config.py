@@ -33,7 +33,7 @@ from gateway.config_values import (
 )
 
 PREFIX: Final = "GATEWAY_"
-CALLER_TOKEN: Final = "GATEWAY_TOKEN"
+CALLER_TOKEN: Final = "GATEWAY_TOKEN"  # noqa: S105 -- a variable's name
 """No setting of the service: the token of whoever calls one from the command line."""
 MIN_SECRET_BYTES: Final = 32
 _MIB: Final = 1024 * 1024

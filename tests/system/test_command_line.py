@@ -1,0 +1,128 @@
+"""The command line as a person at a shell has it: files through a real gateway, broken off and gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.system.processes import ROOT, START_SECONDS, Program, wait_until
+from tests.system.stack import MIB, Caller, Stack, body, good
+
+PART_BYTES = 4 * MIB
+
+
+def _argv(caller: Caller, *words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "gateway", *map(str, words), "--server", caller.gateway.url]
+
+
+def _env(caller: Caller) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return {**clean, "GATEWAY_TOKEN": caller.bearer}
+
+
+def _run(caller: Caller, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+    """A command, to its end."""
+    argv = _argv(caller, *words)
+    return subprocess.run(
+        argv, cwd=ROOT, env=_env(caller), capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
+
+
+def _files(folder: Path, *sizes: int) -> list[Path]:
+    paths = [folder / f"{folder.name}-{size}.bin" for size in sizes]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_bytes(body(path.name, size))
+    return paths
+
+
+def _stored(stack: Stack, key: str) -> list[int]:
+    """The numbers of the parts that COS took, as often as it took them."""
+    return [entry["part_number"] for entry in stack.cos.journal("UploadPart", key=key, status=200)]
+
+
+def _begin_and_stall(stack: Stack, caller: Caller, path: Path, stalled: int) -> Program:
+    """An upload of one part after the other that hangs in part *stalled*, the earlier ones being stored."""
+    key = f"line/{path.name}"
+    stack.cos.fault("stall", operation="UploadPart", key=key, part_number=stalled)
+    argv = _argv(caller, "upload", path, "--key", "line/", "--parallel", "1")
+    program = Program(argv, path.with_suffix(".log"), _env(caller))
+    wait_until(lambda: stack.cos.journal("UploadPart", key=key, part_number=stalled) != [], "the part that hangs")
+    return program
+
+
+def test_files_of_every_size_arrive_in_one_command(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+    paths = _files(tmp_path, 0, 1, 5 * MIB + 1)
+
+    ended = _run(alice, "upload", *paths, "--key", "line/")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [line.partition(" -> ")[0] for line in ended.stdout.splitlines()] == [str(path) for path in paths]
+    for path in paths:
+        assert stack.cos.read(f"line/{path.name}") == path.read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_upload_that_was_broken_off_sends_only_the_rest(
+    stack: Stack, alice: Caller, tmp_path: Path, number: signal.Signals
+) -> None:
+    [path] = _files(tmp_path, 4 * PART_BYTES + 1)
+    key = f"line/{path.name}"
+    first = _begin_and_stall(stack, alice, path, stalled=3)
+
+    first.signal(number)
+    code = first.wait()
+    stack.cos.clear_faults()
+    second = _run(alice, "upload", path, "--key", "line/")
+
+    assert code == (130 if number is signal.SIGINT else -signal.SIGKILL)
+    assert ("The same command goes on" in first.log.read_text()) == (number is signal.SIGINT)
+    assert (second.returncode, "goes on at" in second.stderr) == (0, True)
+    taken = _stored(stack, key)
+    assert (taken.count(1), taken.count(2), taken.count(4), taken.count(5)) == (1, 1, 1, 1)
+    assert taken.count(3) in (1, 2)  # its bytes may all have been at the gateway
+    assert len(stack.cos.journal("InitiateMultipartUpload", key=key)) == 1
+    assert stack.cos.read(key) == path.read_bytes()
+
+
+def test_a_task_is_listed_paused_restarted_and_canceled(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+    [path] = _files(tmp_path, 3 * PART_BYTES)
+    uploading = _begin_and_stall(stack, alice, path, stalled=2)
+    [line] = _run(alice, "tasks", "--state", "uploading").stdout.splitlines()[1:]
+    task_id, *cells = line.split()
+
+    paused = _run(alice, "pause", task_id)
+    stack.cos.clear_faults()
+    code = uploading.wait()
+
+    assert cells == ["uploading", "33", "%", "12.0", "MiB", f"line/{path.name}"]
+    assert (paused.returncode, paused.stdout) == (0, f"{task_id} paused\n")
+    assert code == 1
+    assert "task_paused: " in uploading.log.read_text()
+    assert _run(alice, "restart", task_id).stdout == f"{task_id} waiting\n"
+    ended = _run(alice, "cancel", task_id, "no-such-task")
+    assert (ended.returncode, ended.stdout) == (1, f"{task_id} canceled\n")
+    assert ended.stderr.startswith("no-such-task: task_not_found: ")
+    assert good(alice.call("GET", f"/v1/tasks/{task_id}"))["state"] == "canceled"
+
+
+def _one_line(ended: "subprocess.CompletedProcess[str]", *parts: str) -> Sequence[str]:
+    """What *ended* did not say; it has to end badly and in one line."""
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    return [part for part in parts if part not in line]
+
+
+def test_what_goes_wrong_is_one_line(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+    [path] = _files(tmp_path, 1)
+    away = [sys.executable, "-m", "gateway", "upload", str(path), "--server", "http://127.0.0.1:1"]
+    nobody = subprocess.run(away, cwd=ROOT, env=_env(alice), capture_output=True, text=True, timeout=30, check=False)
+
+    assert _one_line(nobody, "http://127.0.0.1:1 does not answer", "--server") == []
+    assert _one_line(_run(alice, "upload", tmp_path / "none"), "none: cannot be read: does not exist") == []
+    bob = stack.caller("bob", prefix="bob/")
+    assert _one_line(_run(bob, "upload", path, "--key", "line/"), "key_not_allowed", "--key") == []
