@@ -56,6 +56,13 @@ def test_every_refusal_has_its_meaning(status: int, code: str, kind: type[errors
     assert error.cos == errors.CosAnswer(status, code, "NjA=")
 
 
+def test_a_bad_request_without_a_code_is_no_word_of_coss_and_worth_another_try() -> None:
+    error = read_refusal(400, {}, b"Invalid HTTP request received.").error()
+
+    assert isinstance(error, errors.StorageBadAnswer)
+    assert error.retryable
+
+
 def test_a_refusal_that_cannot_be_read_still_has_its_status() -> None:
     for body in (b"<html>nginx", b"<!DOCTYPE a><Error/>", b"<Other><Code>NoSuchUpload</Code></Other>", b"\xff" * 99):
         refusal = read_refusal(503, {}, body)
