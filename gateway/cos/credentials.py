@@ -74,6 +74,8 @@ class FileCredentials:
         self._renew_at = float("inf")
         self._next_look_at = float("-inf")
         self._reading = asyncio.Lock()
+        self._under_way: asyncio.Future[Credentials] | None = None
+        """A read that hangs is waited for again: each would hold one of the few threads that look up names, too."""
 
     async def current(self) -> Credentials:
         if self._clock() >= self._next_look_at:
@@ -100,8 +102,7 @@ class FileCredentials:
 
     async def _look(self) -> None:
         try:
-            async with asyncio.timeout(self._read_seconds):
-                found = await asyncio.to_thread(self._read, self._path)
+            found = await self._file()
         except (OSError, ValueError) as exc:
             log.warning("the credentials file cannot be used: %s", type(exc).__name__)
             self._next_look_at = self._clock() + _LOOK_OFTEN_SECONDS
@@ -120,6 +121,17 @@ class FileCredentials:
             self._next_look_at = now + _LOOK_OFTEN_SECONDS
         else:
             self._next_look_at = min(now + _LOOK_SECONDS, self._renew_at)
+
+    async def _file(self) -> Credentials:
+        """What the file holds. Raises OSError, ValueError; TimeoutError after ``read_seconds``."""
+        if self._under_way is None:
+            self._under_way = asyncio.ensure_future(asyncio.to_thread(self._read, self._path))
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                return await asyncio.shield(self._under_way)
+        finally:
+            if self._under_way.done():
+                self._under_way = None
 
 
 def read_file(path: Path) -> Credentials:

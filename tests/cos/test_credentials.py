@@ -161,9 +161,12 @@ async def test_b68_a_file_that_cannot_be_opened_is_not_waited_for_for_ever(path:
     os.mkfifo(path)  # opening it waits for a writer
     clock.now += 90
 
-    assert (await source.current()).secret_id == "one"
-    with path.open("w"):  # let go of the thread
-        pass
+    for _ in range(3):
+        assert (await source.current()).secret_id == "one"
+        clock.now += 2
+    with path.open("w") as one_reader:  # all looks share one thread, which is let go
+        json.dump({"TmpSecretId": "two", "TmpSecretKey": "key"}, one_reader)
+    assert (await source.current()).secret_id == "two"
 
 
 def test_both_spellings_are_read_and_token_and_time_may_be_missing() -> None:
