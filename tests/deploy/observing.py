@@ -17,7 +17,7 @@ from tests.tools import require_tool
 CONFIG: Final = ROOT / "deploy" / "prometheus" / "prometheus.yml"
 RULES: Final = ROOT / "deploy" / "prometheus" / "rules.yml"
 DASHBOARD: Final = ROOT / "deploy" / "grafana" / "dashboards" / "gateway.json"
-SCRAPE_SECONDS: Final = 0.5
+SCRAPE_SECONDS: Final = 0.25
 _ADDED_LABELS: Final = {"instance", "job", "le", "alertname", "alertstate", "version"}
 
 
@@ -81,7 +81,7 @@ def strange_labels(expr: str) -> set[str]:
 
 
 class Prometheus:
-    """A Prometheus with our rules, which scrapes twice a second."""
+    """A Prometheus with our rules, which scrapes four times a second."""
 
     def __init__(self, folder: Path, targets: list[str]) -> None:
         port = free_port()
