@@ -212,7 +212,6 @@ def test_a_gateway_that_goes_is_noticed_by_nobody(topology: Topology) -> None:
     statuses += [alice.get("/v1/tasks").status_code for _ in range(20)]
     leaving.restart()
 
-    assert leaving.program.exit_code is None
     assert set(statuses) == {200}
 
 
