@@ -81,9 +81,10 @@ class PartWindow:
             part = await engine.objects.upload_part(task.at, task.upload_id, number, body, task.part_headers)
             stored = await self._record(task, part)
         except GatewayError as error:
-            told = await engine.judged(task, error)
-            self.failure = self.failure or told
-            self._on_failure(told)
+            self._fail(await engine.judged(task, error))
+        except Exception:  # a defect of ours: the body must not go on as if the part were stored
+            self._fail(GatewayError())
+            raise
         else:
             if stored.version > self.task.version:
                 self.task = stored
@@ -92,6 +93,10 @@ class PartWindow:
                 body.forget()
             if lease is not None:
                 lease.release()
+
+    def _fail(self, error: GatewayError) -> None:
+        self.failure = self.failure or error
+        self._on_failure(error)
 
     async def _record(self, task: Task, part: StoredPart) -> Task:
         """Write the part down, as the writer that this body is, also in a task that had to be made again."""

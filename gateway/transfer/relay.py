@@ -163,6 +163,9 @@ class _ArrivingPart:
                         await body.pump(source)
                         if body.crc64 == stored.crc64:
                             return stored
+                    if task.state is TaskState.WAITING:  # beside the body; whatever else changes the task goes first
+                        begun = engine.tasks.apply(task, BodyStarted(BodyMode.PARTS), expected_version=task.version)
+                        engine.owned.start(begun, "begin parts")
                     storing = engine.owned.start(self._store(task, body), f"store part {self._number}")
                     storing.add_done_callback(lambda done: pass_on_failure(done, interrupt))
                     self.storing = True
@@ -247,6 +250,9 @@ def release_after(storing: "asyncio.Task[Any] | None", lease: Lease) -> None:
 
 
 def pass_on_failure(storing: "asyncio.Task[Any]", interrupt: Interrupt) -> None:
-    """COS may answer before the client has sent everything: the client is told at once."""
-    if not storing.cancelled() and isinstance(error := storing.exception(), GatewayError):
-        interrupt(error)
+    """COS may answer before the client has sent everything: the client is told at once.
+
+    So it is of a defect of ours: nobody reads the body any more, so that it would wait for ever.
+    """
+    if not storing.cancelled() and (error := storing.exception()) is not None:
+        interrupt(error if isinstance(error, GatewayError) else GatewayError())

@@ -1,6 +1,8 @@
 """The window: numbers in order, a bounded number in flight, the first failure kept, every lease released."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -90,3 +92,26 @@ async def test_there_is_no_part_after_the_ten_thousandth(world: World) -> None:
 
     with pytest.raises(FileTooLarge):
         await window.send(body(1), None)
+
+
+class BrokenBody(BufferedBody):
+    """A defect of ours."""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield b""
+        raise ZeroDivisionError
+
+
+async def test_a_part_that_a_defect_ended_is_missed_by_every_later_call(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("gateway.transfer.owned"), "disabled", True)  # it tells, as it should
+    failures: list[GatewayError] = []
+    window = await window_of(world, failures)
+    await window.send(BrokenBody([b"x" * MIB]), None)
+    await window.settle()
+
+    with pytest.raises(GatewayError) as caught:
+        await window.drain()
+
+    assert (caught.value.code, failures) == ("internal", [caught.value])

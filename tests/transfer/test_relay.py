@@ -34,7 +34,8 @@ from gateway.domain.policy import Caller, Policy
 from gateway.domain.task import BodyMode, TaskId, TaskState
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import Digests
-from gateway.transfer.relay import PartConditions
+from gateway.transfer.interrupt import Interrupt
+from gateway.transfer.relay import PartConditions, pass_on_failure
 from tests.fakes.local_cos import RunningCos
 from tests.transfer.kit import (
     ALICE,
@@ -55,6 +56,25 @@ DATA = random_bytes(3 * MIB + 5)
 
 async def complete(world: World, task_id: TaskId) -> None:
     await world.control.complete(ALICE, task_id, CompleteWanted())
+
+
+async def test_a_task_is_uploading_from_its_first_byte_on_and_waiting_after_a_part_that_was_refused(
+    world: World,
+) -> None:
+    task = await world.create(size=len(DATA))
+    with pytest.raises(PartSizeMismatch):
+        await world.put_part(task, 1, DATA[:5])
+    assert (await world.load(task)).state is TaskState.WAITING
+
+    client = Client(DATA[:1000])
+    sending = asyncio.create_task(world.put_part(task, 1, client, MIB))
+    begun = await world.until(task, TaskState.UPLOADING)
+
+    assert (begun.mode, begun.loaded, begun.version) == (BodyMode.PARTS, 0, task.version + 1)
+    client.send(DATA[1000:MIB])
+    client.end()
+    await sending
+    assert (await world.load(task)).version == task.version + 2
 
 
 # --- the good way -------------------------------------------------------------------------------------------------
@@ -695,3 +715,17 @@ async def test_cos_that_stays_down_leaves_the_task_ready_for_the_part_again(worl
     assert len(world.journal(task, "UploadPart")) == 3
     world.cos.clear_faults()
     await world.put_part(task, 1, part_of(DATA, 1))
+
+
+async def test_a_body_that_nobody_reads_any_more_for_a_defect_of_ours_ends() -> None:
+    async def defect() -> None:
+        raise ZeroDivisionError
+
+    async def read() -> None:
+        async with asyncio.timeout(5), Interrupt() as interrupt:
+            asyncio.create_task(defect()).add_done_callback(lambda done: pass_on_failure(done, interrupt))
+            await asyncio.Event().wait()
+
+    with pytest.raises(GatewayError) as caught:
+        await read()
+    assert caught.value.code == "internal"
