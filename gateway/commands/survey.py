@@ -48,13 +48,14 @@ async def look_before_serving(settings: Settings) -> list[Finding]:
 
 def look_at_files(settings: Settings) -> Iterator[Finding]:
     """What is wrong with the files that the settings name, and with the disk that metrics of workers need."""
-    if settings.token_jwks_file is not None:
+    jwks = settings.token_jwks_file
+    if jwks is not None:
         try:
-            Authenticator.with_jwks_file(settings.token_jwks_file, settings.token_audience)
+            Authenticator.with_jwks_file(jwks, settings.token_audience)
         except OSError as error:
-            yield problem("tokens", f"GATEWAY_TOKEN_JWKS_FILE cannot be read ({error.strerror}): mend the path.")
+            yield problem("tokens", f"GATEWAY_TOKEN_JWKS_FILE: {jwks} cannot be read ({error.strerror}): mend it.")
         except ValueError as error:
-            yield problem("tokens", f"GATEWAY_TOKEN_JWKS_FILE cannot be used: {error}.")
+            yield problem("tokens", f"GATEWAY_TOKEN_JWKS_FILE: {jwks} cannot be used: {error}.")
     if settings.workers > 1:
         try:
             _write_into(settings)
