@@ -88,7 +88,9 @@ def test_an_upload_that_was_broken_off_sends_only_the_rest(
     assert stack.cos.read(key) == path.read_bytes()
 
 
-def test_a_task_is_listed_paused_restarted_and_canceled(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+def test_an_upload_that_somebody_pauses_ends_and_goes_on_with_the_same_command(
+    stack: Stack, alice: Caller, tmp_path: Path
+) -> None:
     [path] = _files(tmp_path, 3 * PART_BYTES)
     uploading = _begin_and_stall(stack, alice, path, stalled=2)
     [line] = _run(alice, "tasks", "--state", "uploading").stdout.splitlines()[1:]
@@ -102,11 +104,22 @@ def test_a_task_is_listed_paused_restarted_and_canceled(stack: Stack, alice: Cal
     assert (paused.returncode, paused.stdout) == (0, f"{task_id} paused\n")
     assert code == 1
     assert "task_paused: " in uploading.log.read_text()
-    assert _run(alice, "restart", task_id).stdout == f"{task_id} waiting\n"
-    ended = _run(alice, "cancel", task_id, "no-such-task")
+    again = _run(alice, "upload", path, "--key", "line/")
+    assert (again.returncode, "goes on at 8.0 MiB" in again.stderr) == (0, True)
+    assert sorted(_stored(stack, f"line/{path.name}")) == [1, 2, 3]
+
+
+def test_tasks_are_restarted_and_canceled_each_for_itself(stack: Stack, alice: Caller) -> None:
+    task_id = alice.create("line/other.bin", 3 * MIB)["id"]
+    good(alice.control(task_id, "pause"))
+
+    restarted = _run(alice, "restart", task_id)
+    ended = _run(alice, "cancel", "no-such-task", task_id)
+
+    assert (restarted.returncode, restarted.stdout) == (0, f"{task_id} waiting\n")
     assert (ended.returncode, ended.stdout) == (1, f"{task_id} canceled\n")
     assert ended.stderr.startswith("no-such-task: task_not_found: ")
-    assert good(alice.call("GET", f"/v1/tasks/{task_id}"))["state"] == "canceled"
+    assert alice.task(task_id)["state"] == "canceled"
 
 
 def _one_line(ended: "subprocess.CompletedProcess[str]", *parts: str) -> Sequence[str]:
