@@ -84,12 +84,13 @@ class Intents:
     async def _finish(self, task: Task) -> None:
         if task.state is TaskState.COMPLETING and self._clock() - task.updated_at <= LEASE_SECONDS:
             return  # it shows signs of life
-        self._metrics.count("gateway_intents_finished_total", task.intent.value)
         if task.state is TaskState.COMPLETING:
             self._completion.watch(task)
         elif task.intent is Intent.ABORT:
-            if await finish_abort(self._engine.tasks, self._engine.objects, task):
-                log.info("an abort was finished", extra={"task_id": task.id})
+            if not await finish_abort(self._engine.tasks, self._engine.objects, task):
+                return
+            log.info("an abort was finished", extra={"task_id": task.id})
         elif task.intent is Intent.INITIATE and task.upload_id is None:
             await self._engine.open(task)
             log.info("an upload was opened that a task had waited for", extra={"task_id": task.id})
+        self._metrics.count("gateway_intents_finished_total", task.intent.value)

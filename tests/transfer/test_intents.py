@@ -22,11 +22,13 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "LEASE_SECONDS", 0.1)
 
 
-def _intents(world: World, *, later: float = TERM + 1, term_seconds: float = TERM) -> Intents:
+def _intents(
+    world: World, *, later: float = TERM + 1, term_seconds: float = TERM, metrics: Metrics | None = None
+) -> Intents:
     """As another process sees it *later*."""
     due, engine = world.tasks.intents, world.engine
     clock = lambda: time.time() + later  # noqa: E731 -- a clock
-    return Intents(due, engine, world.completion, Metrics(), term_seconds=term_seconds, clock=clock)
+    return Intents(due, engine, world.completion, metrics or Metrics(), term_seconds=term_seconds, clock=clock)
 
 
 async def _settled(world: World, task: Task, later: float) -> Task:
@@ -111,7 +113,9 @@ async def test_a_cos_that_refuses_leaves_the_intent_for_the_next_term(world: Wor
     task = await world.create(size=len(DATA))
     canceled = await world.tasks.apply(task, CancelRequested())
     world.cos.fault("early_error", operation="AbortMultipartUpload", status=403, code="AccessDenied", times=None)
-    assert await _intents(world).round() == 1
+    metrics = Metrics()
+    assert await _intents(world, metrics=metrics).round() == 1
+    assert b"gateway_intents_finished_total{" not in metrics.exposition()
     world.cos.clear_faults()
     assert await _intents(world).round() == 0  # not before its new time
 
