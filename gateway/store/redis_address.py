@@ -8,16 +8,13 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 
 from gateway.store.redis_cluster import ClusterPool
-from gateway.store.redis_pool import LendingPool
+from gateway.store.redis_pool import LendingPool, Place
 from gateway.store.redis_sentinel import SentinelPool
 
 SCHEMES: Final = "redis://, rediss:// or unix://, or one of the first two with +sentinel or +cluster"
 REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 _FOR_SENTINELS: Final = "sentinel_"
-
-Place = tuple[str, int]
-"""A host and its port."""
 
 
 def connect(url: str) -> Redis:

@@ -16,10 +16,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from gateway.store.redis_pool import Command, LendingPool
-
-Place = tuple[str, int]
-"""A host and its port."""
+from gateway.store.redis_pool import Command, LendingPool, Place
 
 LEARN_SECONDS: Final = 0.3
 """How long one node may take to tell who holds what, and how soon it is asked again: two may be dead at once."""

@@ -28,6 +28,9 @@ CONNECTIONS: Final = 20
 _NO_MASTER: Final = (ReadOnlyError, MasterDownError)
 """What only a replica says: whoever connects anew, by the same name, finds the master."""
 
+Place = tuple[str, int]
+"""A host and its port."""
+
 Command = tuple[str | bytes | int | float, ...]
 
 OPTIONS: Final[dict[str, Any]] = {

@@ -11,13 +11,10 @@ from redis.asyncio import Connection, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from gateway.store.redis_pool import OPTIONS, LendingPool, ask_over
+from gateway.store.redis_pool import OPTIONS, LendingPool, Place, ask_over
 
 SENTINEL_SECONDS: Final = 0.3
 """How long a Sentinel may take to be connected to: three of them, two dead, fit into one attempt."""
-
-Place = tuple[str, int]
-"""A host and its port."""
 
 
 class Sentinels:

@@ -20,11 +20,10 @@ from gateway.transfer.interrupt import Interrupt
 from gateway.transfer.relay import pass_on_failure, release_after
 from gateway.transfer.replay import IncomingBody
 from gateway.transfer.sequential import SequentialRelay
+from gateway.transfer.whole_files import SMALL_FILE_BYTES
 
 ONE_PIECE_BYTES: Final = 16 * MIB
 """A file of unknown length is buffered up to here before it is cut."""
-SMALL_BYTES: Final = 64 * 1024
-"""Up to here a body is awaited; its task is then written once, with its end in it."""
 
 
 class StreamedPut:
@@ -50,7 +49,7 @@ class StreamedPut:
         """
         if length > MAX_PUT_BYTES:
             raise FileTooLarge(f"The object has {length} bytes, expected at most {MAX_PUT_BYTES}.")
-        if length > SMALL_BYTES:
+        if length > SMALL_FILE_BYTES:
             task = await self._control.create_for_body(caller, replace(new, size=length))
             TASK_ID.set(task.id)
             source = self._engine.looked_at(task.at, task.object_headers, source)

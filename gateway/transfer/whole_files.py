@@ -12,6 +12,7 @@ from gateway.transfer.digests import Digests
 from gateway.transfer.sequential import SequentialRelay
 
 SMALL_FILE_BYTES: Final = 64 * 1024
+"""Up to here a file is awaited; its task is then written once, with its end in it."""
 
 
 class WholeFiles:

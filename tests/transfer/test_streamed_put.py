@@ -18,7 +18,8 @@ from gateway.domain.parts import MAX_PUT_BYTES, MIB
 from gateway.domain.policy import Policy
 from gateway.domain.task import Task, TaskState
 from gateway.transfer.digests import Digests
-from gateway.transfer.streamed_put import SMALL_BYTES, StreamedPut
+from gateway.transfer.streamed_put import StreamedPut
+from gateway.transfer.whole_files import SMALL_FILE_BYTES
 from tests.transfer.kit import ALICE, Client, World, new_task, random_bytes, sent
 
 SLOW = random_bytes(3 * MIB)
@@ -34,7 +35,7 @@ async def only_task(world: World) -> Task:
     return (await world.tasks.list_tasks("alice", limit=1)).tasks[0]
 
 
-@pytest.mark.parametrize("size", [0, 1, SMALL_BYTES, SMALL_BYTES + 1, 5 * MIB + 7])
+@pytest.mark.parametrize("size", [0, 1, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1, 5 * MIB + 7])
 async def test_a_file_of_known_length_is_one_put(world: World, puts: StreamedPut, size: int) -> None:
     data = random_bytes(size)
 

@@ -3,7 +3,8 @@
 -- KEYS[3] gw:{id}:tail: read
 -- ARGV: now, ttl, op, moves, offset, size ("" when the body does not tell)
 -- Answers {JSON, tail}; JSON is "ok" with the task, also when the op comes again; "gone"; "state", "mode", "size" or
--- "offset" when the body does not fit; "forgotten" when the parts have vanished; "writer" when the op comes again and a newer writer took over.
+-- "offset" when the body does not fit; "forgotten" when the parts have vanished; "writer" when the op comes again and a
+-- newer writer took over.
 local now, ttl, op, moves, offset, size = unpack(ARGV)
 local function told(outcome)
   return {answer(outcome), redis.call('GET', TAIL) or ''}
