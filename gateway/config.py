@@ -28,6 +28,7 @@ from gateway.config_values import (
     SealKeys,
     as_text,
     hosts_of,
+    is_endpoint,
     is_loopback,
     is_origin,
 )
@@ -119,7 +120,8 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
 
     ack_without_state: bool = Field(
         default=False,
-        description="Acknowledges a part that COS holds although Redis does not answer, instead of asking for it again.",
+        description="Acknowledges a part that COS holds although Redis does not answer, "
+        "instead of asking for it again.",
     )
 
     token_secret: SecretStr = Field(
@@ -246,14 +248,18 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
     def _endpoint_problems(self) -> Iterator[str]:
         if not self.cos_endpoint:
             return
-        url = urlsplit(self.cos_endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname or url.path not in ("", "/") or url.query:
+        if not is_endpoint(self.cos_endpoint):
             yield "GATEWAY_COS_ENDPOINT is not http(s)://host[:port]."
-        elif url.scheme == "http" and not is_loopback(url.hostname) and not self.cos_allow_plain_http:
+            return
+        url = urlsplit(self.cos_endpoint)
+        if url.scheme == "http" and not is_loopback(url.hostname or "") and not self.cos_allow_plain_http:
             yield "GATEWAY_COS_ENDPOINT is plain http beyond this machine: use https or GATEWAY_COS_ALLOW_PLAIN_HTTP."
 
     def _redis_problems(self) -> Iterator[str]:
-        url = urlsplit(self.redis_url.get_secret_value())
+        try:
+            url = urlsplit(self.redis_url.get_secret_value())
+        except ValueError:  # a bracket that nothing closes
+            url = urlsplit("")
         if url.scheme not in _REDIS_SCHEMES or not (url.path if url.scheme == "unix" else all(hosts_of(url.netloc))):
             yield "GATEWAY_REDIS_URL is none of redis:// rediss:// unix:// redis+sentinel:// redis+cluster://."
             return

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from gateway.config_values import is_endpoint
 
 
 class TracingSettings(BaseSettings):
@@ -26,8 +27,7 @@ class TracingSettings(BaseSettings):
     def _tracing_problems(self) -> Iterator[str]:
         if not self.otlp_endpoint:
             return
-        url = urlsplit(self.otlp_endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname or url.query:
+        if not is_endpoint(self.otlp_endpoint):
             yield "GATEWAY_OTLP_ENDPOINT is not http(s)://host[:port]."
         if find_spec("opentelemetry") is None:
             yield "GATEWAY_OTLP_ENDPOINT needs the extra otel: pip install 'upload-gateway[otel]'."

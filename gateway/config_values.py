@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
@@ -161,6 +162,17 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether *text* is http(s)://host, perhaps with a port, and nothing else: no user, whose password would show."""
+    try:
+        url = urlsplit(text)
+        has_place = bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    has_more = bool(url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+    return url.scheme in ("http", "https") and has_place and not has_more
 
 
 def is_origin(text: str) -> bool:

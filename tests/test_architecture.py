@@ -27,7 +27,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "config_values": (),
     "config": ("config_values", "config_edge", "config_limits", "config_tracing", "config_upkeep"),
     "config_edge": ("config_values",),
-    "config_tracing": (),
+    "config_tracing": ("config_values",),
     "config_limits": ("config_values",),
     "config_upkeep": ("config_values", "domain.addresses"),
     "telemetry": (),

@@ -96,6 +96,7 @@ _PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"cos_endpoint": "http://10.0.0.8:9000"}, "GATEWAY_COS_ENDPOINT is plain http beyond this machine"),
     ({"cos_endpoint": "ftp://cos.example"}, "GATEWAY_COS_ENDPOINT is not"),
     ({"cos_endpoint": "https://cos.example/path"}, "GATEWAY_COS_ENDPOINT is not"),
+    ({"cos_endpoint": "https://[cos.example"}, "GATEWAY_COS_ENDPOINT is not"),
     ({"redis_url": SecretStr("redis://redis.example/0")}, "GATEWAY_REDIS_URL has no TLS"),
     ({"redis_url": SecretStr("redis+sentinel://127.0.0.1,10.0.0.9/main/0")}, "GATEWAY_REDIS_URL has no TLS"),
     ({"redis_url": SecretStr("redis+cluster://127.0.0.1,10.0.0.9")}, "GATEWAY_REDIS_URL has no TLS"),
@@ -104,6 +105,7 @@ _PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"redis_url": SecretStr("redis+other://127.0.0.1")}, "GATEWAY_REDIS_URL is none of"),
     ({"redis_url": SecretStr("http://127.0.0.1")}, "GATEWAY_REDIS_URL is none of"),
     ({"redis_url": SecretStr("unix://")}, "GATEWAY_REDIS_URL is none of"),
+    ({"redis_url": SecretStr("redis://:canary@[redis.example")}, "GATEWAY_REDIS_URL is none of"),
     ({"bucket_types": "nowhere=image/*"}, "GATEWAY_BUCKET_TYPES names an alias that is not in GATEWAY_BUCKETS"),
     ({"replay_budget_bytes": 2**20}, "GATEWAY_REPLAY_BUDGET_BYTES is 1048576, expected at least one part: 4194304"),
 ]

@@ -12,7 +12,18 @@ def test_spans_go_nowhere_unless_told() -> None:
     assert problems() == []
 
 
-@pytest.mark.parametrize("endpoint", ["collector:4318", "grpc://collector:4317", "http://", "http://collector?x=1"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "collector:4318",
+        "grpc://collector:4317",
+        "http://",
+        "http://collector?x=1",
+        "https://user:password@collector",
+        "http://collector:99999",
+        "http://[::1",
+    ],
+)
 def test_what_is_no_collector_is_named(endpoint: str) -> None:
     assert problems(otlp_endpoint=endpoint) == ["GATEWAY_OTLP_ENDPOINT is not http(s)://host[:port]."]
 
