@@ -29,8 +29,9 @@ MARGIN_SECONDS = 3.0
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One gateway with two workers."""
     folder = tmp_path_factory.mktemp("workers")
-    patience = {"drain_notice_seconds": "0.5", "drain_seconds": str(DRAIN_SECONDS)}
-    with running_stack(folder, workers=str(COUNT), **patience) as stack:
+    with running_stack(
+        folder, workers=str(COUNT), drain_notice_seconds="0.5", drain_seconds=str(DRAIN_SECONDS)
+    ) as stack:
         yield stack
 
 
