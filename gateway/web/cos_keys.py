@@ -18,6 +18,7 @@ DEFAULT_TTL_SECONDS: Final = 1800
 MAX_TTL_SECONDS: Final = 7200
 _ID: Final = re.compile(r"AKID[0-9a-f]{32}", re.ASCII)
 _ID_BYTES: Final = 16
+_REMEMBERED: Final = 1024
 
 
 class KeyUnknown(Exception):
@@ -59,6 +60,7 @@ class KeyIssuer:
         self._sealer = sealer
         self._destinations = destinations
         self._clock = clock
+        self._opened: dict[tuple[str, str], OpenedKey] = {}
 
     def issue(self, caller: Caller, bucket: str | None, prefix: str | None, ttl_seconds: int) -> IssuedKey:
         """A key that may do what *caller* may, in one bucket and below *prefix*, and for no longer.
@@ -101,14 +103,23 @@ class KeyIssuer:
             KeyUnknown: it was not issued here, or with another token.
             KeyExpired: it has run out.
         """
+        opened = self._opened.get((secret_id, token))
+        if opened is None:
+            opened = self._unsealed(secret_id, token)
+            if len(self._opened) >= _REMEMBERED:
+                self._opened.clear()
+            self._opened[secret_id, token] = opened
+        if opened.caller.expires_at <= self._clock():
+            raise KeyExpired
+        return opened
+
+    def _unsealed(self, secret_id: str, token: str) -> OpenedKey:
         try:
             sealed = self._sealer.open("key", token)
         except SealBroken:
             raise KeyUnknown from None
         if sealed["id"] != secret_id:
             raise KeyUnknown
-        if sealed["exp"] <= self._clock():
-            raise KeyExpired
         caller = Caller(
             sealed["owner"],
             self._destinations.resolved(_policy(sealed)),
