@@ -467,7 +467,7 @@ async def test_a_short_body_stores_nothing(redis_url: str, cos: RunningCos, budg
         assert caught.value.facts == {"expected": MIB}
         assert await world.engine.owned.drain(5) == 0
         assert await world.stored(task) == []
-        assert (await world.load(task)).state is TaskState.WAITING
+        assert (await world.load(task)).state is TaskState.UPLOADING
         await world.put_part(task, 1, part_of(DATA, 1))
 
 
@@ -562,7 +562,7 @@ async def test_without_budget_a_failure_of_cos_is_told_and_the_part_may_come_aga
             await world.put_part(task, 1, part_of(DATA, 1))
 
         assert (caught.value.status_hint, caught.value.retryable) == (503, True)
-        assert (await world.load(task)).state is TaskState.WAITING
+        assert (await world.load(task)).state is TaskState.UPLOADING
         await world.put_part(task, 1, part_of(DATA, 1))
 
 
