@@ -75,6 +75,17 @@ def sink(folder: Path, *, part_delay_ms: float = 0) -> Iterator[Server]:
 
 
 @contextmanager
+def local_cos(folder: Path) -> Iterator[Server]:
+    """Run our own COS, which checks every signature and keeps objects as files."""
+    port = free_port()
+    command = [sys.executable, "-m", "gateway.dev.local_cos", "--listen", f"127.0.0.1:{port}"]
+    command += ["--data", str(folder / "cos"), "--bucket", "bench-1250000000@ap-guangzhou"]
+    command += ["--key", "AKIDbench:bench-bench-bench"]
+    with running(command, folder, port=port) as server:
+        yield server
+
+
+@contextmanager
 def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gateway]:
     """Run ``python -m gateway serve`` until the block ends, from when it says it is ready.
 
@@ -93,6 +104,7 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
         "GATEWAY_BUCKETS": "main=bench-1250000000@ap-guangzhou/",
         "GATEWAY_TOKEN_SECRET": _TOKEN_SECRET,
         "GATEWAY_WORKERS": "1",
+        "GATEWAY_START_SECONDS": "0",  # the sink is no COS that could be looked at
         "GATEWAY_REQUESTS_PER_SUBJECT_RATE": "0",  # the whole load has one token
         "GATEWAY_CREATES_PER_SUBJECT_RATE": "0",
     }
