@@ -8,10 +8,10 @@ from statistics import median
 from typing import Final
 
 from tests.bench.doors import MIB, Door
-from tests.bench.measure import Contender, Sample, interleaved, load, middle, run_load
+from tests.bench.measure import Contender, Sample, interleaved, load, middle, run_load, timed
 from tests.bench.nginx import find_nginx, nginx
 from tests.bench.processes import NotStarted, Server
-from tests.bench.stack import gateway, redis_server, sink
+from tests.bench.stack import gateway, local_cos, redis_server, sink
 from tests.bench.tus_server import find_node, tus_server
 
 _SLOW_CLIENTS: Final = 500
@@ -118,14 +118,24 @@ def small(folder: Path, rounds: int) -> Iterator[Row]:
 
 def sdk(folder: Path, rounds: int) -> Iterator[Row]:
     """256 MiB by cos-python-sdk-v5, 1 MiB parts over five threads: through the COS door, and straight to the store."""
-    with _field(folder) as field:
-        straight = Contender("straight", Door.STORE, field.sink)
-        for contender in (field.ours, straight):
-            run_load(contender, "sdk", "--size", str(32 * MIB))
-        samples = interleaved([field.ours, straight], field.sink, rounds, "sdk")
-    ours, theirs = (middle(samples[name], lambda one: one.seconds) for name in ("gateway", "straight"))
-    work = "256 MiB by cos-python-sdk-v5, parts of 1 MiB"
-    yield _ratio(work, "the SDK straight to the store", "time", ours, theirs, "s", 1.35, at_most=True)
+    for store, start in (("the local COS", local_cos), ("the sink", sink)):
+        seconds: dict[str, list[float]] = {"through the gateway": [], "straight": []}
+        with ExitStack() as stack:
+            server = stack.enter_context(start(folder))
+            ours = stack.enter_context(gateway(folder, stack.enter_context(redis_server(folder)), server.port))
+            doors = {
+                "through the gateway": Contender("gateway", Door.GATEWAY, ours.server, ours.token, ours.cos_port),
+                "straight": Contender("straight", Door.STORE, server),
+            }
+            for contender in doors.values():
+                run_load(contender, "sdk", "--size", str(32 * MIB))
+            for number in range(1, rounds + 1):
+                for way, contender in doors.items():
+                    one = timed(contender, "sdk")
+                    seconds[way].append(one.seconds)
+                    print(f"  sdk, {store}, round {number}, {way}: {one.seconds:.2f} s; {one}", flush=True)
+        work, (through, straight) = f"256 MiB by cos-python-sdk-v5 to {store}", map(median, seconds.values())
+        yield _ratio(work, "the SDK straight to it", "time", through, straight, "s", 1.35, at_most=True)
 
 
 def slow(folder: Path, rounds: int) -> Iterator[Row]:
