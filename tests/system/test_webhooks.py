@@ -9,12 +9,6 @@ from tests.system.receiver import HOOK_SECRET, Receiver, running_receiver
 from tests.system.stack import MIB, Stack, body, good, running_stack
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with running_receiver() as receiver:
-        yield receiver
-
-
 @pytest.fixture(scope="module")
 def stack_of_two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Receiver]]:
     """Two gateways that tell one receiver."""
