@@ -154,8 +154,7 @@ def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
 def test_it_serves_as_nobody_and_takes_an_upload(container: Container) -> None:
     data, headers = body("container", 6 * MIB), {"Authorization": f"Bearer {token('alice')}"}
     with httpx.Client(base_url=container.url, headers=headers, timeout=30, **HTTP) as alice:
-        form = {"data": {"key": "container/a.bin"}, "files": {"file": ("a.bin", data)}}
-        task = good(alice.post("/v1/files", **form), 201)
+        task = good(alice.post("/v1/files", data={"key": "container/a.bin"}, files={"file": ("a.bin", data)}), 201)
         page = alice.get("/")
 
     assert task["state"] == "success"

@@ -160,13 +160,13 @@ def test_the_settings_work_once_the_secrets_are_there(folder: Path) -> None:
     [container] = made["Deployment", "upload-gateway"]["spec"]["template"]["spec"]["containers"]
     told = dict(made["ConfigMap", "upload-gateway"]["data"])
     told |= {item["name"]: item["value"] for item in container.get("env", [])}
-    settings = Settings(
-        **{name.removeprefix("GATEWAY_").lower(): value for name, value in told.items()},
-        cos_secret_id="id",
-        cos_secret_key="key",
-        redis_url="rediss://redis.redis:6379/0",
-        token_secret="0123456789abcdef0123456789abcdef",
-    )
+    told |= {
+        "GATEWAY_COS_SECRET_ID": "id",
+        "GATEWAY_COS_SECRET_KEY": "key",
+        "GATEWAY_REDIS_URL": "rediss://redis.redis:6379/0",
+        "GATEWAY_TOKEN_SECRET": "0123456789abcdef0123456789abcdef",
+    }
+    settings = Settings(**{name.removeprefix("GATEWAY_").lower(): value for name, value in told.items()})
     [limit] = [int(container["resources"]["limits"]["memory"].removesuffix("Mi"))]
 
     assert settings.problems() == []
