@@ -20,6 +20,7 @@ from gateway.domain.errors import (
     TokenExpired,
     UploadLost,
 )
+from gateway.domain.notices import Notice, NoticeKind
 from gateway.domain.objects import (
     Appended,
     Bucket,
@@ -32,7 +33,6 @@ from gateway.domain.objects import (
     UploadId,
     UploadsPage,
 )
-from gateway.domain.notices import Notice, NoticeKind
 from gateway.domain.policy import Destination
 from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, TaskState
 from gateway.hooks.sender import event_document

@@ -29,9 +29,7 @@ class Scene:
         self.redis = Redis()
         self.metrics = Metrics()
         self.drain = Drain()
-        health = HealthRoutes(
-            cast(TaskStore, self.redis), self.metrics, self.drain, cos_state=lambda: "slow"
-        )
+        health = HealthRoutes(cast(TaskStore, self.redis), self.metrics, self.drain, cos_state=lambda: "slow")
         self.public = Starlette(routes=health.public_routes(), exception_handlers=exception_handlers())
         self.admin = Starlette(routes=health.admin_routes(), exception_handlers=exception_handlers())
 
