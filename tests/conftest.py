@@ -21,13 +21,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each file's tests run in one process of the run, and all that start `dev`, which wants one port, in the same."""
-    for item in items:
-        group = "dev" if item.path.stem in ("test_stack", "test_readme") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
     """The ``unix://`` address of a real redis-server that this run alone uses."""

@@ -49,6 +49,6 @@ fi
 check ruff check .
 check ruff format --check .
 check mypy --strict gateway tests
-check pytest -n 2 --dist loadgroup "$@"
+check pytest -n 2 --dist loadfile "$@"
 
 [ -z "$failed" ] || fail "Failed:$failed"

@@ -21,7 +21,7 @@ def run(_given: argparse.Namespace) -> int:
     from gateway.commands.token import make_token
     from gateway.dev.local_redis import RedisServerFailed, RedisServerMissing
     from gateway.dev.made_up import keep_secrets
-    from gateway.dev.plan import free_port, make_plan
+    from gateway.dev.plan import HeldPorts, make_plan
     from gateway.dev.stack import StackFailed, run_stack
 
     settings = readable_settings()
@@ -31,7 +31,8 @@ def run(_given: argparse.Namespace) -> int:
         raise CommandFailed(
             f"GATEWAY_DATA_DIR: {settings.data_dir} cannot be written ({error.strerror}): name another folder."
         ) from None
-    plan = make_plan(settings, made_up, free_port)
+    ports = HeldPorts()
+    plan = make_plan(settings, made_up, ports.take)
     require_good(plan.settings)
     page = plan.page
     if plan.settings.token_secret.get_secret_value():
@@ -42,7 +43,7 @@ def run(_given: argparse.Namespace) -> int:
         print(f"Data and logs are in {settings.data_dir}/. Ctrl-C stops it.", flush=True)
 
     try:
-        asyncio.run(run_stack(plan, announce))
+        asyncio.run(run_stack(plan, announce, ports))
     except (RedisServerFailed, RedisServerMissing, StackFailed) as error:
         raise CommandFailed(str(error)) from None
     return OK

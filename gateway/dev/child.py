@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -31,9 +31,15 @@ def die_with_parent() -> Callable[[], None] | None:
 
 
 async def start_child(
-    *argv: str, env: Mapping[str, str] | None = None, stdout: int | IO[bytes] | None = None
+    *argv: str,
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    keep: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
-    """Start *argv* in a session of its own, so that Ctrl-C reaches us alone and we choose the order of ending."""
+    """Start *argv* in a session of its own, so that Ctrl-C reaches us alone and we choose the order of ending.
+
+    It inherits the descriptors *keep*.
+    """
     return await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -42,6 +48,7 @@ async def start_child(
         env=env,
         start_new_session=True,
         preexec_fn=die_with_parent(),
+        pass_fds=keep,
     )
 
 

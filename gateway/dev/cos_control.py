@@ -4,6 +4,9 @@
 ``GET /.local-cos/journal?version=N&seconds=S`` reads the journal, once it is newer than N, and ``DELETE`` empties it.
 """
 
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -13,9 +16,10 @@ from starlette.types import Receive, Scope, Send
 from gateway.dev.cos_answers import Answer, Refusal
 from gateway.dev.cos_calls import Call, is_plain_host
 from gateway.dev.cos_faults import Action, Fault, FaultBook, Honest
-from gateway.dev.cos_journal import Journal
+from gateway.dev.cos_journal import Journal, JournalEntry
 
 PATH: Final = "/.local-cos/"
+_ERROR: Final = re.compile(rb"<Error><Code>(\w+)</Code>")
 
 
 class Control:
@@ -44,7 +48,16 @@ class Control:
             raise
         finally:
             self.journal.end(entry, status, code)
-        return answer
+        if isinstance(answer.body, bytes):
+            return answer
+        return replace(answer, body=self._noted(entry, answer.status, answer.body))
+
+    async def _noted(self, entry: JournalEntry, status: int, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """*body*; an error in it, behind a 200, is written down as well."""
+        async for chunk in body:
+            if found := _ERROR.search(chunk):
+                self.journal.end(entry, status, found[1].decode())
+            yield chunk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

@@ -153,7 +153,10 @@ class UploadCalls:
         async with upload.finishing:
             _require_open(upload)
             with self._objects.receive() as whole:
-                await asyncio.to_thread(merge, parts, whole.path)
+                try:
+                    await asyncio.to_thread(merge, parts, whole.path)
+                except FileNotFoundError:
+                    raise Refusal("InvalidPart", "A part was replaced meanwhile.") from None
                 _require_open(upload)
                 self._check_overwrite(call, upload)
                 etag = _opaque_etag(upload, parts)

@@ -159,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the local COS alone, until it is stopped."""
     parser = argparse.ArgumentParser(prog="python -m gateway.dev.local_cos", description=main.__doc__)
     parser.add_argument("--listen", default="127.0.0.1:9000", metavar="HOST:PORT")
+    parser.add_argument("--fd", type=int, help="an inherited socket that listens already, in place of --listen")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
     parser.add_argument("--bucket", type=_bucket, action="append", required=True, metavar="NAME@REGION")
     parser.add_argument("--key", type=_key, action="append", required=True, metavar="ID:SECRET")
@@ -167,7 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     buckets = tuple(given.bucket)
     config = LocalCosConfig(given.data, buckets, tuple(given.key), default_bucket=buckets[0], faults=given.faults)
     host, _, port = given.listen.rpartition(":")
-    listener = socket.create_server((host, int(port)), backlog=2048)
+    if given.fd is None:
+        listener = socket.create_server((host, int(port)), backlog=2048)
+    else:
+        listener = socket.socket(fileno=given.fd)
     print(f"local COS at http://{host}:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(server_config(create_local_cos(config), loop="uvloop")).run(sockets=[listener])
 

@@ -13,6 +13,7 @@ from gateway.config_values import BucketSetting, ListenAddress
 from gateway.dev.made_up import MadeUpSecrets
 
 LOOPBACK: Final = "127.0.0.1"
+_BACKLOG: Final = 2048
 _COS_PORT: Final = 9000
 _BUCKET: Final = BucketSetting("files", "files-1250000000", "ap-guangzhou", "")
 _QUICK_END: Final = {"drain_seconds": 5.0, "drain_notice_seconds": 0.0}
@@ -80,6 +81,25 @@ def make_plan(settings: Settings, made_up: MadeUpSecrets, free_port: Callable[[i
 
 def _wants_local_cos(settings: Settings) -> bool:
     return not (settings.cos_endpoint or settings.cos_secret_id.get_secret_value() or settings.cos_credentials_file)
+
+
+class HeldPorts:
+    """Takes ports for ``make_plan``: a wanted one is listened on at once, so that two starts never agree on it."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[int, socket.socket] = {}
+
+    def take(self, wanted: int) -> int:
+        """*wanted*, or another where something listens already; for 0 a port that was free a moment ago."""
+        if not wanted:
+            return free_port(0)
+        try:
+            listener = socket.create_server((LOOPBACK, wanted), backlog=_BACKLOG)
+        except OSError:
+            listener = socket.create_server((LOOPBACK, 0), backlog=_BACKLOG)
+        port: int = listener.getsockname()[1]
+        self.listeners[port] = listener
+        return port
 
 
 def free_port(wanted: int) -> int:

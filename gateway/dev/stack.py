@@ -8,7 +8,7 @@ import fcntl
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from gateway.config import Settings
 from gateway.config_values import ListenAddress
 from gateway.dev.child import start_child, stop_child
 from gateway.dev.local_redis import running_redis
-from gateway.dev.plan import Plan
+from gateway.dev.plan import HeldPorts, Plan
 
 _START_SECONDS: Final = 60.0
 _STOP_COS_SECONDS: Final = 5.0
@@ -58,10 +58,10 @@ def data_folder(path: Path) -> Iterator[None]:
         yield
 
 
-async def run_stack(plan: Plan, announce: Callable[[], None]) -> None:
+async def run_stack(plan: Plan, announce: Callable[[], None], ports: HeldPorts) -> None:
     """Start everything, *announce* once the gateway is ready, and end everything in order on SIGINT or SIGTERM.
 
-    A second signal ends the gateway at once.
+    A second signal ends the gateway at once. *ports* gave *plan* its ports.
 
     Raises:
         StackFailed: a part did not start, or ended by itself.
@@ -80,10 +80,10 @@ async def run_stack(plan: Plan, announce: Callable[[], None]) -> None:
             running.append(_Running("redis-server", redis.process, redis.log))
             settings = settings.model_copy(update={"redis_url": SecretStr(redis.url)})
         if plan.local_cos_port is not None:
-            cos = _python(
-                settings, data / "cos.log", _STOP_COS_SECONDS, "gateway.dev.local_cos", *plan.local_cos_arguments()
-            )
-            running.append(await stack.enter_async_context(cos))
+            with ports.listeners[plan.local_cos_port] as listener:
+                arguments = ("gateway.dev.local_cos", *plan.local_cos_arguments(), "--fd", str(listener.fileno()))
+                cos = _python(settings, data / "cos.log", _STOP_COS_SECONDS, *arguments, keep=(listener.fileno(),))
+                running.append(await stack.enter_async_context(cos))
         grace_seconds = settings.drain_seconds + settings.drain_notice_seconds + _STOP_GATEWAY_SECONDS
         gateway = await stack.enter_async_context(
             _python(settings, data / "gateway.log", grace_seconds, "gateway", "serve")
@@ -132,11 +132,11 @@ class _Stop:
 
 @asynccontextmanager
 async def _python(
-    settings: Settings, log: Path, grace_seconds: float, module: str, *arguments: str
+    settings: Settings, log: Path, grace_seconds: float, module: str, *arguments: str, keep: Sequence[int] = ()
 ) -> AsyncIterator[_Running]:
     with log.open("wb") as output:
         process = await start_child(
-            *(sys.executable, "-m", module, *arguments), env=settings.child_environment(), stdout=output
+            *(sys.executable, "-m", module, *arguments), env=settings.child_environment(), stdout=output, keep=keep
         )
     try:
         yield _Running(module, process, log)

@@ -28,7 +28,9 @@ from gateway.transfer.ports import ObjectStore
 log = logging.getLogger(__name__)
 
 OUTAGE_SECONDS: Final = 60.0
-"""How long a COS that fails or does not answer is asked again: an outage of seconds ends no task."""
+"""How long a COS that cannot be reached is asked again: an outage of seconds ends no task."""
+ANSWERED_SECONDS: Final = 8.0
+"""How long one that answers with errors is asked again: callers wait for a true status, and an SDK asks thrice."""
 MERGE_PAUSE_SECONDS: Final = 0.5
 """Before the second attempt; each further pause is twice as long, up to ``_MAX_PAUSE_SECONDS``."""
 _MAX_PAUSE_SECONDS: Final = 4.0
@@ -43,7 +45,7 @@ async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> Store
     assert task.upload_id is not None
     headers = {name: value for name, value in task.object_headers.items() if name == FORBID_OVERWRITE}
     now = asyncio.get_running_loop().time
-    until, pause = now() + OUTAGE_SECONDS, MERGE_PAUSE_SECONDS
+    began, pause = now(), MERGE_PAUSE_SECONDS
     while True:
         try:
             told = await objects.complete(task.at, task.upload_id, plan.parts, headers)
@@ -54,7 +56,8 @@ async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> Store
             return _judged(plan, _made(plan, told, stands))
         if isinstance(settled, StoredObject):
             return settled
-        if not settled.retryable or now() + pause > until:
+        patience = OUTAGE_SECONDS if settled.cos is None else ANSWERED_SECONDS
+        if not settled.retryable or now() + pause > began + patience:
             raise settled
         await asyncio.sleep(pause)
         pause = min(_MAX_PAUSE_SECONDS, 2 * pause)

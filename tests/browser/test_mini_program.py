@@ -191,7 +191,8 @@ def test_a_pause_aborts_the_requests_and_a_restart_goes_on(run: Any, stack: Stac
     program.hear()
 
     error, key, seen, sent = program.says()
-    assert (error, key, sent) == (None, "paused", [4, 5, 6, 7])
+    assert (error, key, sent[-1]) == (None, "paused", 7)
+    assert set(sent) <= {4, 5, 6, 7}, "what was stored is not sent again"
     assert [now["loaded"] for now in seen] == sorted(now["loaded"] for now in seen)
     assert stack.stored("paused") == film.read_bytes()
 

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from gateway.config import Settings
 from gateway.config_values import BucketSetting, ListenAddress
 from gateway.dev.made_up import MadeUpSecrets
-from gateway.dev.plan import Plan, free_port, make_plan
+from gateway.dev.plan import HeldPorts, Plan, free_port, make_plan
 
 _MADE_UP = MadeUpSecrets(token_secret="t" * 43, cos_secret_id="AKIDmade", cos_secret_key="made-key")
 _BUCKET = BucketSetting("docs", "docs-1250000001", "ap-beijing", "in/")
@@ -102,3 +102,14 @@ def test_the_wanted_port_is_taken_only_while_nothing_listens_there() -> None:
 
         assert free_port(port) not in (0, port)
     assert free_port(port) == port
+
+
+def test_a_port_that_is_held_is_given_to_nobody_else() -> None:
+    first, second = HeldPorts(), HeldPorts()
+    wanted = free_port(0)
+    try:
+        assert first.take(wanted) == wanted
+        assert second.take(wanted) not in (0, wanted)
+    finally:
+        for listener in [*first.listeners.values(), *second.listeners.values()]:
+            listener.close()
