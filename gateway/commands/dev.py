@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_given: argparse.Namespace) -> int:
     """Run all three, making up whatever is not set, until Ctrl-C."""
     import asyncio
+    from contextlib import closing
 
     from gateway.commands.given_settings import readable_settings, require_good
     from gateway.commands.token import make_token
@@ -31,19 +32,19 @@ def run(_given: argparse.Namespace) -> int:
         raise CommandFailed(
             f"GATEWAY_DATA_DIR: {settings.data_dir} cannot be written ({error.strerror}): name another folder."
         ) from None
-    ports = HeldPorts()
-    plan = make_plan(settings, made_up, ports.take)
-    require_good(plan.settings)
-    page = plan.page
-    if plan.settings.token_secret.get_secret_value():
-        page += "#token=" + make_token(plan.settings, _SUBJECT, _TOKEN_SECONDS)
+    with closing(HeldPorts()) as ports:
+        plan = make_plan(settings, made_up, ports.take)
+        require_good(plan.settings)
+        page = plan.page
+        if plan.settings.token_secret.get_secret_value():
+            page += "#token=" + make_token(plan.settings, _SUBJECT, _TOKEN_SECONDS)
 
-    def announce() -> None:
-        print(f"The upload gateway is ready:\n\n  {page}\n")
-        print(f"Data and logs are in {settings.data_dir}/. Ctrl-C stops it.", flush=True)
+        def announce() -> None:
+            print(f"The upload gateway is ready:\n\n  {page}\n")
+            print(f"Data and logs are in {settings.data_dir}/. Ctrl-C stops it.", flush=True)
 
-    try:
-        asyncio.run(run_stack(plan, announce, ports))
-    except (RedisServerFailed, RedisServerMissing, StackFailed) as error:
-        raise CommandFailed(str(error)) from None
-    return OK
+        try:
+            asyncio.run(run_stack(plan, announce, ports))
+        except (RedisServerFailed, RedisServerMissing, StackFailed) as error:
+            raise CommandFailed(str(error)) from None
+        return OK

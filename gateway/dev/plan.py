@@ -101,6 +101,11 @@ class HeldPorts:
         self.listeners[port] = listener
         return port
 
+    def close(self) -> None:
+        """Listen on none of them any more."""
+        for listener in self.listeners.values():
+            listener.close()
+
 
 def free_port(wanted: int) -> int:
     """*wanted* if nothing listens there, else a port that was free a moment ago."""

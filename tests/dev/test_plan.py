@@ -111,5 +111,6 @@ def test_a_port_that_is_held_is_given_to_nobody_else() -> None:
         assert first.take(wanted) == wanted
         assert second.take(wanted) not in (0, wanted)
     finally:
-        for listener in [*first.listeners.values(), *second.listeners.values()]:
-            listener.close()
+        first.close()
+        second.close()
+    assert free_port(wanted) == wanted
