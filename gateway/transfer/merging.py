@@ -24,6 +24,7 @@ from gateway.domain.objects import ETag, StoredObject
 from gateway.domain.task import Task
 from gateway.transfer.completion_plan import CompletionPlan
 from gateway.transfer.ports import ObjectStore
+from gateway.transfer.recovery import list_held
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +67,7 @@ async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> Store
 async def held_etags(objects: ObjectStore, task: Task) -> dict[int, ETag]:
     """The ETag of every part that COS holds of *task*'s upload, by number. Raises UploadLost."""
     assert task.upload_id is not None
-    held: dict[int, ETag] = {}
-    marker: int | None = 0
-    while marker is not None:
-        page = await objects.list_parts(task.at, task.upload_id, marker=marker)
-        held.update((part.number, part.etag) for part in page.parts)
-        marker = page.next_marker
-    return held
+    return {part.number: part.etag for part, _ in await list_held(objects, task.at, task.upload_id)}
 
 
 async def _after_complete(objects: ObjectStore, task: Task) -> StoredObject:
