@@ -21,6 +21,20 @@ MIB: Final = 1 << 20
 SECRET: Final = secret("canary-token-secret-0123456789-abcdef")
 SEAL_SECRET: Final = secret("canary-seal-secret-0123456789-abcdef")
 PROBLEM_TYPE: Final = "application/problem+json"
+CALLS: Final = [
+    ("GET", "/v1/tasks"),
+    ("POST", "/v1/tasks"),
+    ("GET", "/v1/tasks/{id}"),
+    ("GET", "/v1/tasks/{id}/parts"),
+    ("PUT", "/v1/tasks/{id}/parts/2"),
+    ("PUT", "/v1/tasks/{id}/content"),
+    ("POST", "/v1/tasks/{id}/complete"),
+    ("POST", "/v1/tasks/{id}/pause"),
+    ("POST", "/v1/tasks/{id}/restart"),
+    ("POST", "/v1/tasks/{id}/cancel"),
+    ("POST", "/v1/files?key=stolen"),
+]
+"""Calls that need a token; ``{id}`` stands for a task."""
 
 
 @dataclass

@@ -14,27 +14,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.system.processes import HTTP, wait_until
-from tests.system.stack import MIB, SECRET, Stack, good, read_answer, require_problem, token
+from tests.system.stack import CALLS, MIB, SECRET, Stack, good, read_answer, require_problem, token
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 AUDIENCE: Final = "upload-gateway"
-
-
-CALLS: Final = [
-    ("GET", "/v1/tasks"),
-    ("POST", "/v1/tasks"),
-    ("GET", "/v1/tasks/{id}"),
-    ("GET", "/v1/tasks/{id}/parts"),
-    ("PUT", "/v1/tasks/{id}/parts/2"),
-    ("PUT", "/v1/tasks/{id}/content"),
-    ("POST", "/v1/tasks/{id}/complete"),
-    ("POST", "/v1/tasks/{id}/pause"),
-    ("POST", "/v1/tasks/{id}/restart"),
-    ("POST", "/v1/tasks/{id}/cancel"),
-    ("POST", "/v1/files?key=stolen"),
-]
 
 
 @pytest.fixture

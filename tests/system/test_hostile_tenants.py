@@ -12,24 +12,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, token
+from tests.system.stack import CALLS, MIB, Caller, Stack, body, good, require_problem, token
 
 pytestmark = pytest.mark.usefixtures("unharmed")
-
-
-CALLS: Final = [
-    ("GET", "/v1/tasks"),
-    ("POST", "/v1/tasks"),
-    ("GET", "/v1/tasks/{id}"),
-    ("GET", "/v1/tasks/{id}/parts"),
-    ("PUT", "/v1/tasks/{id}/parts/2"),
-    ("PUT", "/v1/tasks/{id}/content"),
-    ("POST", "/v1/tasks/{id}/complete"),
-    ("POST", "/v1/tasks/{id}/pause"),
-    ("POST", "/v1/tasks/{id}/restart"),
-    ("POST", "/v1/tasks/{id}/cancel"),
-    ("POST", "/v1/files?key=stolen"),
-]
 
 
 OF_A_TASK: Final = [call for call in CALLS if "{id}" in call[1]]
