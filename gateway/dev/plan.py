@@ -92,7 +92,7 @@ class HeldPorts:
     def take(self, wanted: int) -> int:
         """*wanted*, or another where something listens already; for 0 a port that was free a moment ago."""
         if not wanted:
-            return free_port(0)
+            return free_port()
         try:
             listener = socket.create_server((LOOPBACK, wanted), backlog=_BACKLOG)
         except OSError:
@@ -107,13 +107,9 @@ class HeldPorts:
             listener.close()
 
 
-def free_port(wanted: int) -> int:
-    """*wanted* if nothing listens there, else a port that was free a moment ago."""
+def free_port() -> int:
+    """A port that was free a moment ago."""
     with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wanted))
-        except OSError:
-            probe.bind((LOOPBACK, 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port

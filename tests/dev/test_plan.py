@@ -1,5 +1,6 @@
 import os
 import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,22 +96,21 @@ def test_port_0_becomes_a_free_port_and_an_empty_door_stays_shut() -> None:
 
 
 def test_the_wanted_port_is_taken_only_while_nothing_listens_there() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with closing(HeldPorts()) as ports:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
 
-        assert free_port(port) not in (0, port)
-    assert free_port(port) == port
+            assert ports.take(port) not in (0, port)
+        assert ports.take(port) == port
 
 
 def test_a_port_that_is_held_is_given_to_nobody_else() -> None:
     first, second = HeldPorts(), HeldPorts()
-    wanted = free_port(0)
-    try:
+    wanted = free_port()
+    with closing(first), closing(second):
         assert first.take(wanted) == wanted
         assert second.take(wanted) not in (0, wanted)
-    finally:
-        first.close()
-        second.close()
-    assert free_port(wanted) == wanted
+    with closing(HeldPorts()) as later:
+        assert later.take(wanted) == wanted

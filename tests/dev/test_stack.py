@@ -176,7 +176,7 @@ async def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path) -> None:
 
 
 async def test_what_serve_refuses_is_shown_from_its_log(tmp_path: Path) -> None:
-    port = free_port(0)
+    port = free_port()
     redis = f"redis://127.0.0.1:{port}/0"
 
     errors = await _failure(
