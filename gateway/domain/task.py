@@ -4,6 +4,7 @@
 ``Task.after``.
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -24,6 +25,14 @@ from gateway.domain.errors import (
 from gateway.domain.objects import ETag, ObjectAddress, UploadId
 
 TaskId = NewType("TaskId", str)
+
+
+def task_id_of(raw: bytes) -> TaskId:
+    """The id in 22 base64url characters that 127 of the 128 bits of *raw* (16 bytes) make.
+
+    The first bit is dropped: the id begins with a letter then, and no command line takes it for an option.
+    """
+    return TaskId(base64.urlsafe_b64encode(bytes([raw[0] & 0x7F]) + raw[1:]).decode().rstrip("="))
 
 
 class TaskState(StrEnum):

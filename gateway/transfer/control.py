@@ -31,6 +31,7 @@ from gateway.domain.task import (
     TaskEvent,
     TaskId,
     TaskState,
+    task_id_of,
 )
 from gateway.transfer.aborting import finish_abort
 from gateway.transfer.access import is_visible, require_visible
@@ -174,7 +175,7 @@ class Control:
             headers.setdefault("content-disposition", "attachment")
         at = ObjectAddress(place.bucket, new.key)
         return Task(
-            id=TaskId(secrets.token_urlsafe(16)),
+            id=task_id_of(secrets.token_bytes(16)),
             owner=caller.owner,
             at=at,
             size=new.size,

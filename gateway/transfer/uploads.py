@@ -4,7 +4,6 @@ Only what a task of ours opened is shown, to its owner. A task's state is told i
 nothing more is lost.
 """
 
-import base64
 import hashlib
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from gateway.domain.errors import KeyNotAllowed, TaskNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, OpenUpload, PartsPage, UploadId, UploadsPage
 from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destination
-from gateway.domain.task import NEW_UPLOAD_AFTER, BodyMode, RestartRequested, Task, TaskId, TaskState
+from gateway.domain.task import NEW_UPLOAD_AFTER, BodyMode, RestartRequested, Task, TaskId, TaskState, task_id_of
 from gateway.transfer.access import require_visible
 from gateway.transfer.engine import Engine
 
@@ -192,9 +191,8 @@ class _PageCut:
 
 
 def _task_id(upload_id: UploadId) -> TaskId:
-    """One id for whichever process makes the task again: 128 bits of SHA-256."""
-    digest = hashlib.sha256(upload_id.encode()).digest()[:16]
-    return TaskId(base64.urlsafe_b64encode(digest).decode().rstrip("="))
+    """One id for whichever process makes the task again."""
+    return task_id_of(hashlib.sha256(upload_id.encode()).digest()[:16])
 
 
 def _owner(caller: Caller) -> str | None:

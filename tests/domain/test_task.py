@@ -1,5 +1,6 @@
 """The state machine: every cell of the table, what each event changes, and errors that survive being stored."""
 
+import re
 from dataclasses import fields, replace
 from typing import get_args
 
@@ -50,6 +51,7 @@ from gateway.domain.task import (
     UploadOpened,
     refusal,
     states_that_take,
+    task_id_of,
 )
 
 S = TaskState
@@ -363,3 +365,12 @@ def test_a_code_of_a_newer_version_is_raised_as_an_internal_error() -> None:
 
     assert type(again) is GatewayError
     assert again.detail == "Gone."
+
+
+@pytest.mark.parametrize("first", range(256))
+def test_an_id_is_22_characters_for_a_url_and_no_option_of_a_command_line(first: int) -> None:
+    made = task_id_of(bytes([first]) + b"\xff" * 15)
+
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{21}", made)
+    assert made == task_id_of(bytes([first ^ 0x80]) + b"\xff" * 15)
+    assert made != task_id_of(bytes([first]) + b"\xff" * 14 + b"\xfe")
