@@ -253,14 +253,16 @@ export function newSender(api, slots, given, changed, prepare) {
       see(await patiently(body, stop, probe));
     }
 
-    async function complete() {
+    /** Send what is missing, and have the whole completed. */
+    async function sendRest() {
       try {
+        if (mode === "content" || !file.size) return await sendContent();
+        await sendParts();
         see(await ask("POST", "/complete"));
       } catch (error) {
-        if (!/^task_(completing|succeeded)$/.test(error.code)) throw error;
-        await look(); // an earlier request did it, its answer was lost
+        if (!/completing|succeeded/.test(error.code) || error.differs) throw error;
+        await look(); // another request does it, or did: its answer was lost, or it was another client's
       }
-      await settled();
     }
 
     /** Wait for COS's verdict on the whole. */
@@ -277,9 +279,7 @@ export function newSender(api, slots, given, changed, prepare) {
     mode ??= task.upload_id ? "parts" : "content"; // small: one PUT is the whole file
     for (let attempts = 1; ; attempts++) {
       try {
-        if (mode === "content" || !file.size) return await sendContent().then(settled);
-        await sendParts();
-        return await complete();
+        return await sendRest().then(settled);
       } catch (error) {
         if (error.code === "task_mode") mode = "content"; // begun as one body by another client: it goes on as one
         else if (error.code !== PARTS_MISSING) throw error;

@@ -40,6 +40,7 @@ RECORD_LATER_SECONDS: Final = 600.0
 """How long a part that was acknowledged without Redis is kept in mind, to be written down once Redis is back."""
 RECORD_ATTEMPTS: Final = 8
 """How often a part is written down again because Redis lost the task, or another body for it was written down."""
+_NOT_COMPARED: Final = "The task has succeeded. What was stored as this part is no longer known: nothing was compared."
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +114,18 @@ class PartRelay:
 
 
 async def _compare(claim: PartClaim, source: AsyncIterator[bytes]) -> StoredPart:
-    """After success the same bytes are good, others are not; COS is not asked."""
+    """After success the same bytes are good, others are not; COS is not asked.
+
+    Where Redis lost the part, or its CRC-64, in between, nothing tells whether they are: ``differs`` is null then.
+    """
+    if claim.stored is None or claim.stored.crc64 is None:
+        raise TaskSucceeded(_NOT_COMPARED, state="success", differs=None)
     crc = size = 0
     async for chunk in source:
         crc = crc64(chunk, crc)
         size += len(chunk)
-    if claim.stored is None or (size, crc) != (claim.stored.size, claim.stored.crc64):
-        raise TaskSucceeded("The task has succeeded with other bytes in this part.", state="success")
+    if (size, crc) != (claim.stored.size, claim.stored.crc64):
+        raise TaskSucceeded("The task has succeeded with other bytes in this part.", state="success", differs=True)
     return claim.stored
 
 

@@ -114,6 +114,25 @@ def test_a_large_file_answers_as_the_sdk_does(page: Page, stack: Stack, film: Pa
     assert stack.stored("films/大 a+b.mp4") == film.read_bytes()
 
 
+def test_an_upload_whose_last_parts_another_client_sends_has_arrived(
+    page: Page, stack: Stack, film: Path, request: pytest.FixtureRequest
+) -> None:
+    """COS still has not answered for its parts when the object stands, so that nobody can compare those."""
+    token = stack.token(request.node.name)
+    for number in (4, 5, 6):
+        stack.cos.fault("stall", operation="UploadPart", part_number=number)
+    page.evaluate("void uploads.uploadFile(params('others'), callback)")
+    stack.until(lambda entries: sum(entry["operation"] == "UploadPart" for entry in entries) == 6)
+
+    [task] = stack.tasks(token)
+    stack.finish(token, task, film.read_bytes())
+    stack.cos.clear_faults()
+    page.wait_for_function("ended.length")
+
+    assert page.evaluate("ended[0].statusCode") == 200
+    assert stack.stored("others") == film.read_bytes()
+
+
 def test_progress_only_grows_and_is_whole_only_at_the_end(page: Page) -> None:
     page.evaluate("uploads.uploadFile(params('grows'))")
     page.wait_for_function("seen.at(-1)?.percent === 1")

@@ -167,7 +167,9 @@ class SteadyClient:
         if refused.code == "parts_missing" and refused.document.get("missing"):
             return [n for first, last in refused.document["missing"] for n in range(first, last + 1)]
         if refused.code == "task_succeeded":
-            return list(range(1, count + 1))
+            if refused.document.get("differs"):
+                raise refused
+            return []
         task = self.look(file)
         if task["state"] in ("paused", "error"):
             if (task["error"] or {}).get("code") in NEW_UPLOAD_AFTER:

@@ -88,6 +88,24 @@ def test_an_upload_that_was_broken_off_sends_only_the_rest(
     assert stack.cos.read(key) == path.read_bytes()
 
 
+def test_an_upload_whose_last_parts_another_client_sends_has_arrived(
+    stack: Stack, alice: Caller, tmp_path: Path
+) -> None:
+    """COS still has not answered for its part when the object stands, so that nobody can compare that part."""
+    [path] = _files(tmp_path, 3 * PART_BYTES)
+    data = path.read_bytes()
+    uploading = _begin_and_stall(stack, alice, path, stalled=2)
+    [task] = good(alice.call("GET", "/v1/tasks?state=uploading"))["tasks"]
+
+    for number in (2, 3):
+        good(alice.put_part(task["id"], number, data[(number - 1) * PART_BYTES : number * PART_BYTES]))
+    good(alice.control(task["id"], "complete"))
+    stack.cos.clear_faults()
+
+    assert uploading.wait() == 0, uploading.log.read_text()
+    assert stack.cos.read(f"line/{path.name}") == data
+
+
 def test_an_upload_that_somebody_pauses_ends_and_goes_on_with_the_same_command(
     stack: Stack, alice: Caller, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNotFound
+from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNotFound, TaskSucceeded
 from gateway.domain.objects import ETag, PartsPage, Person, StoredPart
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, PauseRequested, Task, TaskState
@@ -267,6 +267,29 @@ async def test_an_unknown_size_is_no_proof_of_success(world: World, lose_everyth
     await world.control.rebuild(ALICE, ticket_of(task))
 
     assert (await world.load(task)).state is TaskState.ERROR
+
+
+@pytest.mark.promise(2, 10)
+async def test_a_part_after_success_is_not_said_to_differ_once_its_check_is_lost(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    """Neither a part nor a CRC-64 is left to compare it with, so that no byte of it is asked for."""
+    data = random_bytes(2 * MIB)
+    listed, gone = [await world.create(size=len(data)) for _ in range(2)]
+    for task in (listed, gone):
+        for number in (1, 2):
+            await world.put_part(task, number, part_of(data, number))
+    await world.control.complete(ALICE, gone.id, CompleteWanted())
+    lose_everything()
+
+    for task in (listed, gone):
+        await world.control.rebuild(ALICE, ticket_of(task))
+    await world.control.complete(ALICE, listed.id, CompleteWanted())
+
+    for task in (listed, gone):
+        with pytest.raises(TaskSucceeded) as refused:
+            await world.put_part(task, 1, Client(b""), MIB)
+        assert (refused.value.facts, refused.value.retryable) == ({"state": "success", "differs": None}, False)
 
 
 # --- sequential bodies
