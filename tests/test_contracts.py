@@ -54,7 +54,10 @@ _README = (_ROOT / "README.md").read_text()
 
 def _table(heading: str, first_column: str) -> list[list[str]]:
     """The rows below *heading* of the README's table whose header begins with *first_column*; code marks are kept."""
-    section = _README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return _rows(_README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0], first_column)
+
+
+def _rows(section: str, first_column: str) -> list[list[str]]:
     table = section.partition(f"| {first_column} |")[2].partition("\n\n")[0]
     return [[cell.strip() for cell in line.strip("|").split(" |")] for line in table.splitlines()[2:]]
 
@@ -63,12 +66,35 @@ def _code(cell: str) -> str:
     return cell.strip("`")
 
 
+def _env_groups() -> list[tuple[str, list[str]]]:
+    """The headings of the example, and the settings below each."""
+    text = (_ROOT / "deploy" / "gateway.env.example").read_text()
+    _, *pieces = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    names = [re.findall(r"^#(GATEWAY_[A-Z_]+)=", piece, re.MULTILINE) for piece in pieces[1::2]]
+    return list(zip(pieces[::2], names, strict=True))
+
+
+def _settings_groups() -> list[tuple[str, list[list[str]]]]:
+    """The README's tables of settings, each with the words in bold above it."""
+    section = _README.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    _, *pieces = re.split(r"^\*\*(.+)\*\*$", section, flags=re.MULTILINE)
+    return [(title, _rows(table, "setting")) for title, table in zip(pieces[::2], pieces[1::2], strict=True)]
+
+
 def test_the_readme_lists_every_setting_with_its_default_unit_and_meaning() -> None:
     units = {name: entry.comment.partition("] ")[0].removeprefix("[") for name, entry in _env_example().items()}
     meanings = {f"GATEWAY_{name.upper()}": field.description for name, field in Settings.model_fields.items()}
     expected = {name: [_env_example()[name].default, units[name], meaning] for name, meaning in meanings.items()}
+    listed = [row for _, rows in _settings_groups() for row in rows]
 
-    assert {_code(name): [_code(default), *rest] for name, default, *rest in _table("Settings", "setting")} == expected
+    assert {_code(name): [_code(default), *rest] for name, default, *rest in listed} == expected
+
+
+def test_the_readme_groups_and_orders_the_settings_as_the_env_example() -> None:
+    named = [(title, [_code(name) for name, *_ in rows]) for title, rows in _settings_groups()]
+
+    assert named == _env_groups()
+    assert sorted(name for _, names in named for name in names) == sorted(_env_example())
 
 
 def test_the_readme_draws_every_transition() -> None:
