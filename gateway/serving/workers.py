@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,11 @@ _LOOK_SECONDS: Final = 1.0
 
 
 class Worker:
-    """One worker's process, and the channel to it. ``start`` makes it."""
+    """One worker's process, and the channel to it. ``start`` makes it.
+
+    ``ready``: it took connections. ``serves``: it did when whoever started it looked, who from then on is not in charge
+    of it any more. ``leaves``: it was told to.
+    """
 
     def __init__(self, process: Process, channel: socket.socket) -> None:
         self._process = process
@@ -40,7 +44,7 @@ class Worker:
         self.pid = process.pid
         self.ready = asyncio.Event()
         self.ended = asyncio.create_task(process.wait())
-        self.leaves = False
+        self.serves = self.leaves = False
         self.born_at = self.heard_at = time.monotonic()
         asyncio.get_running_loop().add_reader(channel, self._hear)
         self.ended.add_done_callback(lambda _: self._close())
@@ -63,7 +67,8 @@ class Worker:
         waiting = asyncio.create_task(self.ready.wait())
         await asyncio.wait({waiting, self.ended}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        return self.ready.is_set() and not self.ended.done()
+        self.serves = self.ready.is_set() and not self.ended.done()
+        return self.serves
 
     def order(self, order: bytes) -> None:
         """Have it drain or retire."""
@@ -78,12 +83,17 @@ class Worker:
                 self._process.kill()
 
     def _hear(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._channel.recv(64):
-                self.heard_at = time.monotonic()
-                self.ready.set()
-                return
-        asyncio.get_running_loop().remove_reader(self._channel)
+        try:
+            said = self._channel.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if said:
+            self.heard_at = time.monotonic()
+            self.ready.set()
+        else:
+            asyncio.get_running_loop().remove_reader(self._channel)
 
     def _close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._channel)
@@ -96,10 +106,18 @@ class Workers:
     Args:
         listeners: what they share.
         folder: where they keep their metrics.
+        start: makes one.
     """
 
-    def __init__(self, settings: Settings, listeners: list[socket.socket], folder: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: list[socket.socket],
+        folder: Path,
+        start: Callable[[list[int]], Awaitable[Worker]] = Worker.start,
+    ) -> None:
         self._settings = settings
+        self._start_worker = start
         self._listeners = [listener.fileno() for listener in listeners]
         self._folder = folder
         self._all: set[Worker] = set()
@@ -125,7 +143,7 @@ class Workers:
         return await self._drain_all()
 
     async def _start(self) -> Worker:
-        worker = await Worker.start(self._listeners)
+        worker = await self._start_worker(self._listeners)
         log.info("a worker starts", extra={"worker": worker.pid})
         self._all.add(worker)
         worker.ended.add_done_callback(lambda ended: self._gone(worker, ended.result()))
@@ -144,23 +162,29 @@ class Workers:
         forget_worker(self._folder, worker.pid)
         if worker.leaves or self._ends:
             log.info("a worker has ended", extra={"worker": worker.pid, "exit_code": code})
-        elif worker.ready.is_set():
+        elif worker.serves:
             log.error("a worker has died", extra={"worker": worker.pid, "exit_code": code})
             self._do(self._replace_dead(worker))
 
     async def _replace_dead(self, dead: Worker) -> None:
-        """Start another: at once, or after a pause that doubles while they die young."""
-        lived = time.monotonic() - dead.born_at
-        self._pause_seconds = 0.0 if lived >= LEAST_LIFE_SECONDS else min(2 * self._pause_seconds, MOST_PAUSE_SECONDS)
-        await asyncio.sleep(self._pause_seconds)
-        self._pause_seconds = max(self._pause_seconds, 1.0)
+        """Start others until one serves."""
         while not self._ends:
+            await asyncio.sleep(self._pause_after(dead))
             worker = await self._start()
             if await worker.becomes_ready() or self._ends:
                 return
             log.error("a worker did not start, another is tried", extra={"worker": worker.pid})
             worker.kill()
-            await asyncio.sleep(MOST_PAUSE_SECONDS)
+            dead = worker
+
+    def _pause_after(self, dead: Worker) -> float:
+        """None after a worker that lived, then doubled while they die young; the longest if it did not even start."""
+        if not dead.ready.is_set():
+            return MOST_PAUSE_SECONDS
+        if time.monotonic() - dead.born_at >= LEAST_LIFE_SECONDS:
+            self._pause_seconds = 0.0
+        pause, self._pause_seconds = self._pause_seconds, min(max(1.0, 2 * self._pause_seconds), MOST_PAUSE_SECONDS)
+        return pause
 
     async def _watch(self) -> None:
         """Kill workers whose event loop does not turn; they are then replaced like all that die."""
@@ -172,7 +196,7 @@ class Workers:
                 for worker in self._all:
                     worker.heard_at = now
             looked_at = now
-            for worker in [worker for worker in self._all if worker.ready.is_set() and not worker.leaves]:
+            for worker in [worker for worker in self._all if worker.serves and not worker.leaves]:
                 if now - worker.heard_at > HUNG_SECONDS:
                     log.error("a worker hangs and is killed", extra={"worker": worker.pid})
                     worker.kill()
@@ -185,7 +209,8 @@ class Workers:
                 new.leaves = True
                 new.kill()
                 return
-            old.order(RETIRE)
+            # One that died meanwhile was replaced: then the new one is too many.
+            (old if old in self._all else new).order(RETIRE)
         log.info("every worker was replaced")
 
     # --- the end

@@ -1,13 +1,102 @@
-"""The parent with workers that really serve is shown by tests/system/test_workers.py; here, with ones that cannot."""
+"""The parent with workers that really serve is shown by tests/system/test_workers.py; here, with others."""
 
 import asyncio
+import os
+import signal
 import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from gateway.serving.workers import Workers
+from gateway.serving import workers as module
+from gateway.serving.workers import Worker, Workers
 from tests.test_app import settings
+
+_PROGRAM = "import os, sys; end = int(sys.argv[1]); os.write(end, b'+'); sys.argv[2] == 'dies' or os.read(end, 1)"
+PAUSE_SECONDS = 0.05
+
+
+class Made(Worker):
+    """A worker whose starter looks at it only when ``looked_at`` is set, or it has ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket) -> None:
+        super().__init__(process, channel)
+        self.looked_at = asyncio.Event()
+        self.judged = asyncio.Event()
+
+    async def becomes_ready(self) -> bool:
+        await self.ready.wait()
+        looked_at = asyncio.create_task(self.looked_at.wait())
+        await asyncio.wait({looked_at, self.ended}, return_when=asyncio.FIRST_COMPLETED)
+        looked_at.cancel()
+        try:
+            return await super().becomes_ready()
+        finally:
+            self.judged.set()
+
+
+class Maker:
+    """Makes workers that say that they are ready, and then live until they hear anything.
+
+    Args:
+        fates: of the first ones: "lives", "dies" once it is ready, "waits" to be looked at. The others live.
+    """
+
+    def __init__(self, *fates: str) -> None:
+        self._fates = fates
+        self.made: list[Made] = []
+        self._another = asyncio.Event()
+
+    async def start(self, listeners: list[int]) -> Worker:
+        del listeners
+        fate = self._fates[len(self.made)] if len(self.made) < len(self._fates) else "lives"
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-S", "-c", _PROGRAM, str(theirs.fileno()), fate), pass_fds=(theirs.fileno(),)
+            )
+        worker = Made(process, ours)
+        if fate == "lives":
+            worker.looked_at.set()
+        self.made.append(worker)
+        self._another.set()
+        return worker
+
+    async def ready(self, number: int) -> Made:
+        """The worker made as *number*, from 0, once it is ready, and known to be unless it waits for that."""
+        while len(self.made) <= number:
+            self._another.clear()
+            await self._another.wait()
+        worker = self.made[number]
+        await worker.ready.wait()
+        if worker.looked_at.is_set():
+            await worker.judged.wait()
+        return worker
+
+    @property
+    def alive(self) -> list[Made]:
+        return [worker for worker in self.made if not worker.ended.done()]
+
+
+@asynccontextmanager
+async def served_by(maker: Maker, folder: Path) -> AsyncIterator[None]:
+    """A parent that keeps one worker, until SIGTERM at the block's end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with asyncio.timeout(30):
+            running = asyncio.create_task(Workers(settings(workers=1), [listener], folder, maker.start).run())
+            await maker.ready(0)
+            yield
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await running == 0
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PAUSE_SECONDS", PAUSE_SECONDS)
 
 
 async def test_a_worker_that_cannot_start_ends_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,3 +104,28 @@ async def test_a_worker_that_cannot_start_ends_the_parent(tmp_path: Path, monkey
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with asyncio.timeout(30):
             assert await Workers(settings(workers=1), [listener], tmp_path).run() == 1
+
+
+async def test_a_worker_that_dies_before_its_starter_looks_is_replaced_once(tmp_path: Path) -> None:
+    maker = Maker("lives", "dies")
+    async with served_by(maker, tmp_path):
+        maker.made[0].kill()
+        await maker.ready(2)
+        await asyncio.sleep(5 * PAUSE_SECONDS)  # in which one too many would begin
+
+        assert len(maker.made) == 3
+        assert maker.alive == [maker.made[2]]
+
+
+async def test_a_worker_that_dies_while_its_successor_starts_is_replaced_once(tmp_path: Path) -> None:
+    maker = Maker("lives", "waits")
+    async with served_by(maker, tmp_path):
+        os.kill(os.getpid(), signal.SIGHUP)
+        successor = await maker.ready(1)
+        maker.made[0].kill()
+        replacement = await maker.ready(2)
+
+        successor.looked_at.set()
+        await successor.ended
+
+        assert maker.alive == [replacement]
