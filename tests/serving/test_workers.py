@@ -89,9 +89,11 @@ async def served_by(maker: Maker, folder: Path) -> AsyncIterator[None]:
         async with asyncio.timeout(30):
             running = asyncio.create_task(Workers(settings(workers=1), [listener], folder, maker.start).run())
             await maker.ready(0)
-            yield
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert await running == 0
+            try:
+                yield
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert await running == 0
 
 
 @pytest.fixture(autouse=True)
