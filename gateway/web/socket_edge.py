@@ -15,6 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 
+from gateway.web.drain import Drain
+
 log: Final = logging.getLogger(__name__)
 log.setLevel(logging.WARNING)
 
@@ -55,6 +57,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         self._second = 0.0
         self._frames = self._control_frames = 0
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._opens_no_more = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over *transport*."""
@@ -67,6 +70,14 @@ class SocketEdge(WebSocketsSansIOProtocol):
             self._abort_timer.cancel()
         super().connection_lost(exc)
         self._on_lost()
+
+    def shutdown(self) -> None:
+        """Close, because the process is on its way out; where uvicorn would answer a handshake under way with 500 it
+        goes on, and is refused when it is to open.
+        """
+        self._opens_no_more = self.handshake_initiated and not self.handshake_complete
+        if not self._opens_no_more:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Parse *data* a little at a time: whoever is cut off costs no more than that."""
@@ -120,7 +131,12 @@ class SocketEdge(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send; where uvicorn would speak of an error of ours, there is none: a refusal ends a handshake too, and who
         sends on a websocket that was cut off meanwhile has lost the client.
+
+        Raises:
+            Draining: a websocket was to open that would close at once.
         """
+        if self._opens_no_more and message["type"] == "websocket.accept":
+            raise Drain.ended()
         if self.close_sent and self.handshake_complete:
             raise ClientDisconnected
         await super().send(message)

@@ -198,6 +198,11 @@ class EdgeServer:
         self._wires.append(wire)
         return wire
 
+    def shut_down_connections(self) -> None:
+        """What the server does first when it stops."""
+        for connection in list(self._server.server_state.connections):
+            connection.shutdown()
+
     async def stop(self) -> None:
         """Stop as uvicorn does on SIGTERM; returns when it has."""
         self._server.stopping.set()
@@ -217,8 +222,7 @@ class EdgeServer:
         state = self._server.server_state
         async with asyncio.timeout(SECONDS):
             while state.connections or state.tasks:
-                for connection in list(state.connections):
-                    connection.shutdown()
+                self.shut_down_connections()
                 await asyncio.sleep(0.001)
 
     serving: "asyncio.Task[None]"

@@ -1,17 +1,23 @@
 """Websockets whose clients send without measure, or never read. What is told on them is test_progress_socket's."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame, Opcode
 
+from gateway.domain.errors import TaskNotFound
 from gateway.web.edge_connections import EdgeConnections, EdgeRules, Entry
 from gateway.web.edge_deadlines import Deadlines
+from gateway.web.problems import exception_handlers
 from tests.web.edge import EdgeServer, Recorder, Wire, running_edge
 
 UPGRADE = (
@@ -168,6 +174,36 @@ async def test_a_refused_handshake_is_no_error_of_ours(caplog: pytest.LogCapture
         assert (came.status, came.body) == (403, b"no")
         assert await wire.is_closed()
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.promise(22)
+@pytest.mark.parametrize("verdict", ["may watch", "may not"])
+async def test_a_handshake_under_way_when_the_process_stops_is_told_so(verdict: str) -> None:
+    begun, stopping = asyncio.Event(), asyncio.Event()
+
+    async def judge(websocket: WebSocket) -> None:
+        begun.set()
+        await stopping.wait()
+        if verdict == "may not":
+            raise TaskNotFound("No such task.")
+        await websocket.accept()
+
+    app = Starlette(routes=[WebSocketRoute("/watch", judge)], exception_handlers=exception_handlers())
+    async with running_edge(app) as server:
+        wire = await server.connect()
+        await wire.send(UPGRADE)
+        await begun.wait()
+        server.shut_down_connections()
+        stopping.set()
+        came = await wire.answer()
+        await server.stop()
+
+        told = json.loads(came.body)["code"]
+        if verdict == "may watch":
+            assert (came.status, told, came.headers["retry-after"]) == (503, "server_draining", "1")
+        else:
+            assert (came.status, told) == (404, "task_not_found")
+        assert await wire.is_closed()
 
 
 async def test_sending_on_a_websocket_that_was_cut_off_is_a_lost_client_and_no_error() -> None:
