@@ -8,11 +8,10 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from gateway.domain.batch import Batch, BatchFile, BatchId
-from gateway.domain.errors import IdempotencyConflict
 from gateway.domain.task import TaskError, TaskId
+from gateway.store.idempotency import IdempotencyNotes, Made
 from gateway.store.redis_calls import Observe, RedisCalls, Script
-from gateway.store.redis_keys import batch_keys, idempotency_key
-from gateway.store.task_index import IDEMPOTENCY_SECONDS
+from gateway.store.redis_keys import batch_keys
 from gateway.transfer.ports import Idempotency
 
 SLOT_IDLE_SECONDS: Final = 30
@@ -33,20 +32,13 @@ class RedisBatchStore:
         observe: Observe | None = None,
     ) -> None:
         self._calls = RedisCalls(redis, observe)
+        self._notes = IdempotencyNotes(self._calls)
         self._ttl_seconds = ttl_seconds
         self._clock = clock
 
     async def claim(self, owner: str, batch_id: BatchId, idempotency: Idempotency) -> BatchId:
         """The batch that *owner*'s Idempotency-Key stands for: *batch_id* if it was not used before."""
-        name = idempotency_key(owner, idempotency.key)
-        note = f"{batch_id} {self._clock()!r} {idempotency.request_digest}"
-        _, noted = await self._calls.together(
-            "idempotency", [("SET", name, note, "NX", "EX", IDEMPOTENCY_SECONDS), ("GET", name)]
-        )
-        first, _, digest = (noted or note.encode()).decode().split(" ", 2)
-        if digest != idempotency.request_digest:
-            raise IdempotencyConflict("The Idempotency-Key was used for another request within the last 24 hours.")
-        return BatchId(first)
+        return BatchId((await self._notes.first(owner, idempotency, Made(batch_id, self._clock()))).id)
 
     async def save(self, batch: Batch) -> None:
         """Write *batch* down."""

@@ -1,4 +1,4 @@
-"""Which tasks there are: an index per owner, one of everybody, the Idempotency-Keys of the last day, and the uploads.
+"""Which tasks there are: an index per owner, one of everybody, and the uploads.
 
 An index is a sorted set whose members all have score 0 and begin with the time of creation: pages follow from the
 last member seen, so they are stable while tasks come and go. An index only ever lists too much: whoever finds a
@@ -7,24 +7,21 @@ member without its task removes it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from gateway.domain.errors import BadQuery, IdempotencyConflict
+from gateway.domain.errors import BadQuery
 from gateway.domain.objects import UploadId
 from gateway.domain.task import Task, TaskId
 from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_keys import (
     EVERY_OWNER,
     content_key,
-    idempotency_key,
     owner_index,
     owner_key,
     upload_key,
 )
 from gateway.store.redis_pool import Command
 
-IDEMPOTENCY_SECONDS: Final = 24 * 3600
 YOUNG_SECONDS: Final = 60.0
 """A member this young may belong to a task that is just being created."""
 
@@ -35,14 +32,6 @@ class Member(NamedTuple):
     """One entry of an index."""
 
     text: str
-    task_id: TaskId
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class First:
-    """The task that was created first under an Idempotency-Key."""
-
     task_id: TaskId
     created_at: float
 
@@ -96,27 +85,6 @@ class TaskIndex:
                 commands += [("ZREM", owner_index(owner), member.text), ("ZREM", EVERY_OWNER, member.text)]
         if commands:
             await self._calls.together("forget", commands)
-
-    async def first_under(self, key: str, request_digest: str, task: Task) -> First:
-        """The first task created under the Idempotency-Key *key* by *task*'s owner: *task* itself if there was none.
-
-        Raises:
-            IdempotencyConflict: the key was used with another *request_digest*.
-        """
-        name = idempotency_key(task.owner, key)
-        note = f"{task.id} {task.created_at!r} {request_digest}"
-        _, noted = await self._calls.together(
-            "idempotency", [("SET", name, note, "NX", "EX", IDEMPOTENCY_SECONDS), ("GET", name)]
-        )
-        task_id, created_at, digest = (noted or note.encode()).decode().split(" ", 2)
-        if digest != request_digest:
-            raise IdempotencyConflict("The Idempotency-Key was used for another request within the last 24 hours.")
-        return First(TaskId(task_id), float(created_at))
-
-    async def noted_under(self, owner: str, key: str) -> TaskId | None:
-        """The task that was first created under the Idempotency-Key *key*, which may be gone since."""
-        noted = await self._calls.command("GET", idempotency_key(owner, key))
-        return None if noted is None else TaskId(noted.decode().partition(" ")[0])
 
     async def note_upload(self, task: Task, upload_id: UploadId, ttl_seconds: int) -> None:
         """Note that *task* opened *upload_id*; a task that never comes to have it does no harm."""

@@ -17,6 +17,7 @@ from gateway.domain.objects import Bucket, StoredPart, UploadId
 from gateway.domain.task import Task, TaskEvent, TaskId, TaskState
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
+from gateway.store.idempotency import IdempotencyNotes, Made
 from gateway.store.index_repair import IndexRepair
 from gateway.store.notice_store import NoticeStore
 from gateway.store.redis_calls import Observe, RedisCalls, Script
@@ -76,19 +77,21 @@ class RedisTaskStore(TaskParts):
         )
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
+        self._notes = IdempotencyNotes(self._calls)
         self.repair: Final = IndexRepair(self._calls, self._index, self._duties, READ_HASH, clock)
 
     async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
         """Store *task* and list it, or return the one that the same id or Idempotency-Key already stands for."""
         if idempotency is not None:
             # Under one key all creators store one id, so whichever comes first wins and nobody is left without a task.
-            first = await self._index.first_under(idempotency.key, idempotency.request_digest, task)
-            task = replace(task, id=first.task_id, created_at=first.created_at)
+            first = await self._notes.first(task.owner, idempotency, Made(task.id, task.created_at))
+            task = replace(task, id=TaskId(first.id), created_at=first.created_at)
         return await self._created(task)
 
     async def created_under(self, owner: str, key: str) -> TaskId | None:
         """The first task that *owner* created under an Idempotency-Key; see ``transfer.ports.TaskStore``."""
-        return await self._index.noted_under(owner, key)
+        found = await self._notes.find(owner, key)
+        return None if found is None else TaskId(found.id)
 
     async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
         """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
