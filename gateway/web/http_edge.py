@@ -64,7 +64,7 @@ class HttpEdge(EdgeConnection):
             self._stop_reading_directly()
         exchange.add(piece, ended=not self._left)
         if exchange.is_full or self._later:
-            self._hold_back()
+            self._hold_back(exchange)
 
     def _take_chunks(self, exchange: Exchange, chunks: ChunkedBody) -> None:
         """Pass on what has arrived of a chunked body, as much as the application may have before it."""
@@ -78,10 +78,10 @@ class HttpEdge(EdgeConnection):
             self._later, self._chunks = chunks.rest, None
             exchange.add(b"", ended=True)
         if exchange.is_full or self._later:
-            self._hold_back()
+            self._hold_back(exchange)
 
-    def _hold_back(self) -> None:
-        self._held_back = True
+    def _hold_back(self, exchange: Exchange) -> None:
+        self._held_back = self._held_back or exchange.is_behind
         (self._direct or self._transport).pause_reading()
 
     def _read_head(self, data: bytes) -> None:

@@ -76,6 +76,11 @@ class Exchange:
         """Whether the application has enough of the body before it."""
         return self._unread_bytes > UNREAD_BYTES or len(self._pieces) > UNREAD_PIECES
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client brought more bytes than the application takes: tiny pieces alone cost it hardly any."""
+        return self._unread_bytes > UNREAD_BYTES
+
     def add(self, piece: bytes, *, ended: bool) -> None:
         """A piece of the body arrived."""
         if piece:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.web.edge_connections import EdgeRules
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.http_edge import HttpEdge
+from gateway.web.http_exchange import UNREAD_PIECES
 from tests.web.edge import Recorder, Wire, answer, echo, problem_echo, read_body, running_edge
 
 GET = b"GET /%s HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -77,6 +78,24 @@ async def test_a_body_that_drips_is_answered_and_the_connection_closed() -> None
         dripping.cancel()
 
         assert (came.status, json.loads(came.body)["code"], came.closes) == (408, "body_too_slow", True)
+
+
+async def test_a_drip_of_tiny_chunks_is_no_faster_for_filling_up_what_is_before_the_application() -> None:
+    """Each burst is more pieces than may lie there, so that for a moment no more is read."""
+    async with running_edge(problem_echo, rules=EdgeRules(Deadlines(body_idle=0.4, body_rate=1_000_000))) as server:
+        wire = await server.connect()
+        await wire.send(CHUNKED)
+        dripping = asyncio.create_task(_drip_chunks(wire, bursts=100))
+        came = await wire.answer()
+        dripping.cancel()
+
+        assert (came.status, json.loads(came.body)["code"], came.closes) == (408, "body_too_slow", True)
+
+
+async def _drip_chunks(wire: Wire, bursts: int) -> None:
+    for _ in range(bursts):
+        await wire.send(b"1\r\nx\r\n" * (UNREAD_PIECES + 100))
+        await asyncio.sleep(0.02)
 
 
 async def test_a_client_whom_we_keep_waiting_is_not_given_up() -> None:
