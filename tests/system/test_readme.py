@@ -7,15 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tests.tools import require_tool
 
@@ -27,7 +29,20 @@ _HEAD: Final = re.compile(r"HTTP/1\.1 200 .*?\n\n", re.DOTALL)
 _SHIM: Final = str(_ROOT / "tests" / "node" / "wx_shim.js")
 _REGION: Final = "ap-guangzhou"
 _FILM_BYTES: Final = 9_000_000
+_EXAMPLE_GATEWAY: Final = "http://127.0.0.1:8080"
 _PRELUDE: Final = "const { GATEWAY: gateway, TOKEN: token } = process.env;"
+_PAGE: Final = """
+globalThis.getApp = () => ({ globalData: { uploadToken: process.env.TOKEN } });
+globalThis.Page = (page) => { page.setData = ({ percent }) => console.log(percent); globalThis.page = page; };
+wx.chooseMedia = async () => ({ tempFiles: [{ tempFilePath: "./chosen.mp4", size: 9e6 }] });
+wx.showToast = ({ title }) => console.log(title);
+"""
+_SEND: Final = "await page.send();"
+_KEEP_THE_BARS_VALUES: Final = """() => {
+  window.shown = [];
+  const bar = document.querySelector("progress");
+  new MutationObserver(() => shown.push(bar.value)).observe(bar, { attributeFilter: ["value"] });
+}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,7 @@ class Newcomer:
     folder: Path
     env: dict[str, str]
     bucket: Path
+    app: "App"
 
     def run(self, *command: str, script: str) -> str:
         """What *command* prints, with *script* on its standard input; a failure shows all it said."""
@@ -45,13 +61,46 @@ class Newcomer:
         return ended.stdout
 
 
+class App(ThreadingHTTPServer):
+    """A web app of the newcomer's own, on another origin than the gateway: one page, and who signed in gets a token."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _AppHandler)
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+        self.answers = {"/": "", "/upload-token": ""}
+
+
+class _AppHandler(BaseHTTPRequestHandler):
+    server: App
+
+    def do_GET(self) -> None:
+        content = self.server.answers.get(self.path)
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write((content or "").encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[App]:
+    with App() as app:
+        serving = threading.Thread(target=app.serve_forever, daemon=True)
+        serving.start()
+        yield app
+        app.shutdown()
+        serving.join()
+
+
 def _examples(language: str, heading: str) -> list[str]:
     section = _README.partition(f"\n### {heading}\n")[2].partition("\n#")[0]
     return re.findall(rf"^```{language} tested\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
+def newcomer(tmp_path_factory: pytest.TempPathFactory, app: App) -> Iterator[Newcomer]:
     folder = tmp_path_factory.mktemp("newcomer")
     data = folder / "data"
     env = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY")}
@@ -59,6 +108,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
         "GATEWAY_LISTEN": "127.0.0.1:0",
         "GATEWAY_COS_LISTEN": "",
         "GATEWAY_ADMIN_LISTEN": "",
+        "GATEWAY_ALLOWED_ORIGINS": app.origin,
         "GATEWAY_DATA_DIR": str(data),
     }
     command = [sys.executable, "-m", "gateway"]
@@ -71,8 +121,9 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomer]:
             token = subprocess.check_output(
                 [*command, "token", "--subject", "alice"], cwd=_ROOT, env={**env, **settings}, text=True
             )
+            app.answers["/upload-token"] = token.strip()
             everything = {**env, "GATEWAY": address, "TOKEN": token.strip()}
-            yield Newcomer(folder, everything, next((data / "cos").glob("*-*")))
+            yield Newcomer(folder, everything, next((data / "cos").glob("*-*")), app)
         finally:
             dev.terminate()
 
@@ -151,10 +202,27 @@ def test_the_python_example_hears_of_the_tasks(newcomer: Newcomer) -> None:
     assert heard == "seen.txt success 1.0\n"
 
 
+def test_the_token_that_a_back_end_signs_lets_upload_below_its_prefix(newcomer: Newcomer) -> None:
+    made_up = json.loads((newcomer.bucket.parents[1] / "dev-secrets.json").read_text())
+    (example,) = _examples("python", "Tokens")
+    env = {**newcomer.env, "GATEWAY_TOKEN_SECRET": made_up["token_secret"]}
+    token = subprocess.check_output([sys.executable, "-c", example], env=env, text=True).strip()
+    send = f"curl -sS -H 'Authorization: Bearer {token}' -H 'Content-Type: text/plain' --data-binary hello"
+
+    said = newcomer.run(
+        "sh", "-eu", script="\n".join(f"{send} $GATEWAY/v1/files?key={key}" for key in ("films/a.txt", "other/a.txt"))
+    )
+
+    assert [document.get("state") or document["code"] for document in _documents(said)] == [
+        "success",
+        "key_not_allowed",
+    ]
+
+
 def test_the_browser_example_sends_its_file(newcomer: Newcomer) -> None:
     node = require_tool("node")
     (newcomer.folder / "cat.jpg").write_bytes(random.Random(1).randbytes(70_000))
-    (example,) = _examples("js", "Browser")
+    example, _ = _examples("js", "Without the client")
     said = newcomer.run(node, "--input-type=module", script=_FILE + _PRELUDE + example)
 
     assert said.startswith("success https://")
@@ -164,50 +232,79 @@ def test_the_browser_example_sends_its_file(newcomer: Newcomer) -> None:
 def test_the_mini_program_example_sends_its_file(newcomer: Newcomer) -> None:
     node = require_tool("node")
     (newcomer.folder / "mini").write_bytes(random.Random(2).randbytes(70_000))
-    (example,) = _examples("js", "Mini-program")
+    _, example = _examples("js", "Without the client")
     script = f"{_PRELUDE} const filePath = 'mini'; {example}"
 
     assert newcomer.run(node, "--require", _SHIM, "--input-type=module", script=script) == "201 success\n"
     assert (newcomer.bucket / "photos" / "mini.jpg").read_bytes() == (newcomer.folder / "mini").read_bytes()
 
 
-def test_the_upload_client_sends_a_pages_file(newcomer: Newcomer) -> None:
+def test_a_page_of_ten_lines_sends_what_is_picked_and_shows_how_far_it_is(newcomer: Newcomer) -> None:
     program = require_tool("chromium")
-    (newcomer.folder / "page.mp4").write_bytes(random.Random(3).randbytes(_FILM_BYTES))
-    page_example, _ = _examples("js", "Upload client")
-    imported = re.sub(r"import (.*) from (.*);", r"const \1 = await import(\2);", page_example)
-    at = [newcomer.env["GATEWAY"], newcomer.env["TOKEN"], newcomer.bucket.name, _REGION]
+    (example,) = _examples("html", "A page in 10 lines")
+    newcomer.app.answers["/"] = "<!doctype html><title>app</title>" + _here(example, newcomer)
+    sizes = {"large.mp4": _FILM_BYTES, "small.mp4": 70_000}
+    for name, size in sizes.items():
+        (newcomer.folder / name).write_bytes(random.Random(name).randbytes(size))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
         page = browser.new_page()
-        page.goto(newcomer.env["GATEWAY"])
-        page.set_input_files("#one-file", newcomer.folder / "page.mp4")
-        with page.expect_console_message(lambda message: ".myqcloud.com/" in message.text) as last:
-            page.evaluate(
-                f"async ([gateway, token, Bucket, Region]) => {{"
-                f"const [file] = document.getElementById('one-file').files; {imported} }}",
-                at,
-            )
-        assert last.value.text.endswith("/films/page.mp4")
+        page.goto(newcomer.app.origin)
+        page.evaluate(_KEEP_THE_BARS_VALUES)
+        page.set_input_files("input", [newcomer.folder / name for name in sizes])
+        for name in sizes:
+            expect(page.locator("output")).to_contain_text(f"films/{name}: stored.", timeout=30_000)
+        shown = page.evaluate("shown")
         browser.close()
 
-    assert (newcomer.bucket / "films" / "page.mp4").read_bytes() == (newcomer.folder / "page.mp4").read_bytes()
+    assert len(example.splitlines()) <= 10
+    assert shown == sorted(shown)
+    assert shown[-1] == 1
+    assert any(0 < value < 1 for value in shown)
+    for name in sizes:
+        assert (newcomer.bucket / "films" / name).read_bytes() == (newcomer.folder / name).read_bytes()
 
 
-def test_the_upload_client_sends_a_mini_programs_file(newcomer: Newcomer) -> None:
-    node = require_tool("node")
+def test_a_mini_program_of_fifteen_lines_sends_what_is_chosen(newcomer: Newcomer) -> None:
+    (example,) = _examples("js", "A mini-program in 15")
+    (newcomer.folder / "chosen.mp4").write_bytes(random.Random(3).randbytes(_FILM_BYTES))
+
+    *shown, said = _mini_program(newcomer, _PAGE, example, _SEND)
+
+    assert len(example.splitlines()) <= 15
+    assert said == "Stored"
+    assert [float(percent) for percent in shown] == sorted(map(float, shown))
+    assert shown[-1] == "100"
+    assert (newcomer.bucket / "films" / "chosen.mp4").read_bytes() == (newcomer.folder / "chosen.mp4").read_bytes()
+
+
+def test_two_other_lines_make_the_calls_of_cos_wx_sdk_v5_ours(newcomer: Newcomer) -> None:
+    (difference,) = _examples("diff", "From cos-wx-sdk-v5 in two lines")
+    (calls,) = _examples("js", "From cos-wx-sdk-v5 in two lines")
     (newcomer.folder / "client").write_bytes(random.Random(4).randbytes(_FILM_BYTES))
-    shutil.copytree(_ROOT / "gateway" / "console", newcomer.folder / "upload")
-    _, example = _examples("js", "Upload client")
-    where = f"const filePath = 'client', Bucket = '{newcomer.bucket.name}', Region = '{_REGION}';"
-    (newcomer.folder / "program.mjs").write_text(f"{_PRELUDE} {where} {example}")
+    gone, come = (re.findall(rf"^\{sign}(.*)$", difference, re.MULTILINE) for sign in "-+")
+    given = f"const [Bucket, Region, filePath] = ['{newcomer.bucket.name}', '{_REGION}', 'client'];"
 
-    said = newcomer.run(node, "--no-warnings", "--require", _SHIM, "program.mjs", script="").splitlines()
+    said = _mini_program(newcomer, f"{_PRELUDE} {given} const getToken = () => token;", "\n".join(come), calls)
 
-    assert said[-1] == "1"
-    assert said[-2].startswith('films/client.mp4 "')
+    assert [len(gone), len(come), len(difference.splitlines())] == [2, 2, 4]
+    assert {"uploading", "1", "success", f"{newcomer.bucket.name}.cos.{_REGION}.myqcloud.com/films/client.mp4"} <= set(
+        said
+    )
     assert (newcomer.bucket / "films" / "client.mp4").read_bytes() == (newcomer.folder / "client").read_bytes()
 
 
-def test_the_upload_clients_examples_are_short() -> None:
-    assert [len(example.splitlines()) <= 15 for example in _examples("js", "Upload client")] == [True, True]
+def _here(example: str, newcomer: Newcomer) -> str:
+    """*example* with the address of this gateway, as its reader puts in their own."""
+    assert _EXAMPLE_GATEWAY in example
+    return example.replace(_EXAMPLE_GATEWAY, newcomer.env["GATEWAY"])
+
+
+def _mini_program(newcomer: Newcomer, before: str, example: str, after: str) -> list[str]:
+    """The lines that a page of a mini-program, with the client copied into it, prints."""
+    shutil.copytree(_ROOT / "gateway" / "console", newcomer.folder / "upload", dirs_exist_ok=True)
+    page = newcomer.folder / "pages" / "films" / "films.mjs"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join([before, _here(example, newcomer), after]))
+    node = require_tool("node")
+    return newcomer.run(node, "--no-warnings", "--require", _SHIM, str(page), script="").splitlines()
