@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway import tracing
 from gateway.app import Gateway
+from gateway.collector import leave_what_stays
 from gateway.config import Settings
 from gateway.log_writer import LogWriter
 from gateway.logs import configure_logging
@@ -45,7 +46,9 @@ def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], No
         edge.metrics = gateway.metrics
         start_tracing(settings)
         lines.observe_dropped = lambda: gateway.metrics.count("gateway_log_lines_dropped_total")
-        return Doors.of(gateway)
+        doors = Doors.of(gateway)
+        leave_what_stays()
+        return doors
 
     config = uvicorn.Config(
         open_doors,
