@@ -108,9 +108,10 @@ class RedisTaskStore(TaskParts):
         text = await self._run_between("create", _CREATE, keys, args, listing)
         self._duties.done(duty)
         answer = read_answer(text)
-        if answer.outcome == "created":
-            self._observe_move("Restored" if restored else "Created", task.state)
-        return self._decode(task.id, answer.fields)
+        if answer.outcome != "created":
+            return self._decode(task.id, answer.fields)
+        self._observe_move("Restored" if restored else "Created", task.state)
+        return replace(task, expires_at=task.updated_at + self._ttl_seconds)
 
     async def _run_between(
         self,
