@@ -115,7 +115,7 @@ class Exchange:
             raise httpx.ReadTimeout("the answer did not end in time") from exc
         finally:
             await answer.aclose()
-        return CosResponse(answer.status_code, dict(answer.headers), content)
+        return CosResponse(answer.status_code, dict(answer.headers.items()), content)
 
     def _http_request(
         self, request: CosRequest, headers: Mapping[str, str], reading: "_Reading | None", answer_seconds: float
