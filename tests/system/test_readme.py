@@ -121,7 +121,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory, app: App) -> Iterator[New
             token = subprocess.check_output(
                 [*command, "token", "--subject", "alice"], cwd=_ROOT, env={**env, **settings}, text=True
             )
-            app.answers["/upload-token"] = token.strip()
+            app.answers["/upload-token"] = token
             everything = {**env, "GATEWAY": address, "TOKEN": token.strip()}
             yield Newcomer(folder, everything, next((data / "cos").glob("*-*")), app)
         finally:
