@@ -1,7 +1,7 @@
 """The load generators, each run as a process of its own so that the bench's own work is nobody's CPU.
 
-``python -m tests.bench.load parts|file|stream|small|slow|sdk …`` prints one JSON document a line. Where the bench must
-look at a server in the middle of a load, the load prints ``{"stage": …}`` and waits for a line on its input.
+``python -m tests.bench.load LOAD …`` prints one JSON document a line. Where the bench must look at a server in the
+middle of a load, the load prints ``{"stage": …}`` and waits for a line on its input.
 """
 
 import argparse
@@ -11,9 +11,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any, Final
+from urllib.parse import urlencode
 
+from gateway.cos.signing import Credentials, authorization
 from tests.bench.doors import MIB, Door, random_bytes, whole_upload
 from tests.bench.load_slow import hold_slow_clients
 from tests.bench.load_small import send_small
@@ -41,7 +44,7 @@ class Caller:
 
     def __init__(self, port: int, token: str = "") -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def json(self, method: str, target: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a small JSON request and return the JSON answer."""
@@ -58,7 +61,7 @@ class Caller:
         """
         self._connection.putrequest(method, target, skip_accept_encoding=True)
         length = str(sum(len(piece) for piece in pieces))
-        for name, value in {"Content-Length": length, **self._headers, **headers}.items():
+        for name, value in {"Content-Length": length, **self.headers, **headers}.items():
             self._connection.putheader(name, value)
         self._connection.endheaders()
         for piece in pieces:
@@ -91,12 +94,16 @@ def send_parts(arguments: argparse.Namespace) -> dict[str, Any]:
     if door is Door.GATEWAY:
         task = caller.json("POST", "/v1/tasks", {"key": key, "size": size, "part_size": arguments.part_size})
         prefix = f"/v1/tasks/{task['id']}/parts/"
+
+    def request_of(number: int) -> tuple[str, dict[str, str]]:
+        return f"{prefix}{number}", caller.headers
+
     numbers = range(1, arguments.count + 1)
     marked = arguments.count - arguments.mark
-    _put_numbers(arguments, prefix, iter(numbers[:marked]))
+    _put_numbers(arguments, arguments.port, request_of, iter(numbers[:marked]))
     if arguments.mark:
         pause("marked")
-        _put_numbers(arguments, prefix, iter(numbers[marked:]))
+        _put_numbers(arguments, arguments.port, request_of, iter(numbers[marked:]))
         pause("sent")
     if door is Door.GATEWAY:
         # A new connection: the first one has been idle long enough to be closed.
@@ -106,16 +113,48 @@ def send_parts(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "bytes": size, "count": arguments.count}
 
 
-def _put_numbers(arguments: argparse.Namespace, prefix: str, numbers: Iterator[int]) -> None:
-    """PUT a body to *prefix* + each number, over ``--connections`` connections that share the work."""
+def send_cos_parts(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Upload one object as ``send_parts`` does, but its parts through the COS door, signed with an issued key."""
+    size = arguments.part_size * arguments.count
+    caller = Caller(arguments.port, arguments.token)
+    key = caller.json("POST", "/v1/keys", {})
+    credentials = Credentials(key["tmp_secret_id"], key["tmp_secret_key"], key["session_token"])
+    window = {"start": key["start_time"], "end": key["expired_time"]}
+    started = time.perf_counter()
+    named = {"key": f"bench/parts-{uuid.uuid4().hex}", "size": size, "part_size": arguments.part_size}
+    task = caller.json("POST", "/v1/tasks", named)
+
+    def request_of(number: int) -> tuple[str, dict[str, str]]:
+        path, query = f"/{task['key']}", {"partNumber": str(number), "uploadId": task["upload_id"]}
+        signed = authorization(credentials, "PUT", path, query, {}, **window)
+        headers = {"Authorization": signed, "x-cos-security-token": key["session_token"]}
+        return f"{path}?{urlencode(query)}", headers
+
+    _put_numbers(arguments, arguments.cos_port, request_of, iter(range(1, arguments.count + 1)))
+    done = Caller(arguments.port, arguments.token).json("POST", f"/v1/tasks/{task['id']}/complete")
+    if done["state"] != "success":
+        raise Refused(f"the task ended in {done['state']}: {done['error']}")
+    return {"seconds": time.perf_counter() - started, "bytes": size, "count": arguments.count}
+
+
+def _put_numbers(
+    arguments: argparse.Namespace,
+    port: int,
+    request_of: Callable[[int], tuple[str, dict[str, str]]],
+    numbers: Iterator[int],
+) -> None:
+    """PUT a body for each number, to the target and with the headers that *request_of* tells, over ``--connections``
+    connections that share the work.
+    """
     pieces = pieces_of(arguments.part_size)
     failures: list[BaseException] = []
 
     def work() -> None:
-        caller = Caller(arguments.port, arguments.token)
+        caller = Caller(port)
         try:
             for number in numbers:
-                caller.send("PUT", f"{prefix}{number}", {}, pieces)
+                target, headers = request_of(number)
+                caller.send("PUT", target, headers, pieces)
         except (Refused, OSError, http.client.HTTPException) as failure:
             failures.append(failure)
 
@@ -170,6 +209,33 @@ def sdk(arguments: argparse.Namespace) -> dict[str, Any]:
     return upload_with_sdk(arguments.cos_port, key, arguments.size)
 
 
+def keys(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Have ``--count`` keys issued, one after the other."""
+    caller = Caller(arguments.port, arguments.token)
+    started = time.perf_counter()
+    for _ in range(arguments.count):
+        caller.json("POST", "/v1/keys", {})
+    return {"seconds": time.perf_counter() - started, "bytes": 0, "count": arguments.count}
+
+
+def listing(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Open ``--count`` uploads, then ask eleven times for the list of them all; the middle time counts."""
+    caller = Caller(arguments.port, arguments.token)
+    prefix = f"bench/{uuid.uuid4().hex}/"
+    keys = [f"{prefix}{number}" for number in range(arguments.count)]
+    tasks = [caller.json("POST", "/v1/tasks", {"key": key, "size": 2 * MIB})["id"] for key in keys]
+    seconds = []
+    for _ in range(11):
+        started = time.perf_counter()
+        found = caller.json("GET", f"/v1/uploads?{urlencode({'prefix': prefix, 'limit': 1000})}")
+        seconds.append(time.perf_counter() - started)
+    if len(found["uploads"]) != min(1000, arguments.count):
+        raise Refused(f"{len(found['uploads'])} uploads were listed, {arguments.count} are open")
+    for task in tasks:
+        caller.json("POST", f"/v1/tasks/{task}/cancel")
+    return {"seconds": median(seconds), "bytes": 0, "count": 1}
+
+
 def slow(arguments: argparse.Namespace) -> dict[str, Any]:
     """Hold ``--count`` tasks at half of their only part, and ask for their states meanwhile."""
     caller = Caller(arguments.port, arguments.token)
@@ -185,7 +251,17 @@ def slow(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Read the command line, run one load, print its figures."""
     parser = argparse.ArgumentParser()
-    loads = {"parts": send_parts, "file": send_file, "stream": send_stream, "small": small, "slow": slow, "sdk": sdk}
+    loads = {
+        "parts": send_parts,
+        "cos_parts": send_cos_parts,
+        "file": send_file,
+        "stream": send_stream,
+        "small": small,
+        "slow": slow,
+        "sdk": sdk,
+        "keys": keys,
+        "listing": listing,
+    }
     parser.add_argument("load", choices=loads)
     parser.add_argument("--door", choices=[door.value for door in Door], default=Door.GATEWAY.value)
     parser.add_argument("--port", type=int, required=True)
@@ -193,7 +269,7 @@ def main() -> None:
     parser.add_argument("--token", default="")
     parser.add_argument("--size", type=int, default=256 * MIB, help="bytes of a whole file")
     parser.add_argument("--part-size", type=int, default=8 * MIB, help="bytes of a part")
-    parser.add_argument("--count", type=int, default=48, help="parts, or slow clients")
+    parser.add_argument("--count", type=int, default=48, help="parts, slow clients, keys or uploads")
     parser.add_argument("--mark", type=int, default=0, help="pause before this many last parts, and after them")
     parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5)

@@ -165,6 +165,26 @@ def slow(folder: Path, rounds: int) -> Iterator[Row]:
     yield Row(work, "–", f"status p99 {median(p99):.1f} ms", median(p99), 50, at_most=True)
 
 
+def doors(folder: Path, rounds: int) -> Iterator[Row]:
+    """What the COS door and the questions cost: a part against REST's, a key, a list of 1,000 uploads."""
+    with _field(folder) as field:
+        parts_of = {"rest": "parts", "cos": "cos_parts"}
+        sized = ("--part-size", str(MIB), "--count", "256")
+        costs: dict[str, list[Sample]] = {door: [] for door in parts_of}
+        for name in parts_of.values():
+            run_load(field.ours, name, "--part-size", str(MIB), "--count", "32")
+        for _ in range(rounds):
+            for door, name in parts_of.items():
+                costs[door] += interleaved([field.ours], field.sink, 1, name, *sized)["gateway"]
+        cos, rest = (middle(costs[door], lambda one: one.cpu_ms_each) for door in ("cos", "rest"))
+        yield _ratio("1 MiB part at the COS door", "the same by REST", "CPU", cos, rest, "ms", 1.15, at_most=True)
+        issued = [timed(field.ours, "keys", "--count", "1000") for _ in range(rounds)]
+        each = middle(issued, lambda one: one.cpu_ms_each)
+        yield Row("POST /v1/keys", "–", f"{each:.2f} CPU ms each", each, 1.0, at_most=True)
+        listed = [timed(field.ours, "listing", "--count", "1000").seconds * 1000 for _ in range(rounds)]
+        yield Row("list of 1,000 uploads", "–", f"{median(listed):.0f} ms", median(listed), 50, at_most=True)
+
+
 def window(folder: Path, rounds: int) -> Iterator[Row]:
     """One stream of 256 MiB to a store that answers each part 80 ms late: the default window against one part."""
     with ExitStack() as stack:
@@ -234,6 +254,7 @@ SCENARIOS: Final = {
     "file": file,
     "small": small,
     "sdk": sdk,
+    "doors": doors,
     "slow": slow,
     "window": window,
     "redis": redis,
