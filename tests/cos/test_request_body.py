@@ -82,7 +82,7 @@ async def test_a_slow_peer_is_not_given_up_while_it_takes_bytes(transport: Aioht
 
 
 async def test_a_body_that_ends_early_is_broken_off(transport: AiohttpTransport) -> None:
-    async with raw_server(always(answer())) as server, asyncio.timeout(1):
+    async with raw_server(always(answer())) as server, asyncio.timeout(10):
         with pytest.raises(httpx.LocalProtocolError, match="ended at byte 9 of 10"):
             await send(transport, put(server, Chunks(b"12345", b"6789"), 10))
 
@@ -94,7 +94,7 @@ async def test_a_body_that_ends_early_is_broken_off(transport: AiohttpTransport)
 async def test_a_body_that_goes_on_is_broken_off_before_its_last_piece(
     transport: AiohttpTransport, chunks: list[bytes]
 ) -> None:
-    async with raw_server(always(answer())) as server, asyncio.timeout(1):
+    async with raw_server(always(answer())) as server, asyncio.timeout(10):
         with pytest.raises(httpx.LocalProtocolError, match="goes on after byte 10"):
             await send(transport, put(server, Chunks(*chunks), 10))
 
@@ -107,7 +107,7 @@ async def test_what_a_body_raises_comes_out_unchanged_and_its_last_piece_stays_h
     transport: AiohttpTransport, error: Exception
 ) -> None:
     body = Chunks(b"12345", b"67890", then=error)
-    async with raw_server(always(answer())) as server, asyncio.timeout(1):
+    async with raw_server(always(answer())) as server, asyncio.timeout(10):
         with pytest.raises(type(error)) as raised:
             await send(transport, put(server, body, 10))
 

@@ -19,5 +19,5 @@ def test_a_collector_that_is_away_costs_nobody_time() -> None:
     began = time.monotonic()
     for _ in range(100):
         export(Span("PUT rest", "server", trace, "", 1, 2, {}, failed=True))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     close()

@@ -14,6 +14,7 @@ from gateway.domain.task import TaskId
 from gateway.store.progress_bus import ControlFeed, OwnerFeed, RedisProgressBus
 from gateway.store.redis_address import connect
 from gateway.store.redis_keys import CONTROL_CHANNEL, progress_channel
+from gateway.store.redis_pool import CALL_SECONDS
 from tests.fakes.redis_server import running_redis
 
 
@@ -49,7 +50,7 @@ async def test_a_slow_reader_gets_each_task_once_with_its_latest_version() -> No
     feed.push("b 2")
     feed.push("b 1")
 
-    assert await feed.next(1) == {"a": 10_000, "b": 2}
+    assert await feed.next(10) == {"a": 10_000, "b": 2}
     assert await feed.next(0.01) is None
 
 
@@ -61,7 +62,7 @@ async def test_a_reader_that_may_have_missed_something_is_told_first() -> None:
 
     assert await feed.next(1) == {}
     feed.push("c 3")
-    assert await feed.next(1) == {"b": 1, "c": 3}
+    assert await feed.next(10) == {"b": 1, "c": 3}
 
 
 async def test_nonsense_on_a_channel_is_passed_over() -> None:
@@ -104,7 +105,7 @@ async def test_a_channel_is_subscribed_only_while_someone_watches(redis: Redis, 
     await _until(lambda: _is(redis, set()))
     async with bus.watch_owner("alice") as feed:
         await _publish(redis, "alice", "a 1")
-        assert await feed.next(1) == {"a": 1}
+        assert await feed.next(10) == {"a": 1}
 
 
 async def _is(redis: Any, channels: set[bytes]) -> bool:
@@ -136,12 +137,12 @@ async def test_a_killed_connection_is_remade_within_two_seconds_and_admitted(
             killed_at = time.monotonic()
             await redis.client_kill_filter(_type="pubsub", skipme=True)
 
-            while (changed := await alices.next(3)) != {}:
+            while (changed := await alices.next(10)) != {}:
                 assert changed == {"unread": 1}
-            assert await bobs.next(3) == {}
+            assert await bobs.next(10) == {}
             assert time.monotonic() - killed_at < 2
             await _publish(redis, "alice", "a 7")
-            assert await alices.next(1) == {"a": 7}
+            assert await alices.next(10) == {"a": 7}
             await redis.publish(CONTROL_CHANNEL, "b")
             assert await anext(control) == "b"
 
@@ -153,11 +154,11 @@ async def test_a_watcher_who_comes_while_redis_is_away_is_told_once_it_is_back()
     began = time.monotonic()
 
     async with bus.watch_owner("alice") as feed:
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3 * CALL_SECONDS
         assert await feed.next(0.01) is None
         with running_redis() as url:
             bus._pool.connection_kwargs["path"] = url.removeprefix("unix://")
-            assert await feed.next(3) == {}
+            assert await feed.next(10) == {}
             await bus.aclose()
     await client.aclose()
 
@@ -175,7 +176,7 @@ async def test_a_redis_that_falls_silent_is_left() -> None:
                 await _until(lambda: _unsubscribed(bus))
             finally:
                 os.kill(server["process_id"], signal.SIGCONT)
-            assert await feed.next(3) == {}
+            assert await feed.next(10) == {}
         await bus.aclose()
         await client.aclose()
 
@@ -192,7 +193,7 @@ async def test_closing_ends_everything_and_may_come_first(redis: Redis) -> None:
         await bus.start()
         for _ in range(rounds):
             await asyncio.sleep(0)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             await bus.aclose()
 
     assert asyncio.all_tasks() == before

@@ -43,7 +43,7 @@ async def watching(url: str, evicted: list[int]) -> AsyncIterator[None]:
 
 
 async def until_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         while text not in caplog.text:  # noqa: ASYNC110 -- logging tells no event
             await asyncio.sleep(0.01)
 

@@ -624,7 +624,7 @@ async def test_a_lost_task_is_restored_with_its_parts_and_goes_on(world: World) 
 
     async with world.bus.watch_owner("alice") as feed:
         restored = await world.store.restore(lost, parts)
-        assert await feed.next(1) == {lost.id: lost.version}
+        assert await feed.next(10) == {lost.id: lost.version}
     assert (restored, await world.elsewhere.parts(lost.id)) == (lost, parts)
     assert (await world.elsewhere.list_tasks("alice")).tasks == (lost,)
     assert lost.upload_id is not None
@@ -661,11 +661,11 @@ async def test_a_canceled_task_is_never_restored(world: World) -> None:
 async def test_watchers_of_an_owner_are_told_of_every_change_elsewhere(world: World) -> None:
     async with world.bus.watch_owner("alice") as feed, world.bus.watch_owner("bob") as bobs:
         task = await world.store.create(new_task())
-        assert await feed.next(1) == {task.id: 1}
+        assert await feed.next(10) == {task.id: 1}
         task = await stored(world.store, task, 1)
-        assert await feed.next(1) == {task.id: 2}
+        assert await feed.next(10) == {task.id: 2}
         await world.store.apply(task, PauseRequested())
-        assert await feed.next(1) == {task.id: 3}
+        assert await feed.next(10) == {task.id: 3}
         assert await feed.next(0.05) is None
         assert await bobs.next(0.05) is None
 
@@ -673,7 +673,7 @@ async def test_watchers_of_an_owner_are_told_of_every_change_elsewhere(world: Wo
 @pytest.mark.parametrize("event", [PauseRequested(), CancelRequested(), LOST])
 async def test_bodies_elsewhere_are_told_to_end(world: World, event: TaskEvent) -> None:
     quiet, task = await world.store.create(new_task(1)), await world.store.create(new_task(2))
-    async with asyncio.timeout(1), world.bus.watch_control() as control:
+    async with asyncio.timeout(10), world.bus.watch_control() as control:
         await stored(world.store, quiet, 1)
         await world.store.apply(task, event)
 
@@ -682,7 +682,7 @@ async def test_bodies_elsewhere_are_told_to_end(world: World, event: TaskEvent) 
 
 async def test_a_newer_writer_tells_the_older_one_to_end(world: World) -> None:
     task = await world.store.create(new_task())
-    async with asyncio.timeout(1), world.bus.watch_control() as control:
+    async with asyncio.timeout(10), world.bus.watch_control() as control:
         await world.store.begin_content(task.id, 0, None)
         waiting = asyncio.create_task(anext(control))
         await world.store.load(task.id)

@@ -120,7 +120,7 @@ def test_a_websocket_on_one_sees_bytes_that_flow_through_the_other(pair: Stack, 
     task_id = here.create("pair/watched.bin", 3 * MIB, part_size=MIB)["id"]
     with watch(here.gateway, here) as every, watch(here.gateway, here, f"/v1/tasks/{task_id}/progress") as one:
         assert every.subprotocol == "gateway.v1"
-        first = json.loads(every.recv(5))
+        first = json.loads(every.recv(20))
         assert (first["type"], [task["id"] for task in first["tasks"]]) == ("snapshot", [task_id])
         for number in (1, 2, 3):
             good(there.put_part(task_id, number, bytes(MIB)))
@@ -137,7 +137,7 @@ def test_a_websocket_on_one_sees_bytes_that_flow_through_the_other(pair: Stack, 
 def _until_final(socket: ClientConnection) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     while not messages or messages[-1].get("task", {}).get("state") != "success":
-        messages.append(json.loads(socket.recv(5)))
+        messages.append(json.loads(socket.recv(20)))
     return messages
 
 
