@@ -22,7 +22,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.objects import StoredPart, UploadId
 from gateway.domain.task import BodyMode, BodyStarted, PartStored, Task, TaskEvent, TaskId, TaskState, UploadOpened
-from gateway.store.progress_bus import ControlFeed, OwnerFeed
+from gateway.store.change_feeds import ControlFeed, OwnerFeed
 from gateway.store.task_codec import SPEED_IS_STALE_AFTER_SECONDS
 from gateway.store.task_index import member_of, require_cursor
 from gateway.transfer.ports import ContentClaim, Idempotency, PartClaim, TaskPage
