@@ -14,12 +14,16 @@ from starlette.types import ASGIApp
 from gateway.config import Settings
 from gateway.cos.addresses import RangedResolver
 from gateway.cos.client import CosClient
-from gateway.cos.credentials import CredentialSource, FileCredentials, FixedCredentials
 from gateway.cos.exchange import CosLimits
-from gateway.cos.signing import Credentials
 from gateway.cos.transport import AiohttpTransport
-from gateway.domain.objects import Bucket
-from gateway.domain.policy import Destination, Destinations
+from gateway.from_settings import (
+    admission_limits_of,
+    allowed_hosts_of,
+    authenticator_of,
+    credentials_of,
+    destinations_of,
+    sealer_of,
+)
 from gateway.gauges import Gauges
 from gateway.loop_watch import LoopWatch
 from gateway.observer import Observer
@@ -46,8 +50,7 @@ from gateway.transfer.sequential import SequentialRelay
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
 from gateway.upkeep import Upkeep, kept_running, webhook_receivers
-from gateway.web.admission import Admission, AdmissionLimits
-from gateway.web.auth import Authenticator
+from gateway.web.admission import Admission
 from gateway.web.batch_routes import BatchRoutes
 from gateway.web.console_routes import console_routes
 from gateway.web.cos_building import build_cos_door
@@ -61,7 +64,6 @@ from gateway.web.object_routes import ObjectRoutes
 from gateway.web.passage import Passage
 from gateway.web.problems import exception_handlers
 from gateway.web.progress_socket import ProgressSockets, Timing
-from gateway.web.sealing import Sealer
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_routes import TaskRoutes
 from gateway.web.upload_routes import UploadRoutes
@@ -95,7 +97,7 @@ class Gateway:
             self._redis, lambda count: self.metrics.count("gateway_redis_evicted_keys_total", by=count)
         )
         self._objects = CosClient(
-            credential_source(settings),
+            credentials_of(settings),
             endpoint=settings.cos_endpoint or None,
             transport=AiohttpTransport(
                 connection_limit=settings.cos_connections_count, resolver=RangedResolver(settings.cos_address_ranges)
@@ -120,7 +122,7 @@ class Gateway:
         budget = ReplayBudget(
             settings.replay_budget_bytes, on_short=lambda: self.metrics.count("gateway_replay_short_total")
         )
-        typed = frozenset(place.bucket.name for place in _destinations(settings).all if place.types is not None)
+        typed = frozenset(place.bucket.name for place in destinations_of(settings).all if place.types is not None)
         self._engine = Engine(
             self._tasks,
             self._objects,
@@ -132,8 +134,8 @@ class Gateway:
             ack_without_state=settings.ack_without_state,
         )
         self._admission = Admission(
-            _authenticator(settings),
-            _admission_limits(settings),
+            authenticator_of(settings),
+            admission_limits_of(settings),
             RedisRevocations(self._redis),
             recheck_seconds=settings.token_recheck_seconds,
         )
@@ -144,7 +146,7 @@ class Gateway:
             self._tasks,
             self._engine,
             self._completion,
-            _destinations(settings),
+            destinations_of(settings),
             metrics=self.metrics,
         )
         self.public, self.cos, self.admin = self._doors()
@@ -152,7 +154,7 @@ class Gateway:
     def _doors(self) -> tuple[Passage, Passage, ASGIApp]:
         settings, engine, completion = self.settings, self._engine, self._completion
         sequential = SequentialRelay(engine, completion)
-        destinations = _destinations(settings)
+        destinations = destinations_of(settings)
         control = Control(
             engine,
             completion,
@@ -161,7 +163,7 @@ class Gateway:
             task_ttl_seconds=settings.task_ttl_seconds,
             quota=RedisTaskQuota(self._redis, settings.tasks_per_subject_count, self._tasks.load_many),
         )
-        admission, sealer = self._admission, _sealer(settings)
+        admission, sealer = self._admission, sealer_of(settings)
         documents = TaskDocuments(sealer)
         health = HealthRoutes(self._tasks, self.metrics, self._drain, cos_state=lambda: self._observer.cos_state)
         tasks = TaskRoutes(admission, control, PartRelay(engine), sequential, documents, sealer, settings)
@@ -196,7 +198,7 @@ class Gateway:
         admin = Starlette(routes=health.admin_routes(), exception_handlers=exception_handlers())
         gate = Gate(
             public,
-            allowed_hosts=_allowed_hosts(settings),
+            allowed_hosts=allowed_hosts_of(settings),
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
             drain=self._drain,
@@ -209,7 +211,7 @@ class Gateway:
             destinations,
             issuer,
             admission,
-            allowed_hosts=_allowed_hosts(settings) | {place.bucket.host for place in destinations.all},
+            allowed_hosts=allowed_hosts_of(settings) | {place.bucket.host for place in destinations.all},
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
             drain=self._drain,
@@ -266,64 +268,3 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def credential_source(settings: Settings) -> CredentialSource:
-    """Where *settings* say that the COS keys come from."""
-    if settings.cos_credentials_file is not None:
-        return FileCredentials(settings.cos_credentials_file)
-    return FixedCredentials(
-        Credentials(
-            settings.cos_secret_id.get_secret_value(),
-            settings.cos_secret_key.get_secret_value(),
-            settings.cos_session_token.get_secret_value() or None,
-            None,
-        )
-    )
-
-
-def _destinations(settings: Settings) -> Destinations:
-    types = {rule.alias: rule.types for rule in settings.bucket_types}
-    return Destinations(
-        tuple(
-            Destination(place.alias, Bucket(place.name, place.region), place.prefix, types.get(place.alias))
-            for place in settings.buckets
-        )
-    )
-
-
-def _authenticator(settings: Settings) -> Authenticator:
-    issuer, audience, largest = settings.token_issuer or None, settings.token_audience, settings.max_file_size_bytes
-    resolved = _destinations(settings).resolved
-    if settings.token_jwks_file is not None:
-        path = settings.token_jwks_file
-        return Authenticator.with_jwks_file(path, audience, issuer, max_size=largest, resolved=resolved)
-    secret = settings.token_secret.get_secret_value()
-    return Authenticator.with_secret(secret, audience, issuer, max_size=largest, resolved=resolved)
-
-
-def _admission_limits(settings: Settings) -> AdmissionLimits:
-    return AdmissionLimits(
-        requests_per_subject=settings.requests_per_subject_rate,
-        requests_per_address=settings.requests_per_address_rate,
-        creates_per_subject=settings.creates_per_subject_rate,
-        bad_tokens_per_address_minute=settings.bad_tokens_per_minute_count,
-        unknown_ids_per_subject_minute=settings.unknown_ids_per_minute_count,
-        bodies=settings.bodies_count,
-        bodies_per_subject=settings.bodies_per_subject_count,
-    )
-
-
-def _sealer(settings: Settings) -> Sealer:
-    keys = {key.id: key.secret.get_secret_value() for key in settings.seal_keys}
-    if keys:
-        return Sealer(keys, settings.seal_keys[0].id)
-    return Sealer.derive_from_secret(settings.token_secret.get_secret_value())
-
-
-def _allowed_hosts(settings: Settings) -> frozenset[str]:
-    """Lower-case host names without ports."""
-    if settings.allowed_hosts:
-        return frozenset(host.lower() for host in settings.allowed_hosts)
-    listens = (settings.listen, settings.cos_listen)
-    return frozenset({"localhost", "127.0.0.1", "[::1]", *(at.host.lower() for at in listens if at is not None)})

@@ -40,6 +40,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "collector": (),
     "malloc": (),
     "app": ("*",),
+    "from_settings": ("*",),
     "upkeep": ("*",),
     "serving": ("*",),
     "commands": ("*",),

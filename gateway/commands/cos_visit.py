@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway.app import credential_source
 from gateway.commands.findings import LOOK_SECONDS
 from gateway.config import Settings
 from gateway.cos.addresses import RangedResolver
@@ -16,6 +15,7 @@ from gateway.cos.wire_errors import CosRefusal
 from gateway.cos.wire_requests import CosRequest, signed_headers
 from gateway.domain import errors
 from gateway.domain.objects import Bucket
+from gateway.from_settings import credentials_of
 
 _CONNECT_SECONDS: Final = 3.0
 _UNSURE: Final = 500
@@ -31,7 +31,7 @@ class CosVisit:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._clock = clock
-        self._credentials = credential_source(settings)
+        self._credentials = credentials_of(settings)
         self._exchange = Exchange(
             AiohttpTransport(resolver=RangedResolver(settings.cos_address_ranges)),
             endpoint=settings.cos_endpoint or None,
