@@ -12,7 +12,8 @@ from gateway.domain.errors import BatchNotFound, Conflict, GatewayError, TaskNot
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import Task, TaskError, TaskId, TaskState
 from gateway.transfer.access import require_visible
-from gateway.transfer.control import Control, NewTask
+from gateway.transfer.control import Control
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import BatchStore, Clock, Idempotency, TaskStore
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from gateway.domain.errors import (
@@ -16,10 +14,8 @@ from gateway.domain.errors import (
     TaskNotFound,
     VersionMismatch,
 )
-from gateway.domain.fingerprint import Fingerprint
-from gateway.domain.object_headers import FORBID_OVERWRITE, require_md5
-from gateway.domain.objects import ObjectAddress, StoredPart
-from gateway.domain.parts import MIB, plan_part_size
+from gateway.domain.object_headers import require_md5
+from gateway.domain.objects import StoredPart
 from gateway.domain.policy import Action, Caller, Destinations
 from gateway.domain.task import (
     BodyMode,
@@ -31,12 +27,12 @@ from gateway.domain.task import (
     TaskEvent,
     TaskId,
     TaskState,
-    task_id_of,
 )
 from gateway.transfer.aborting import finish_abort
 from gateway.transfer.access import is_visible, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
+from gateway.transfer.drafts import Drafts, NewTask
 from gateway.transfer.ending import revived
 from gateway.transfer.engine import Engine
 from gateway.transfer.opening import abort_quietly, open_upload
@@ -46,31 +42,7 @@ from gateway.transfer.sequential import SequentialRelay
 
 log = logging.getLogger(__name__)
 
-MAX_SLICE_BYTES: Final = 64 * MIB
-"""A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
-DEFAULT_ASYNC_LIMIT: Final = 3
-"""Parts of one sequential body in flight."""
 ABORT_WAIT_SECONDS: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
-    """What a caller says of a file to come. Sizes in bytes, None where unknown or left to the gateway."""
-
-    key: str
-    bucket: str | None = None
-    region: str | None = None
-    size: int | None = None
-    part_size: int | None = None
-    slice_size: int = MIB
-    async_limit: int = DEFAULT_ASYNC_LIMIT
-    content_type: str | None = None
-    client_ref: str | None = None
-    forbid_overwrite: bool = False
-    fingerprint: Fingerprint | None = None
-    batch_id: str | None = None
-    object_headers: Mapping[str, str] = field(default_factory=dict)
-    part_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Control:
@@ -95,10 +67,8 @@ class Control:
         self._engine = engine
         self._completion = completion
         self._sequential = sequential
-        self._destinations = destinations
-        self._task_ttl_seconds = task_ttl_seconds
+        self._drafts = Drafts(destinations, task_ttl_seconds, clock)
         self._quota = quota
-        self._clock = clock
 
     async def create(self, caller: Caller, new: NewTask, idempotency: Idempotency | None = None) -> Task:
         """A new task; with an upload already open at COS when its size is unknown or above ``slice_size``.
@@ -106,7 +76,7 @@ class Control:
         The same Idempotency-Key gives the same task and opens at most one upload.
         """
         caller.require(Action.CREATE)
-        task = self._draft(caller, new)
+        task = self._drafts.task(caller, new)
         if needs_upload(task):
             require_md5(task.object_headers)
         if new.forbid_overwrite:
@@ -126,7 +96,7 @@ class Control:
         if new.fingerprint is None:
             return None
         caller.require(Action.CREATE)
-        return await find_same(self._engine, self._draft(caller, new), new.fingerprint)
+        return await find_same(self._engine, self._drafts.task(caller, new), new.fingerprint)
 
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
@@ -143,55 +113,21 @@ class Control:
         """Refuse, before a byte is asked for, what ``create_for_body`` and ``draft_for_whole`` would refuse."""
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
-        draft = self._draft(caller, new)
+        draft = self._drafts.task(caller, new)
         if draft.size is not None and needs_upload(draft):
             require_md5(draft.object_headers)
 
     async def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
-        draft = self._draft(caller, new)
+        draft = self._drafts.task(caller, new)
         if new.forbid_overwrite:
             await self._require_free(draft)
         return replace(draft, state=state, intent=intent, mode=BodyMode.CONTENT, writer=1)
 
     def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:
-        """The key of a file called *name* whose caller gave none: below the narrowest prefix that holds for them."""
-        place = self._destinations.find(caller.policy, bucket, region)
-        return max(caller.policy.prefix, place.prefix, key=len) + name
-
-    def _draft(self, caller: Caller, new: NewTask) -> Task:
-        place = self._destinations.find(caller.policy, new.bucket, new.region)
-        caller.check_key(place, new.key)
-        caller.check_type(place, new.content_type)
-        if new.size is not None:
-            caller.check_size(new.size)
-        slice_size = min(new.slice_size, MAX_SLICE_BYTES)
-        now = self._clock()
-        headers = dict(new.object_headers)
-        if new.forbid_overwrite:
-            headers[FORBID_OVERWRITE] = "true"
-        if place.types is not None:
-            headers.setdefault("content-disposition", "attachment")
-        at = ObjectAddress(place.bucket, new.key)
-        return Task(
-            id=task_id_of(secrets.token_bytes(16)),
-            owner=caller.owner,
-            at=at,
-            size=new.size,
-            part_size=plan_part_size(new.size, new.part_size),
-            slice_size=slice_size,
-            async_limit=new.async_limit,
-            intent=Intent.INITIATE if new.size is None or new.size > slice_size else Intent.NONE,
-            client_ref=new.client_ref,
-            content=None if new.fingerprint is None else new.fingerprint.content_of(at, headers),
-            batch_id=new.batch_id,
-            object_headers=headers,
-            part_headers=dict(new.part_headers),
-            created_at=now,
-            updated_at=now,
-            expires_at=now + self._task_ttl_seconds,
-        )
+        """The key of a file called *name* whose caller gave none; see ``Drafts``."""
+        return self._drafts.key_for(caller, bucket, region, name)
 
     async def _require_free(self, task: Task, idempotency: Idempotency | None = None) -> None:
         """Raise ObjectExists unless there is no object, or it may be that of the very same request, sent before."""

@@ -13,8 +13,9 @@ from gateway.domain.task import Task, TaskState
 from gateway.telemetry import TASK_ID
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
-from gateway.transfer.control import Control, NewTask
+from gateway.transfer.control import Control
 from gateway.transfer.digests import Digests
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
 from gateway.transfer.relay import pass_on_failure, release_after

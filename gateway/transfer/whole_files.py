@@ -7,8 +7,9 @@ from gateway.domain.errors import BodyIncomplete
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task
 from gateway.telemetry import TASK_ID
-from gateway.transfer.control import Control, NewTask
+from gateway.transfer.control import Control
 from gateway.transfer.digests import Digests
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.sequential import SequentialRelay
 
 SMALL_FILE_BYTES: Final = 64 * 1024

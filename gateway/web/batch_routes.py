@@ -11,7 +11,7 @@ from gateway.domain.batch import DEFAULT_FILE_PARALLEL_LIMIT, MAX_BATCH_FILES, B
 from gateway.domain.errors import GatewayError, TaskNotFound
 from gateway.domain.task import Task, TaskError
 from gateway.transfer.batches import Batches, BatchView
-from gateway.transfer.control import NewTask
+from gateway.transfer.drafts import NewTask
 from gateway.web.admission import Admission
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document

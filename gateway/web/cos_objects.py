@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from gateway.domain.object_headers import STORAGE_CLASSES, headers_as_sent, part_headers
 from gateway.domain.task import Task
-from gateway.transfer.control import NewTask
+from gateway.transfer.drafts import NewTask
 from gateway.web.cos_answers import Header
 from gateway.web.cos_call import Admitted
 from gateway.web.cos_problems import CosRefusal

@@ -10,8 +10,9 @@ from starlette.routing import Route
 from gateway.domain.errors import InvalidKey, UnsupportedMediaType
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
-from gateway.transfer.control import Control, NewTask
+from gateway.transfer.control import Control
 from gateway.transfer.digests import Digests
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.admission import Admission
 from gateway.web.formdata import FormReader

@@ -11,7 +11,7 @@ from gateway.domain.object_headers import OPTION_NAMES, TRAFFIC_LIMIT, object_he
 from gateway.domain.objects import ETag
 from gateway.domain.parts import MAX_PART_COUNT, MIB
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
-from gateway.transfer.control import DEFAULT_ASYNC_LIMIT, NewTask
+from gateway.transfer.drafts import DEFAULT_ASYNC_LIMIT, NewTask
 from gateway.web.request_reading import crc64_of
 
 MAX_ASYNC_LIMIT: Final = 256

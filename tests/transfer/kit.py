@@ -22,8 +22,9 @@ from gateway.store.redis_address import connect
 from gateway.store.task_store import RedisTaskStore
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.completion import Completion
-from gateway.transfer.control import Control, NewTask
+from gateway.transfer.control import Control
 from gateway.transfer.digests import Digests
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.engine import Engine
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ProgressBus

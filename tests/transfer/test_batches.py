@@ -20,7 +20,7 @@ from gateway.domain.policy import Caller, Policy
 from gateway.store.batch_store import RedisBatchStore
 from gateway.store.redis_address import connect
 from gateway.transfer.batches import Batches, BatchView
-from gateway.transfer.control import NewTask
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.ports import Idempotency
 from tests.fakes.local_cos import BUCKET
 from tests.transfer.kit import ALICE, BOB, World, new_task, random_bytes

@@ -12,7 +12,7 @@ from gateway.domain.fingerprint import Fingerprint
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, Task, TaskState
 from gateway.transfer.completion_plan import CompleteWanted
-from gateway.transfer.control import NewTask
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.replay import BufferedBody
 from gateway.transfer.sequential_flow import ContentRange
 from tests.fakes.redis_server import send_command

@@ -9,7 +9,7 @@ from gateway.domain.objects import ObjectAddress, UploadId
 from gateway.domain.parts import MIB
 from gateway.domain.policy import Action, Caller, Policy
 from gateway.domain.task import Failed, Task, TaskError, TaskState
-from gateway.transfer.control import NewTask
+from gateway.transfer.drafts import NewTask
 from gateway.transfer.uploads import SCAN_PAGES, Uploads, UploadsQuery
 from tests.fakes.local_cos import BUCKET
 from tests.fakes.redis_server import send_command

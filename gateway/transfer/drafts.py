@@ -1,0 +1,95 @@
+"""A task as its creator describes it, before it is written anywhere."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.domain.fingerprint import Fingerprint
+from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.objects import ObjectAddress
+from gateway.domain.parts import MIB, plan_part_size
+from gateway.domain.policy import Caller, Destinations
+from gateway.domain.task import Intent, Task, task_id_of
+from gateway.transfer.ports import Clock
+
+MAX_SLICE_BYTES: Final = 64 * MIB
+"""A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
+DEFAULT_ASYNC_LIMIT: Final = 3
+"""Parts of one sequential body in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTask:
+    """What a caller says of a file to come. Sizes in bytes, None where unknown or left to the gateway."""
+
+    key: str
+    bucket: str | None = None
+    region: str | None = None
+    size: int | None = None
+    part_size: int | None = None
+    slice_size: int = MIB
+    async_limit: int = DEFAULT_ASYNC_LIMIT
+    content_type: str | None = None
+    client_ref: str | None = None
+    forbid_overwrite: bool = False
+    fingerprint: Fingerprint | None = None
+    batch_id: str | None = None
+    object_headers: Mapping[str, str] = field(default_factory=dict)
+    part_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Drafts:
+    """Makes tasks of what callers say, as far as that is allowed.
+
+    Args:
+        task_ttl_seconds: how long a task lives after its last change.
+    """
+
+    def __init__(self, destinations: Destinations, task_ttl_seconds: int, clock: Clock) -> None:
+        self._destinations = destinations
+        self._task_ttl_seconds = task_ttl_seconds
+        self._clock = clock
+
+    def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:
+        """The key of a file called *name* whose caller gave none: below the narrowest prefix that holds for them."""
+        place = self._destinations.find(caller.policy, bucket, region)
+        return max(caller.policy.prefix, place.prefix, key=len) + name
+
+    def task(self, caller: Caller, new: NewTask) -> Task:
+        """The task that *new* asks for, which nobody knows yet.
+
+        Raises:
+            GatewayError: the caller's policy or the bucket does not allow it.
+        """
+        place = self._destinations.find(caller.policy, new.bucket, new.region)
+        caller.check_key(place, new.key)
+        caller.check_type(place, new.content_type)
+        if new.size is not None:
+            caller.check_size(new.size)
+        slice_size = min(new.slice_size, MAX_SLICE_BYTES)
+        now = self._clock()
+        headers = dict(new.object_headers)
+        if new.forbid_overwrite:
+            headers[FORBID_OVERWRITE] = "true"
+        if place.types is not None:
+            headers.setdefault("content-disposition", "attachment")
+        at = ObjectAddress(place.bucket, new.key)
+        return Task(
+            id=task_id_of(secrets.token_bytes(16)),
+            owner=caller.owner,
+            at=at,
+            size=new.size,
+            part_size=plan_part_size(new.size, new.part_size),
+            slice_size=slice_size,
+            async_limit=new.async_limit,
+            intent=Intent.INITIATE if new.size is None or new.size > slice_size else Intent.NONE,
+            client_ref=new.client_ref,
+            content=None if new.fingerprint is None else new.fingerprint.content_of(at, headers),
+            batch_id=new.batch_id,
+            object_headers=headers,
+            part_headers=dict(new.part_headers),
+            created_at=now,
+            updated_at=now,
+            expires_at=now + self._task_ttl_seconds,
+        )
