@@ -33,20 +33,21 @@ _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 
 
-_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw9").removeprefix("gw"))
+_WORKER: Final = int(os.environ.get("PYTEST_XDIST_WORKER", "gw4").removeprefix("gw"))
 _FIRST_PORT: Final = 10_000 + 2_000 * _WORKER
 _OWN_PORTS: Final = (_FIRST_PORT + (7 * os.getpid() + n) % 2_000 for n in itertools.count())
 """Begun at another one by each run: two at the same time hardly meet."""
 
 
-def free_port() -> int:
-    """A port that was free a moment ago.
+def free_port(also: int = 0) -> int:
+    """A port that was free a moment ago, and so was the one *also* above it.
 
     Not one of those that outgoing connections get, nor one of another worker's of this run: nobody takes it meanwhile.
     """
     for port in _OWN_PORTS:
         try:
-            socket.create_server(("127.0.0.1", port)).close()
+            for one in {port, port + also}:
+                socket.create_server(("127.0.0.1", one)).close()
         except OSError:
             continue
         return port

@@ -1,7 +1,5 @@
 """Redis as people run it: a master with a replica behind three Sentinels, and a cluster of three masters. All real."""
 
-import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, Final
 
 import redis
 
-from tests.system.processes import Program, redis_server, wait_until
+from tests.system.processes import Program, free_port, redis_server, wait_until
 
 MASTER_NAME: Final = "main"
 SLOTS: Final = 16384
@@ -84,7 +82,7 @@ class SentinelSet:
         self.url = f"redis+sentinel://{places}/{MASTER_NAME}/0"
 
     def _node(self, folder: Path, *arguments: str, sentinel: bool = False) -> RedisNode:
-        self._nodes.append(RedisNode(folder, _free_port(), *arguments, sentinel=sentinel))
+        self._nodes.append(RedisNode(folder, free_port(), *arguments, sentinel=sentinel))
         return self._nodes[-1]
 
     def _know_each_other(self) -> bool:
@@ -120,7 +118,7 @@ class ClusterSet:
         try:
             for _ in range(3):
                 arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "15000")
-                self.nodes.append(RedisNode(folder, _free_port(_BUS), *arguments))
+                self.nodes.append(RedisNode(folder, free_port(_BUS), *arguments))
             self._join()
         except BaseException:
             self.close()
@@ -183,19 +181,3 @@ def running_cluster(folder: Path) -> Iterator[ClusterSet]:
 
 def _id_of(node: RedisNode) -> str:
     return str(node.say("CLUSTER", "MYID").decode())
-
-
-def _free_port(also: int = 0) -> int:
-    """A port that was free a moment ago, and so was the one *also* above it."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-            port: int = probe.getsockname()[1]
-            if not also:
-                return port
-            try:
-                socket.create_server(("127.0.0.1", port + also)).close()
-            except (OSError, OverflowError):
-                continue
-            return port
-    raise AssertionError("no free port")
