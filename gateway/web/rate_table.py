@@ -9,6 +9,9 @@ from gateway.transfer.ports import Clock
 MAX_NAMES: Final = 65_536
 """Names remembered; whoever was not heard of for longest is forgotten, and begins anew with a full bucket."""
 
+FORGOTTEN_AT_ONCE: Final = 2
+"""More than the one that is added: so the table shrinks when fewer names are heard of."""
+
 
 class RateTable:
     """A bucket for each name, which fills at *per_second* up to *burst*.
@@ -41,7 +44,8 @@ class RateTable:
     def spend(self, name: str, amount: float = 1) -> float:
         """Spend *amount* of *name*'s bucket if there is 1 in it; else spend nothing and tell the seconds to wait.
 
-        More than there is makes a debt, so that what is one request stays one, however much it asks for.
+        More than there is makes a debt, so that what is one request stays one, however much it asks for. Of others,
+        those heard of longest ago are forgotten when their buckets are full again, which says nothing.
         """
         if not self._per_second:
             return 0.0
@@ -53,7 +57,14 @@ class RateTable:
         self._buckets.move_to_end(name)
         if len(self._buckets) > self._max_names:
             self._buckets.popitem(last=False)
+        self._forget_full(now)
         return 0.0
+
+    def _forget_full(self, now: float) -> None:
+        for _ in range(FORGOTTEN_AT_ONCE):
+            if not self._buckets or self._filled(next(iter(self._buckets.values())), now) < self._burst:
+                return
+            self._buckets.popitem(last=False)
 
     def _filled(self, kept: tuple[float, float], now: float) -> float:
         left, at = kept

@@ -78,3 +78,20 @@ def test_only_so_many_names_are_remembered_the_latest(clock: HandClock) -> None:
     assert len(table) == 2
     assert table.wait_seconds("a") == 0, "forgotten, the longest unheard of: its refused spending is no news"
     assert table.wait_seconds("c") > 0
+
+
+def test_who_may_spend_everything_again_is_forgotten_as_others_come(clock: HandClock) -> None:
+    table = RateTable(1, 2, clock)
+    for number in range(100):
+        table.spend(f"early {number}")
+    clock.now += 0.5
+    for _ in range(2):
+        table.spend("indebted")
+    clock.now += 1
+
+    for number in range(60):
+        table.spend(f"late {number}")
+
+    assert len(table) == 61, "the late ones, and whoever has still something to pay off"
+    assert table.wait_seconds("indebted") == 0
+    assert (table.spend("indebted"), table.spend("indebted")) == (0, 1)
