@@ -19,8 +19,9 @@ from typing import Final
 
 from tests.system.cos_door import Door, running_door
 from tests.system.processes import LocalCos, wait_until
-from tests.system.soak_clients import PREFIX, Tally, clients_of
+from tests.system.soak_clients import PREFIX, clients_of
 from tests.system.soak_samples import Line, Sample, fitted, look, quantile
+from tests.system.soak_tally import Tally
 
 CLIENTS: Final = 6
 SAMPLE_SECONDS: Final = 5.0

@@ -5,9 +5,8 @@ import random
 import socket
 import struct
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
@@ -16,6 +15,7 @@ from websockets.typing import Subprotocol
 
 from tests.fakes.cos_caller import CallerAnswer, CosCaller
 from tests.system.cos_door import Door
+from tests.system.soak_tally import Tally
 from tests.system.stack import MIB, Caller, body, parts_of, token
 
 SMALL_BYTES: Final = 16 << 10
@@ -26,10 +26,13 @@ PREFIX: Final = "soak/"
 """Where every key begins; the gateway's sweeper looks after it."""
 BOUNDED_BYTES: Final = 100_000
 """The largest file of the token that is refused larger ones."""
+PEOPLE: Final = 10
+"""Behind each client: so few that what a gateway remembers of people is full early. Growth after that is a leak."""
 STEPS_PER_PERSON: Final = 100
+LIFE_SECONDS: Final = 24 * 3600
+KEY_SECONDS: Final = 3600
 PAUSE_SECONDS: Final = 0.6
 """Mean of a client's rest between two steps."""
-FAILURES_KEPT: Final = 20
 RESUME_ATTEMPTS: Final = 50
 RESETTING: Final = struct.pack("ii", 1, 0)
 """For SO_LINGER: a close that says RST."""
@@ -37,34 +40,6 @@ RESETTING: Final = struct.pack("ii", 1, 0)
 
 class Unexpected(Exception):
     """An answer that a client did not reckon with, or an object that is not what was sent."""
-
-
-@dataclass
-class Tally:
-    """What all clients did and were answered. Thread-safe."""
-
-    uploads: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    stored_bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def answered(self, code: str) -> None:
-        with self._lock:
-            self.answers[code] += 1
-
-    def did(self, kind: str) -> None:
-        with self._lock:
-            self.uploads[kind] += 1
-
-    def stored(self, size: int) -> None:
-        with self._lock:
-            self.stored_bytes += size
-
-    def failed(self, sentence: str) -> None:
-        with self._lock:
-            if len(self.failures) < FAILURES_KEPT:
-                self.failures.append(sentence)
 
 
 class SoakClient:
@@ -82,6 +57,8 @@ class SoakClient:
         self._chance = random.Random(f"{seed} {number}")
         self._store = door.straight().caller()
         self._serial = 0
+        self._tokens: dict[str, str] = {}
+        self._keys: dict[str, tuple[CosCaller, float]] = {}
 
     def run(self, over: threading.Event) -> None:
         """Work until it is *over*: each kind once, the largest first, so that the most memory is needed early."""
@@ -97,8 +74,22 @@ class SoakClient:
         caller.close()
 
     def _somebody(self, **policy: Any) -> Caller:
-        subject = f"soak {self._number} {self._serial} {policy}"
-        return Caller(self._door.stack, self._door.stack.gateway, token(subject, seconds=7200, **policy))
+        """A person, on connections of their own, who has the same token each time."""
+        subject = f"soak {self._number} {self._chance.randrange(PEOPLE)} {policy}"
+        if subject not in self._tokens:
+            self._tokens[subject] = token(subject, seconds=LIFE_SECONDS, **policy)
+        return Caller(self._door.stack, self._door.stack.gateway, self._tokens[subject])
+
+    def _key(self, caller: Caller) -> CosCaller:
+        """What the person signs with at the COS door: one key for long, as SDKs have it."""
+        if caller.bearer not in self._keys:
+            asked = {"prefix": PREFIX, "ttl_seconds": KEY_SECONDS}
+            issued = self._door.issued(self._ask(caller, "POST", "/v1/keys", json=asked))
+            self._keys[caller.bearer] = issued.caller(), time.monotonic() + KEY_SECONDS / 2
+        cos, until = self._keys[caller.bearer]
+        if time.monotonic() > until:
+            del self._keys[caller.bearer]
+        return cos
 
     def _step(self, kind: str, caller: Caller) -> None:
         try:
@@ -269,8 +260,7 @@ class SoakClient:
     def sdk(self, caller: Caller) -> None:
         """What Tencent's SDKs send with an issued key: parts, and now and then a call that is refused."""
         key, data = self._file(PARTS_BYTES)
-        issued = self._door.issued(self._ask(caller, "POST", "/v1/keys", "200", json={"prefix": PREFIX}))
-        cos = issued.caller()
+        cos = self._key(caller)
         upload = {"uploadId": self._ask_door(cos, "POST", key, query={"uploads": ""}).text("UploadId") or ""}
         rows = ""
         for number, part in enumerate(parts_of(data, 2 * MIB), 1):
