@@ -1,11 +1,13 @@
+import asyncio
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.batch import BatchId, BatchTotals
-from gateway.domain.task import AbortFinished, CancelRequested, TaskId
+from gateway.domain.task import AbortFinished, CancelRequested, Task, TaskId
 from gateway.web.progress_watch import SNAPSHOT_FINISHED_COUNT, Pace, Watch
 from tests.fakes.store import MemoryTaskStore
 from tests.web.sample_tasks import MIB, grow, new_task, told
@@ -38,6 +40,30 @@ async def test_an_unfinished_task_that_is_known_stays_in_the_snapshot_however_ma
 
     assert message["tasks"][-1]["id"] == old.id
     assert len(message["tasks"]) == 1001
+
+
+async def test_others_have_their_turns_while_a_large_snapshot_is_made() -> None:
+    store = MemoryTaskStore(clock=lambda: 1000.0)
+    for n in range(1000):
+        await store.create(new_task(f"new{n}", created_at=2.0 + n))
+    rendered, seen = 0, set()
+
+    def render(task: Task) -> dict[str, Any]:
+        nonlocal rendered
+        rendered += 1
+        return told(task)
+
+    async def look() -> None:
+        while rendered < 1000:
+            seen.add(rendered)
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    [message] = await Watch(store, render, "alice").snapshot()
+    await looking
+
+    assert len(message["tasks"]) == 1000
+    assert {100, 200, 900} <= seen
 
 
 async def test_a_change_is_told_once_and_as_it_is_now() -> None:
