@@ -18,6 +18,7 @@ from gateway.domain.objects import Bucket
 
 MAX_KEY_BYTES: Final = 850
 _MEDIA_TYPE: Final = re.compile(r"\s*([\w!#$&^.+-]+/[\w!#$&^.+-]+)\s*(;[^,]*)?", re.ASCII)
+_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """One media type: browsers that meet several, between commas, go by the last."""
 
 
@@ -139,7 +140,7 @@ def check_key(key: str) -> None:
         raise InvalidKey(f"The key has {length} bytes, expected 1 to {MAX_KEY_BYTES}.")
     if key[0] in "/\\":
         raise InvalidKey("The key begins with a slash.")
-    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or c in "\u2028\u2029" for c in key):
+    if _CONTROL_CHARACTER.search(key):
         raise InvalidKey("The key holds a control character.")
     if any(segment in (".", "..") for segment in key.split("/")):
         raise InvalidKey("The key holds a dot segment.")
