@@ -85,18 +85,21 @@ class HttpEdge(EdgeConnection):
         (self._direct or self._transport).pause_reading()
 
     def _read_head(self, data: bytes) -> None:
-        self._head = self._head + data if self._head else data
-        if len(self._head) > self._head_bytes and self._head.find(b"\r\n\r\n", 0, self._head_bytes + 4) < 0:
+        before = len(self._head)
+        self._head = self._head + data if before else data
+        end = self._head.find(b"\r\n\r\n", max(0, before - 3), self._head_bytes + 4)
+        if end < 0 and len(self._head) > self._head_bytes:
             self._refuse(self._too_large())
             return
+        ours, body = (data, b"") if end < 0 else (data[: end + 4 - before], data[end + 4 - before :])
         try:
-            self._http.receive_data(data)
+            self._http.receive_data(ours)
             event = self._http.next_event()
         except h11.RemoteProtocolError:
             self._refuse(_malformed(self._head))
             return
         if isinstance(event, h11.Request):
-            rest = bytes(self._http.trailing_data[0])
+            rest = bytes(self._http.trailing_data[0]) + body
             raw, self._head = self._head[: len(self._head) - len(rest)], b""
             self._stop_timer()
             self._begin(event, raw, rest)
