@@ -17,6 +17,7 @@ from typing import IO
 
 import pytest
 
+from tests.system.control_group import control_group
 from tests.system.processes import ROOT, Gateway, wait_until
 from tests.system.stack import MIB, Stack, body, good, parts_of, read_answer, require_problem, token
 from tests.tools import report_missing
@@ -144,25 +145,46 @@ def test_b89_with_a_clock_that_is_wrong_uploads_end_and_tokens_get_30_s_of_grace
     gateway.close()
 
 
+CONTAINER_BYTES = 160 * MIB
+BUDGET_BYTES = 32 * MIB
+"""What is left for parts in a container of that size."""
+
+
+@contextmanager
+def small_container(stack: Stack) -> Iterator[Gateway]:
+    """A gateway that may use 160 MiB: in a control group of its own, or at least with the budget that this gives."""
+    with ExitStack() as closing:
+        group = closing.enter_context(control_group("memory", {"limit_in_bytes": CONTAINER_BYTES}))
+        if group is None or not can_unshare():
+            yield stack.start_gateway(replay_budget_bytes=str(BUDGET_BYTES))
+            return
+        gateway = stack.start_gateway(launcher=group.launcher)
+        closing.callback(gateway.program.stop)
+        (lowered,) = [line for line in gateway.log_lines() if "lowered_to_bytes" in line]
+        assert (lowered["limit_bytes"], lowered["lowered_to_bytes"]) == (CONTAINER_BYTES, BUDGET_BYTES)
+        yield gateway
+        assert group.read("oom_control")["oom_kill"] == 0
+
+
 @pytest.mark.promise(21)
 def test_b14_four_times_what_the_budget_holds_streams_and_the_memory_stays_within_the_container(stack: Stack) -> None:
-    """The budget is what a container of 160 MiB gets; every client holds back its last byte."""
-    gateway = stack.start_gateway(replay_budget_bytes=str(32 * MIB))
-    alice, data = stack.caller("alice of b14", gateway), body("b14", 4 * MIB)
-    tasks = [alice.create(f"host/b14-{n}.bin", len(data))["id"] for n in range(32)]
-    with ExitStack() as open_connections:
-        connections = [open_connections.enter_context(alice.connect()) for _ in tasks]
-        for task_id, connection in zip(tasks, connections, strict=True):
-            head = alice.head("PUT", f"/v1/tasks/{task_id}/parts/1", f"Content-Length: {len(data)}")
-            connection.sendall(head + data[:-1])
-        assert gateway.program.rss_bytes < 160 * MIB
-        for connection in connections:
-            connection.sendall(data[-1:])
-        for connection in connections:
-            assert read_answer(connection).status_code in (200, 429, 503)
+    """Every client holds back its last byte."""
+    with small_container(stack) as gateway:
+        alice, data = stack.caller("alice of b14", gateway), body("b14", 4 * MIB)
+        tasks = [alice.create(f"host/b14-{n}.bin", len(data))["id"] for n in range(4 * BUDGET_BYTES // len(data))]
+        with ExitStack() as open_connections:
+            connections = [open_connections.enter_context(alice.connect()) for _ in tasks]
+            for task_id, connection in zip(tasks, connections, strict=True):
+                head = alice.head("PUT", f"/v1/tasks/{task_id}/parts/1", f"Content-Length: {len(data)}")
+                connection.sendall(head + data[:-1])
+            assert gateway.program.rss_bytes < CONTAINER_BYTES
+            for connection in connections:
+                connection.sendall(data[-1:])
+            for connection in connections:
+                assert read_answer(connection).status_code in (200, 429, 503)
 
-    assert gateway.program.rss_bytes < 160 * MIB
-    upload(stack, gateway, "host/b14", "b14 after")
+        assert gateway.program.rss_bytes < CONTAINER_BYTES
+        upload(stack, gateway, "host/b14", "b14 after")
 
 
 @pytest.mark.promise(1)
@@ -189,15 +211,31 @@ def test_b18_when_every_replica_was_down_the_next_one_goes_on_where_they_were(st
 
 
 @contextmanager
-def squeezed(pids: set[int]) -> Iterator[None]:
-    """A tenth of the time for the processes while the block lasts."""
+def squeezed(pid: int) -> Iterator[None]:
+    """A tenth of a processor for process *pid* while the block lasts."""
+    tenth = {"cfs_period_us": 100_000, "cfs_quota_us": 10_000}
+    with control_group("cpu", tenth) as group:
+        if group is None:
+            with stopped_again_and_again(pid):
+                yield
+            return
+        group.take_in(pid)
+        try:
+            yield
+            assert group.read("stat")["nr_throttled"] > 0
+        finally:
+            group.let_out(pid)
+
+
+@contextmanager
+def stopped_again_and_again(pid: int) -> Iterator[None]:
+    """Process *pid* runs a tenth of the time while the block lasts."""
     over = threading.Event()
 
     def squeeze() -> None:
         while not over.is_set():
             for number, seconds in ((signal.SIGSTOP, 0.27), (signal.SIGCONT, 0.03)):
-                for pid in pids:
-                    os.kill(pid, number)
+                os.kill(pid, number)
                 time.sleep(seconds)
 
     thread = threading.Thread(target=squeeze)
@@ -211,7 +249,7 @@ def squeezed(pids: set[int]) -> Iterator[None]:
 
 def test_b91_with_a_tenth_of_the_cpu_it_is_slower_and_nothing_else(stack: Stack) -> None:
     before = len(stack.gateway.log_lines())
-    with squeezed({stack.gateway.program.pid}):
+    with squeezed(stack.gateway.program.pid):
         upload(stack, stack.gateway, "host/b91", "b91")
 
     assert [line for line in stack.gateway.log_lines()[before:] if line["level"] == "error"] == []
