@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -16,9 +17,11 @@ import redis
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from tests.system.cable import redis_behind_a_cable
 from tests.system.processes import wait_until
 from tests.system.stack import MIB, Caller, Stack, good, read_answer, require_problem
 from tests.system.upload_under_fault import Upload
+from tests.tools import report_missing
 
 BACK_SECONDS: Final = 2.0
 """How soon calls succeed after Redis is back."""
@@ -26,6 +29,8 @@ FAST_SECONDS: Final = 2.5
 """A call may take 2 s when Redis is silent; the rest is this machine's."""
 AT_ONCE_SECONDS: Final = 0.5
 """What a refusal takes that waits for nothing."""
+NO_ROUTE_SECONDS: Final = 4.0
+"""After a pulled cable the kernel waits 3 s, and then says that there is no route."""
 UNAVAILABLE: Final = "state_store_unavailable"
 
 
@@ -193,6 +198,31 @@ def test_b55_cut_off_from_redis_a_part_is_acknowledged_where_the_settings_say_so
     assert stack.cos.read(upload.key) == upload.data
 
 
+@pytest.mark.promise(4, 20)
+def test_b55_behind_a_pulled_cable_redis_is_refused_at_once_and_found_again(
+    stack: Stack, alice: Caller, tmp_path: Path
+) -> None:
+    """Nothing answers, neither a socket nor a kernel, and after a while there is no route."""
+    with redis_behind_a_cable(tmp_path) as cable:
+        if cable is None:
+            report_missing("network namespaces")
+        gateway = stack.start_gateway(redis_url=cable.url, redis_allow_plain="true")
+        upload = Upload(alice.at(gateway), stack, "b3/cable", parts=3)
+        assert upload.is_taken(1)
+        with _half_sent(upload, 2) as finish:
+            cable.pull()
+            pulled_at = time.monotonic()
+            _refused(upload, FAST_SECONDS)
+            assert require_problem(finish(), 503, UNAVAILABLE)["receipt"]["number"] == 2
+        while time.monotonic() - pulled_at < NO_ROUTE_SECONDS:
+            _refused(upload, AT_ONCE_SECONDS)
+        cable.plug()
+
+        assert wait_until(partial(_is_up, upload), "Redis") < BACK_SECONDS
+        upload.finish()
+        gateway.close()
+
+
 def test_b47_a_full_redis_refuses_what_is_new_and_lets_running_parts_end(
     admin: redis.Redis, stack: Stack, upload: Upload
 ) -> None:
@@ -298,6 +328,35 @@ def test_b53_a_task_whose_time_runs_out_under_a_slow_part_is_made_again(stack: S
     assert (now["stored_parts"], now["loaded"]) == (2, 2 * MIB)
     assert int(stack.redis.command("TTL", keys[0])[1:]) > 6 * 24 * 3600
     upload.finish()
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_b54_a_redis_whose_clock_jumps_by_an_hour_harms_no_upload(
+    admin: redis.Redis, stack: Stack, upload: Upload, seconds: int
+) -> None:
+    """A part is on its way, and a body in order that another one then takes over."""
+    content, data = upload.caller.create(f"{upload.key}-content", 2 * MIB, part_size=MIB), upload.data[: 2 * MIB]
+    path = f"/v1/tasks/{content['id']}/content"
+    with _half_sent(upload, 2) as finish, upload.caller.connect() as older:
+        older.sendall(upload.caller.head("PUT", path, f"Content-Length: {len(data)}") + data[: MIB // 2])
+        wait_until(lambda: _bodies_in_flight(upload) == 2, "the bodies")
+        _jump(admin, seconds)
+        good(upload.caller.put_content(content["id"], data))
+        _jump(admin, -2 * seconds)
+        good(finish())
+        require_problem(read_answer(older), 409, ["body_superseded", "task_succeeded"])
+
+    assert stack.cos.read(content["key"]) == data
+    upload.finish()
+
+
+def _jump(admin: redis.Redis, seconds: int) -> None:
+    """What a jump of Redis's clock does: keys end so much earlier; scripts ask nobody for the time."""
+    names: Any = admin.keys("*")
+    for name in names:
+        left: Any = admin.pttl(name)
+        if left > 0:
+            admin.pexpire(name, left - 1000 * seconds)
 
 
 @pytest.mark.promise(20)
