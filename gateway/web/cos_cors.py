@@ -14,6 +14,7 @@ _EXPOSED: Final = (
     "x-cos-hash-crc64ecma, x-cos-next-append-position, x-cos-object-type, x-cos-request-id, x-cos-storage-class, "
     "x-cos-trace-id, x-cos-version-id"
 )
+_ALWAYS: Final = frozenset(_EXPOSED.lower().split(", "))
 _PREFLIGHT_SECONDS: Final = 600
 
 
@@ -23,14 +24,14 @@ class CosCors:
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = frozenset(origin.lower() for origin in allowed)
 
-    def answer_headers(self, headers: Mapping[str, str]) -> list[Header]:
-        """What lets the page read the answer to a request with these lower-case *headers*."""
+    def answer_headers(self, headers: Mapping[str, str], answered: Collection[Header]) -> list[Header]:
+        """What lets the page read the answer, with the headers *answered*, to a request with lower-case *headers*."""
         origin = headers.get("origin", "")
         if origin.lower() not in self._allowed:
             return [("Vary", "Origin")] if self._allowed and origin else []
         return [
             ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Expose-Headers", _EXPOSED),
+            ("Access-Control-Expose-Headers", ", ".join([_EXPOSED, *_of_the_object(answered)])),
             ("Vary", "Origin"),
         ]
 
@@ -51,3 +52,8 @@ class CosCors:
                 ("Access-Control-Max-Age", str(_PREFLIGHT_SECONDS)),
             ),
         )
+
+
+def _of_the_object(answered: Collection[Header]) -> list[str]:
+    """What an answer tells of one object and of no other, its ``x-cos-meta-*`` foremost."""
+    return sorted({name.lower() for name, _ in answered} - _ALWAYS)

@@ -95,7 +95,7 @@ class CosDoor:
             answer = _refused(refusal, scope, request_id)
         except GatewayError as error:
             answer = _refused(refusal_of(error), scope, request_id)
-        extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers)]
+        extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers, answer.headers)]
         await send_answer(exchange.send, answer, extra)
 
     async def _answer(self, scope: Scope, exchange: "_Exchange", headers: Mapping[str, str]) -> CosAnswer:

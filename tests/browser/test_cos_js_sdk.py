@@ -164,7 +164,7 @@ def test_every_single_operation(door: Door, sdk: Sdk) -> None:
     assert door.cos.read(name) == b"text body"
     assert (put["statusCode"], put["headers"]["etag"]) == (200, put["ETag"])
     assert {"x-cos-request-id", "x-cos-hash-crc64ecma"} <= put["headers"].keys()
-    assert head["headers"]["content-length"] == "9"
+    assert (head["headers"]["content-length"], head["headers"]["x-cos-meta-a"]) == ("9", "b")
     assert append["headers"]["x-cos-next-append-position"] == "3"
     assert [row["UploadId"] for row in uploads["Upload"]] == [upload["UploadId"]]
     assert listed["Part"][0]["ETag"] == part["ETag"]
