@@ -76,7 +76,7 @@ class Gate:
         request_id = _request_id(head)
         REQUEST_ID.set(request_id)
         verdict = self._origins.judge(head.values)
-        headers = self._origins.answer_headers(verdict, head.values)
+        headers = self._origins.answer_headers(verdict, head.values, scope.get("method", ""))
         headers.append((b"x-request-id", request_id.encode()))
         exchange = _Exchange(receive, send, headers, self._metrics)
         try:

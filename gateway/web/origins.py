@@ -20,9 +20,13 @@ REQUEST_HEADERS: Final = (
 ANSWER_HEADERS: Final = (
     *("Content-Length", "ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id"),
     *("x-cos-hash-crc64ecma", "x-cos-next-append-position", "x-cos-object-type", "x-cos-request-id"),
-    *("x-cos-storage-class", "x-cos-version-id", "*"),
+    *("x-cos-storage-class", "x-cos-version-id"),
 )
-"""What pages may read; the asterisk, for pages that send no cookies, is an object's own ``x-cos-meta-*``."""
+"""What pages may read."""
+_EXPOSED: Final = ", ".join(ANSWER_HEADERS).encode()
+_EXPOSED_OF_OBJECT: Final = _EXPOSED + b", *"
+"""With the object's own ``x-cos-meta-*``. Elsewhere no asterisk: it makes Chromium complain in its console whenever a
+page asks an answer for a header that it happens not to have, such as Retry-After."""
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, PATCH"
 _PREFLIGHT_SECONDS: Final = 7200
 _VARY: Final = (b"vary", b"origin")
@@ -57,12 +61,12 @@ class Origins:
         own = scheme in (b"https", b"http") and place and place == values.get(b"host", b"").lower()
         return Verdict.OWN if own else Verdict.FOREIGN
 
-    def answer_headers(self, verdict: Verdict, values: Mapping[bytes, bytes]) -> RawHeaders:
-        """What lets the page read the answer."""
+    def answer_headers(self, verdict: Verdict, values: Mapping[bytes, bytes], method: str) -> RawHeaders:
+        """What lets the page read the answer to a request by *method*."""
         if verdict is Verdict.LISTED:
             return [
                 (b"access-control-allow-origin", values[b"origin"]),
-                (b"access-control-expose-headers", ", ".join(ANSWER_HEADERS).encode()),
+                (b"access-control-expose-headers", _EXPOSED_OF_OBJECT if method == "HEAD" else _EXPOSED),
                 _VARY,
             ]
         return [_VARY] if self._allowed and b"origin" in values else []

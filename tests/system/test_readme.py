@@ -249,6 +249,8 @@ def test_a_page_of_ten_lines_sends_what_is_picked_and_shows_how_far_it_is(newcom
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
         page = browser.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
         page.goto(newcomer.app.origin)
         page.evaluate(_KEEP_THE_BARS_VALUES)
         page.set_input_files("input", [newcomer.folder / name for name in sizes])
@@ -261,6 +263,7 @@ def test_a_page_of_ten_lines_sends_what_is_picked_and_shows_how_far_it_is(newcom
     assert shown == sorted(shown)
     assert shown[-1] == 1
     assert any(0 < value < 1 for value in shown)
+    assert [complaint for complaint in complaints if "header" in complaint] == []
     for name in sizes:
         assert (newcomer.bucket / "films" / name).read_bytes() == (newcomer.folder / name).read_bytes()
 

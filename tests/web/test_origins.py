@@ -39,12 +39,23 @@ def test_without_a_host_no_origin_is_our_own() -> None:
 def test_only_a_listed_page_may_read_the_answer() -> None:
     values = {b"origin": LISTED.encode()}
 
-    allowed = dict(ORIGINS.answer_headers(Verdict.LISTED, values))
+    allowed = dict(ORIGINS.answer_headers(Verdict.LISTED, values, "PUT"))
 
     assert allowed[b"access-control-allow-origin"] == LISTED.encode()
-    assert {b"ETag", b"x-cos-next-append-position", b"*"} <= set(allowed[b"access-control-expose-headers"].split(b", "))
-    assert ORIGINS.answer_headers(Verdict.FOREIGN, values) == [(b"vary", b"origin")]
-    assert Origins([]).answer_headers(Verdict.OWN, values) == []
+    assert {b"ETag", b"x-cos-next-append-position"} <= exposed(allowed)
+    assert ORIGINS.answer_headers(Verdict.FOREIGN, values, "PUT") == [(b"vary", b"origin")]
+    assert Origins([]).answer_headers(Verdict.OWN, values, "PUT") == []
+
+
+def test_every_header_of_an_object_may_be_read_and_nothing_else_is_exposed_by_an_asterisk() -> None:
+    values = {b"origin": LISTED.encode()}
+
+    assert b"*" in exposed(dict(ORIGINS.answer_headers(Verdict.LISTED, values, "HEAD")))
+    assert b"*" not in exposed(dict(ORIGINS.answer_headers(Verdict.LISTED, values, "GET")))
+
+
+def exposed(answered: dict[bytes, bytes]) -> set[bytes]:
+    return set(answered[b"access-control-expose-headers"].split(b", "))
 
 
 def test_a_preflight_is_an_options_request_that_says_so() -> None:
