@@ -1,3 +1,6 @@
+import asyncio
+from urllib.parse import urlsplit
+
 import pytest
 
 from gateway.commands.findings import Level
@@ -54,6 +57,8 @@ async def test_each_refusal_of_redis_names_the_setting_and_the_mend(reply: bytes
     [
         ("redis://user:canary@127.0.0.1:1/0", "127.0.0.1:1 does not answer (connection refused)"),
         ("unix:///nowhere/redis.sock", "/nowhere/redis.sock does not answer (no such socket)"),
+        ("redis+sentinel://:canary@127.0.0.1:1/main/0", "127.0.0.1:1 does not answer (no Sentinel there knows"),
+        ("redis+cluster://:canary@127.0.0.1:1", "127.0.0.1:1 does not answer (no node there tells of a cluster)"),
     ],
 )
 async def test_a_redis_that_is_not_there_is_named_without_its_password(url: str, cause: str) -> None:
@@ -63,3 +68,44 @@ async def test_a_redis_that_is_not_there_is_named_without_its_password(url: str,
     assert finding.passing
     assert cause in finding.text
     assert "canary" not in finding.text
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("unix://user:canary@{}", "refuses the user or password"),
+        ("unix://{}?db=99", "has no database of that number"),
+    ],
+)
+async def test_what_a_real_redis_refuses_when_we_connect_is_no_silence(
+    redis_url: str, address: str, named: str
+) -> None:
+    [finding] = await look_at_redis(address.format(urlsplit(redis_url).path))
+
+    assert finding.is_problem
+    assert not finding.passing
+    assert named in finding.text
+    assert "canary" not in finding.text
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer", "named"),
+    [
+        ("rediss", b"-ERR unknown command\r\n", "does not speak TLS: mend the port, or write redis://"),
+        ("redis", b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Redis's protocol"),
+        ("redis", b"", "it closes the connection: perhaps it wants rediss://"),
+        ("redis", b"-ERR max number of clients reached\r\n", "it has too many clients"),
+    ],
+)
+async def test_a_server_that_speaks_otherwise_is_told_from_silence(scheme: str, answer: bytes, named: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        [finding] = await look_at_redis(f"{scheme}://127.0.0.1:{port}/0")
+
+    assert finding.is_problem
+    assert named in finding.text
