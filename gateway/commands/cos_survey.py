@@ -70,8 +70,8 @@ async def _bounded(look: _Look, visit: CosVisit, place: BucketSetting) -> Findin
         return problem(about, text, passing=passing)
     except TimeoutError:
         return problem(about, f"{visit.where(bucket)} takes too long: look at the network.", passing=True)
-    except CredentialsUnavailable:
-        return problem(about, "GATEWAY_COS_CREDENTIALS_FILE holds no valid keys: see to whatever renews the file.")
+    except CredentialsUnavailable as error:
+        return problem(about, visit.no_keys(error.__cause__))
     except GatewayError as error:
         return warning(about, f"{visit.where(bucket)} gives an answer that is not COS's ({error.code}): is it COS?")
     except _Refused as refused:
@@ -84,6 +84,8 @@ def _denied(visit: CosVisit, place: BucketSetting, refused: _Refused) -> Finding
     if found is not None:
         text, passing = found
         return problem(about, f"{text}.", passing=passing)
+    if refused.right == "ListMultipartUploads" and not refused.refusal.code:  # where COS always says why
+        return problem(about, f"{visit.where(_bucket(place))} answers {said} as COS does not: mend the address.")
     grant = f"grant name/cos:{refused.right} on {place.name}/{place.prefix}*"
     if refused.right == "ListMultipartUploads":
         return warning(about, f"the COS keys may not list uploads ({said}), so none is swept: {grant}.")

@@ -85,6 +85,16 @@ class CosVisit:
         cause = "no connection" if failed.nothing_sent else "no answer in time"
         return f"{where} does not answer ({cause}): mend the address, the DNS or the firewall.", True
 
+    def no_keys(self, cause: BaseException | None) -> str:
+        """Why the file of *cause* holds no keys to sign with, with the setting and the mend."""
+        path = self._settings.cos_credentials_file
+        why = "it holds no valid keys"
+        if isinstance(cause, OSError):
+            why = f"it cannot be read ({cause.strerror or 'no answer in time'})"
+        elif isinstance(cause, ValueError):
+            why = f"it holds no keys ({cause})"
+        return f"GATEWAY_COS_CREDENTIALS_FILE: {path}: {why}: see to whatever renews the file."
+
     def meaning(self, bucket: Bucket, refusal: CosRefusal) -> tuple[str, bool] | None:
         """What a refusal that any request would meet says of a setting, and whether it may pass; None: nothing."""
         known = self._by_code(bucket).get(refusal.code)

@@ -71,6 +71,7 @@ class FileCredentials:
         self._read_seconds = read_seconds
         self._looks = 0
         self._held: Credentials | None = None
+        self._failure: Exception | None = None
         self._renew_at = float("inf")
         self._next_look_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -97,7 +98,7 @@ class FileCredentials:
     def _valid(self) -> Credentials:
         held = self._held
         if held is None or (held.expires_at is not None and held.expires_at <= self._clock()):
-            raise CredentialsUnavailable("the credentials file holds no valid keys")
+            raise CredentialsUnavailable("the credentials file holds no valid keys") from self._failure
         return held
 
     async def _look(self) -> None:
@@ -106,7 +107,9 @@ class FileCredentials:
         except (OSError, ValueError) as exc:
             log.warning("the credentials file cannot be used: %s", type(exc).__name__)
             self._next_look_at = self._clock() + _LOOK_OFTEN_SECONDS
+            self._failure = exc.with_traceback(None)
         else:
+            self._failure = None
             self._hold(found)
         self._looks += 1  # only now: it also serves those who came while it ran
 

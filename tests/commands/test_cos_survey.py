@@ -1,5 +1,6 @@
 """Against the local COS, which refuses and fails as COS does."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,42 @@ async def test_a_cos_that_fails_or_hangs_may_come_back(cos: RunningCos, monkeypa
 
     assert finding.is_problem
     assert finding.passing
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        ("{}", "holds no keys (TmpSecretId is missing)"),
+        ('{"TmpSecretId": "a", "TmpSecretKey": "canary", "ExpiredTime": 1}', "holds no valid keys"),
+    ],
+)
+async def test_why_the_file_gives_no_keys_is_told(
+    cos: RunningCos, tmp_path: Path, content: str | None, named: str
+) -> None:
+    path = tmp_path / "keys.json"
+    if content is not None:
+        path.write_text(content)
+
+    finding = (await _found(cos, cos_secret_id="", cos_secret_key="", cos_credentials_file=path))[0]
+
+    assert finding.is_problem
+    assert finding.text.startswith(f"GATEWAY_COS_CREDENTIALS_FILE: {path}: it {named}")
+    assert "canary" not in finding.text
+
+
+async def test_a_server_that_refuses_without_cos_s_words_is_the_wrong_one(cos: RunningCos) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finding = (await _found(cos, cos_endpoint=address))[0]
+
+    assert finding.is_problem
+    assert finding.text == f"GATEWAY_COS_ENDPOINT: {address} answers 404 as COS does not: mend the address."
 
 
 async def test_what_is_not_cos_is_a_warning_only(cos: RunningCos) -> None:
