@@ -32,6 +32,12 @@ _HEADER_OF_OPTION: Final[Mapping[str, str]] = {
     "grant_full_control": "x-cos-grant-full-control",
 }
 OPTION_NAMES: Final = frozenset(_HEADER_OF_OPTION)
+FIELD_OF_HEADER: Final[Mapping[str, str]] = {
+    **{header: option for option, header in _HEADER_OF_OPTION.items() if option != "cache_control"},
+    TRAFFIC_LIMIT: "traffic_limit",
+    FORBID_OVERWRITE: "forbid_overwrite",
+}
+"""The option that a header of a raw body says. Not Cache-Control, which browsers send for reasons of their own."""
 STORAGE_CLASSES: Final = re.compile(r"(MAZ_)?(STANDARD|STANDARD_IA|INTELLIGENT_TIERING)|ARCHIVE|DEEP_ARCHIVE|COLD")
 _ACLS: Final = frozenset(
     {

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.domain.errors import InvalidKey, UnsupportedMediaType
+from gateway.domain.object_headers import FIELD_OF_HEADER
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
 from gateway.transfer.control import Control
@@ -23,6 +24,9 @@ from gateway.web.task_requests import FORM_FIELDS, CreateTask, typed_fields
 from gateway.web.task_routes import TaskDefaults
 
 _NO_FILE_TYPE: Final = "application/x-www-form-urlencoded"
+_COS: Final = "x-cos-"
+_META: Final = "x-cos-meta-"
+_CRC64: Final = "x-cos-hash-crc64ecma"
 
 
 class FileRoutes:
@@ -92,14 +96,28 @@ def new_file(options: dict[str, object], defaults: TaskDefaults) -> NewTask:
 
 def raw_options(request: Request, query: Mapping[str, str]) -> dict[str, object]:
     """What *query* and the headers of a raw body say of the file: the query wins."""
-    options: dict[str, object] = typed_fields(query)
-    for option, header in (("content_type", "content-type"), ("content_encoding", "content-encoding")):
-        if value := request.headers.get(header):
-            options.setdefault(option, value)
+    said, headers = _said_by_headers(request)
+    options: dict[str, object] = {**typed_fields({**said, **query}), "headers": headers}
     length = content_length(request)
     if length is not None:
         options.setdefault("size", length)
     return options
+
+
+def _said_by_headers(request: Request) -> tuple[dict[str, str], dict[str, str]]:
+    """The options in a raw body's headers, spelled as COS's, and COS's headers that have no option of their own."""
+    said: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        if not value or name == _CRC64:  # COS takes an empty header for none
+            continue
+        if name.startswith(_META):
+            said[name.removeprefix(_COS)] = value
+        elif name in FIELD_OF_HEADER:
+            said[FIELD_OF_HEADER[name]] = value
+        elif name.startswith(_COS):
+            headers[name] = value
+    return said, headers
 
 
 def file_answer(task: Task, documents: TaskDocuments) -> Response:

@@ -111,7 +111,7 @@ class Gate:
         except GatewayError as error:
             allow = {"Allow": ", ".join(METHODS)} if error.status_hint == 405 else None
             return problem_response(error, request_id, allow)
-        return Response(status_code=204, headers=preflight_headers()) if preflight else None
+        return Response(status_code=204, headers=preflight_headers(head.values)) if preflight else None
 
     def _logged(self, path: bytes) -> str:
         """*path* for the log: where no key follows, what is longer than our ids is none, and perhaps a ticket."""

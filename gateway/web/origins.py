@@ -1,5 +1,6 @@
 """Which web pages may call: our own, and those of the configured origins (the Fetch standard's CORS protocol)."""
 
+import re
 from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Final
@@ -7,9 +8,12 @@ from typing import Final
 REQUEST_HEADERS: Final = (
     "Authorization",
     "Content-Digest",
+    "Content-Disposition",
+    "Content-Encoding",
     "Content-MD5",
     "Content-Range",
     "Content-Type",
+    "Expires",
     "Idempotency-Key",
     "If-Match",
     "If-None-Match",
@@ -27,6 +31,7 @@ _EXPOSED: Final = ", ".join(ANSWER_HEADERS).encode()
 _EXPOSED_OF_OBJECT: Final = _EXPOSED + b", *"
 """With the object's own ``x-cos-meta-*``. Elsewhere no asterisk: it makes Chromium complain in its console whenever a
 page asks an answer for a header that it happens not to have, such as Retry-After."""
+_COS_HEADER: Final = re.compile(r"(?<![^ ,])x-cos-[a-z0-9-]{1,128}(?![^ ,])")
 _METHODS: Final = "GET, HEAD, POST, PUT, DELETE, PATCH"
 _PREFLIGHT_SECONDS: Final = 7200
 _VARY: Final = (b"vary", b"origin")
@@ -77,10 +82,12 @@ def is_preflight(method: str, values: Mapping[bytes, bytes]) -> bool:
     return method == "OPTIONS" and b"origin" in values and b"access-control-request-method" in values
 
 
-def preflight_headers() -> dict[str, str]:
-    """The answer to a preflight from a page that may call."""
+def preflight_headers(values: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The answer to a preflight from a page that may call; it may also send the ``x-cos-*`` headers it asks for."""
+    asked = values.get(b"access-control-request-headers", b"").decode("latin-1").lower()
+    cos = _COS_HEADER.findall(asked)
     return {
         "Access-Control-Allow-Methods": _METHODS,
-        "Access-Control-Allow-Headers": ", ".join(REQUEST_HEADERS),
+        "Access-Control-Allow-Headers": ", ".join([*REQUEST_HEADERS, *cos]),
         "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
     }

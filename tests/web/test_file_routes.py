@@ -94,6 +94,34 @@ async def test_a_raw_body_s_options_are_in_its_query_and_headers(alice: httpx.As
     assert cos.read(BUCKET, "rest/raw options") == b"not gzip at all"
 
 
+async def test_a_raw_body_s_options_may_come_as_cos_s_own_headers(alice: httpx.AsyncClient, cos: RunningCos) -> None:
+    headers = {
+        "x-cos-meta-Colour": "blue",
+        "x-cos-meta-size": "large",
+        "x-cos-storage-class": "STANDARD_IA",
+        "x-cos-acl": "",
+        "x-cos-server-side-encryption": "AES256",
+        "Content-Disposition": "attachment",
+        "Cache-Control": "no-cache",
+    }
+    query = {"key": "rest/cos headers", "meta-size": "small"}
+    answer = await alice.post("/v1/files", params=query, content=b"hello", headers=headers)
+
+    assert answer.status_code == 201
+    stored = cos.headers(BUCKET, "rest/cos headers")
+    assert (stored["x-cos-meta-colour"], stored["x-cos-meta-size"]) == ("blue", "small")
+    assert (stored["x-cos-storage-class"], stored["content-disposition"]) == ("STANDARD_IA", "attachment")
+    assert stored["x-cos-server-side-encryption"] == "AES256"
+    assert "cache-control" not in stored  # a browser that reloads a page sends one
+
+
+@pytest.mark.parametrize("name", ["x-cos-callback", "x-cos-security-token", "x-cos-size", "x-cos-copy-source"])
+async def test_a_header_of_cos_that_would_be_lost_is_refused(alice: httpx.AsyncClient, name: str) -> None:
+    answer = await alice.post("/v1/files", params={"key": "rest/refused"}, content=b"hello", headers={name: "1"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_field")
+
+
 @pytest.mark.parametrize(
     ("claims", "fields", "key"),
     [

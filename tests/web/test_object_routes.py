@@ -76,6 +76,18 @@ async def test_a_put_of_any_size_is_a_task_of_its_own(alice: httpx.AsyncClient, 
     assert cos.headers(BUCKET, key)["x-cos-meta-album"] == "a"
 
 
+async def test_an_object_is_put_and_appended_to_with_cos_s_own_headers(
+    alice: httpx.AsyncClient, cos: RunningCos
+) -> None:
+    headers = {"x-cos-meta-album": "a", "x-cos-storage-class": "STANDARD_IA"}
+    await alice.put("/v1/objects/rest/said", content=b"x", headers=headers)
+    await alice.post("/v1/objects/rest/said-log?append&position=0", content=b"x", headers=headers)
+
+    for key in ("rest/said", "rest/said-log"):
+        stored = cos.headers(BUCKET, key)
+        assert (stored["x-cos-meta-album"], stored["x-cos-storage-class"]) == ("a", "STANDARD_IA")
+
+
 async def test_a_key_that_ends_with_a_slash_and_no_body_make_a_folder(
     alice: httpx.AsyncClient, cos: RunningCos
 ) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.web.origins import Origins, Verdict, is_preflight
+from gateway.web.origins import REQUEST_HEADERS, Origins, Verdict, is_preflight, preflight_headers
 
 LISTED = "https://app.example"
 ORIGINS = Origins([LISTED])
@@ -64,3 +64,12 @@ def test_a_preflight_is_an_options_request_that_says_so() -> None:
     assert is_preflight("OPTIONS", values)
     assert not is_preflight("PUT", values)
     assert not is_preflight("OPTIONS", {b"origin": b"x"})
+
+
+def test_a_page_may_send_the_headers_of_cos_that_it_asks_for_and_no_others_that_we_do_not_read() -> None:
+    asked = b"authorization, x-cos-meta-Colour,x-cos-acl, cookie, not-x-cos-acl, x-cos-\xe9"
+
+    allowed = preflight_headers({b"access-control-request-headers": asked})["Access-Control-Allow-Headers"].split(", ")
+
+    assert allowed == [*REQUEST_HEADERS, "x-cos-meta-colour", "x-cos-acl"]
+    assert preflight_headers({})["Access-Control-Allow-Headers"].split(", ") == [*REQUEST_HEADERS]
