@@ -20,7 +20,10 @@ class TaskDocuments:
 
     def of(self, task: Task) -> dict[str, Any]:
         """The task document of design §6."""
-        return task_document(task, None if task.is_final else self._tickets.of(task))
+        if task.is_final:
+            self._tickets.forget(task.id)
+            return task_document(task, None)
+        return task_document(task, self._tickets.of(task))
 
 
 def task_document(task: Task, ticket: str | None) -> dict[str, Any]:

@@ -31,19 +31,24 @@ class Tickets:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
-        self._sealed: dict[tuple[object, ...], str] = {}
+        self._sealed: dict[TaskId, tuple[tuple[object, ...], str]] = {}
 
     def of(self, task: Task) -> str:
         """The task's ticket: mostly under 1 KiB, never above 5. It holds as long as the task, and up to a day more."""
         expires = math.ceil(task.expires_at / DAY_SECONDS) * DAY_SECONDS
         # All else in it never changes.
-        changing = (task.id, task.upload_id, task.size, task.mode, expires)
-        ticket = self._sealed.get(changing)
-        if ticket is None:
+        changing = (task.upload_id, task.size, task.mode, expires)
+        of_what, ticket = self._sealed.get(task.id, (None, ""))
+        if of_what != changing:
             if len(self._sealed) >= _KEPT:
                 self._sealed.clear()
-            ticket = self._sealed[changing] = self._seal({**_facts(task), "expires": expires})
+            ticket = self._seal({**_facts(task), "expires": expires})
+            self._sealed[task.id] = changing, ticket
         return ticket
+
+    def forget(self, task_id: TaskId) -> None:
+        """Nobody will ask for the ticket of *task_id* again: it has ended."""
+        self._sealed.pop(task_id, None)
 
     def open(self, text: str, task_id: TaskId) -> Task:
         """The task *task_id* as its ticket tells it: nothing is known to be stored.

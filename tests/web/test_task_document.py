@@ -1,5 +1,6 @@
 import json
 import time
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,22 @@ def test_a_ticket_belongs_to_tasks_that_can_still_move() -> None:
     for state in TaskState:
         final = state in (TaskState.SUCCESS, TaskState.CANCELED)
         assert (DOCUMENTS.of(uploading(state=state))["ticket"] is None) == final
+
+
+def test_the_tickets_of_tasks_that_have_ended_are_kept_no_longer() -> None:
+    documents = TaskDocuments(Sealer({"a": "s" * 40}, "a"))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for n in range(1000):
+            task = new_task(f"task {n}")
+            for told in (task, replace(task, mode=BodyMode.CONTENT), replace(task, state=TaskState.CANCELED)):
+                documents.of(told)
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 100_000
 
 
 def test_a_crc_is_text_since_javascript_s_numbers_do_not_hold_it() -> None:
