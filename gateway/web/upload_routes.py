@@ -23,9 +23,9 @@ from gateway.web.task_document import TaskDocuments, part_document
 
 _PLACE: Final = frozenset({"bucket", "region"})
 LIST_PARAMETERS: Final = _PLACE | {
-    *("prefix", "delimiter", "encoding_type", "limit", "cursor", "key_marker", "upload_id_marker")
+    *("prefix", "delimiter", "encoding_type", "limit", "max_uploads", "cursor", "key_marker", "upload_id_marker")
 }
-PARTS_PARAMETERS: Final = _PLACE | {"key", "encoding_type", "limit", "cursor", "part_number_marker"}
+PARTS_PARAMETERS: Final = _PLACE | {"key", "encoding_type", "limit", "max_parts", "cursor", "part_number_marker"}
 _MAX_TEXT: Final = 1024
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -79,7 +79,7 @@ class UploadRoutes:
                 at,
                 upload_id,
                 marker=0 if after == "0" else part_number(after),
-                limit=limit_of(query.get("limit"), MAX_LIST, MAX_LIST),
+                limit=_limit(query, "max_parts"),
             )
         except UploadLost as lost:
             raise _not_found(lost) from None
@@ -176,8 +176,13 @@ def _uploads_query(query: dict[str, str]) -> UploadsQuery:
     told = (query.get("prefix", ""), query.get("delimiter", ""), *markers)
     if any(len(text) > _MAX_TEXT or _CONTROL.search(text) for text in told):
         raise BadQuery(f"A prefix, delimiter or marker has control characters, or more than {_MAX_TEXT} characters.")
-    limit = limit_of(query.get("limit"), MAX_LIST, MAX_LIST)
+    limit = _limit(query, "max_uploads")
     return UploadsQuery(query.get("prefix", ""), query.get("delimiter", ""), *markers, limit)
+
+
+def _limit(query: dict[str, str], sdk_name: str) -> int:
+    """Rows per page, by the name that all our lists have for it or by the SDK's; the least of both."""
+    return min(limit_of(query.get(name), MAX_LIST, MAX_LIST) for name in ("limit", sdk_name))
 
 
 def _cursor(key_marker: str, upload_id_marker: str) -> str:

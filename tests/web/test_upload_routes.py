@@ -108,8 +108,9 @@ async def test_pages_hold_every_upload_once(
         await open_upload(bob, key)
     seen: list[str] = []
     query: dict[str, str] = {}
+    name = "max_uploads" if by == "markers" else "limit"
     for _ in range(20):
-        page = (await alice.get("/v1/uploads", params={"limit": str(limit), **query})).json()
+        page = (await alice.get("/v1/uploads", params={name: str(limit), **query})).json()
         assert len(page["uploads"]) <= limit
         seen += [row["upload_id"] for row in page["uploads"]]
         if page["next_cursor"] is None:
@@ -136,6 +137,7 @@ async def test_keys_are_percent_encoded_when_asked(alice: httpx.AsyncClient) -> 
     [
         "limit=0",
         "limit=1001",
+        "max_uploads=0",
         "cursor=%21",
         "cursor=AAAA&key_marker=a",
         "unknown=1",
@@ -158,10 +160,11 @@ async def test_the_parts_that_cos_holds(alice: httpx.AsyncClient) -> None:
     first = (await alice.get(url, params={"key": "rest/parts", "limit": 1})).json()
     second = (await alice.get(url, params={"key": "rest/parts", "cursor": first["next_cursor"]})).json()
     marked = (await alice.get(url, params={"key": "rest/parts", "part_number_marker": 1})).json()
+    fewest = (await alice.get(url, params={"key": "rest/parts", "limit": 2, "max_parts": 1})).json()
 
     assert [part["number"] for part in first["parts"] + second["parts"]] == [1, 3]
     assert (first["next_cursor"], second["next_cursor"]) == ("1", None)
-    assert marked["parts"] == second["parts"]
+    assert (marked["parts"], fewest["parts"]) == (second["parts"], first["parts"])
     assert first["parts"][0].keys() == {"number", "size", "etag", "crc64", "last_modified"}
     assert (first["upload_id"], first["key"]) == (task["upload_id"], "rest/parts")
 
