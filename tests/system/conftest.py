@@ -9,8 +9,10 @@ import pytest
 from tests.system.cos_door import Door, running_door
 from tests.system.stack import MIB, Caller, Stack, body, good, running_stack
 
-RSS_GROWTH_BYTES: Final = 24 * MIB
-"""What one hostile test may leave behind in the server's memory; most of it is the allocator's reserve."""
+HOSTILE_RSS_BYTES: Final = 8 * MIB
+"""What a hostile test may cost the server in memory at its worst moment: a part or two, and the allocator's reserve."""
+HOSTILE_CPU_SECONDS: Final = 2.0
+"""And of a processor's time, however long the test lasts."""
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +74,11 @@ def victim(stack: Stack) -> Iterator[Victim]:
 
 @pytest.fixture
 def unharmed(stack: Stack, victim: Victim) -> Iterator[None]:
-    """After the test nothing that was stored is lost, nothing failed unexpectedly, and no memory is gone."""
-    before = stack.gateway.program.rss_bytes
+    """Nothing that was stored is lost, nothing failed unexpectedly, and the test never cost the server much."""
+    server = stack.gateway.program
+    memory_bytes, cpu_seconds = server.begin_peak(), server.cpu_seconds
     yield
+    assert server.peak_bytes - memory_bytes < HOSTILE_RSS_BYTES
+    assert server.cpu_seconds - cpu_seconds < HOSTILE_CPU_SECONDS
     assert victim.caller.task(victim.task["id"]) == victim.task
-    assert stack.gateway.program.rss_bytes - before < RSS_GROWTH_BYTES
     assert not any('status="500"' in name for name in stack.gateway.metrics())

@@ -94,6 +94,17 @@ class Program:
         fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def begin_peak(self) -> int:
+        """Resident memory now, from which on ``peak_bytes`` looks."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        return self.rss_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most resident memory that there was since ``begin_peak``, or since the start."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
     @property
     def cpu_seconds(self) -> float:
         """Processor time that this process alone has spent."""

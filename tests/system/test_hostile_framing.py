@@ -94,6 +94,9 @@ RAW: Final[dict[str, tuple[bytes, int, str]]] = {
     "c18 a host with a path": (b"GET /v1/tasks HTTP/1.1\r\nHost: localhost/b?c=\r\n\r\n", 400, "bad_host"),
     "c18 an empty host": (b"GET /v1/tasks HTTP/1.1\r\nHost:\r\n\r\n", 400, "bad_host"),
     "c18 a host with a user": (b"GET /v1/tasks HTTP/1.1\r\nHost: localhost@evil\r\n\r\n", 400, "bad_host"),
+    "c18 no host": (b"GET /v1/tasks HTTP/1.1\r\n\r\n", 400, "bad_framing"),
+    "c18 two hosts": (b"GET /v1/tasks HTTP/1.1\r\n" + HOST + b"Host: evil.example\r\n\r\n", 400, "bad_framing"),
+    "c18 one host twice": (b"GET /v1/tasks HTTP/1.1\r\n" + HOST + HOST + b"\r\n", 400, "bad_framing"),
     "c19 absolute form": (b"GET http://evil.example/v1/tasks HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
     "c19 asterisk form": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
     "c21 a method in lower case": (b"get /v1/tasks HTTP/1.1\r\n" + HOST + b"\r\n", 405, "method_not_allowed"),
@@ -124,6 +127,11 @@ RAW: Final[dict[str, tuple[bytes, int, str]]] = {
     "c26 Expect: wat": (b"GET /v1/tasks HTTP/1.1\r\n" + HOST + b"Expect: wat\r\n\r\n", 417, "expectation_failed"),
     "c28 h2c with a body": (
         b"POST /v1/tasks HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc",
+        400,
+        "upgrade_not_supported",
+    ),
+    "g8 a websocket on another route": (
+        b"GET /v1/tasks HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         400,
         "upgrade_not_supported",
     ),

@@ -221,9 +221,10 @@ def test_c89_there_is_no_destination_but_the_configured_ones(alice: Caller, told
 
 
 @pytest.mark.parametrize(
-    "member", ["endpoint", "cos_host", "host", "url", "callback", "notify_url", "domain", "Bucket"]
+    "member",
+    ["endpoint", "cos_host", "host", "url", "callback", "notify_url", "webhook", "webhook_url", "domain", "Bucket"],
 )
-def test_c89_there_is_no_member_that_names_a_host(alice: Caller, member: str) -> None:
+def test_c89_c90_there_is_no_member_that_names_a_host(alice: Caller, member: str) -> None:
     told = {"key": "a", "size": 1, member: "http://169.254.169.254/"}
 
     require_problem(post_json(alice, json.dumps(told)), 400, "unknown_field")
