@@ -1,9 +1,65 @@
 """COS's XML, and XML that COS would never send."""
 
+from contextlib import suppress
+from xml.etree import ElementTree
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.cos import xml_tree
-from gateway.cos.xml_tree import Unreadable, read_xml
+from gateway.cos.xml_tree import Unreadable, XmlElement, read_xml
+
+NAMES = st.sampled_from(["Part", "ETag", "Key", "Upload"])
+TEXTS = st.sampled_from(["", " ", " a\n"]) | st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\t\n<>&\"'"), max_size=20
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn, depth: int = 3) -> ElementTree.Element:
+    """What COS might send: names, texts and elements in elements."""
+    element = ElementTree.Element(draw(NAMES))
+    if depth == 3 or (depth and draw(st.booleans())):
+        element.extend(draw(st.lists(documents(depth - 1), max_size=4)))
+    else:
+        element.text = draw(TEXTS)
+    return element
+
+
+def same(ours: XmlElement, theirs: ElementTree.Element) -> bool:
+    """Whether both tell the same to whoever asks for any name."""
+    if ours.name != theirs.tag:
+        return False
+    for name in {child.tag for child in theirs} | {"missing"}:
+        pairs = list(zip(ours.all(name), theirs.findall(name), strict=True))
+        if not all(same(*pair) for pair in pairs) or ours.text_of(name) != theirs.findtext(name):
+            return False
+    return True
+
+
+@given(documents(), st.sampled_from(["utf-8", "us-ascii", "utf-16"]), st.text(" \t\r\n", max_size=5))
+def test_what_was_written_is_read_as_the_standard_library_reads_it(
+    root: ElementTree.Element, encoding: str, before: str
+) -> None:
+    raw = ElementTree.tostring(root, encoding, xml_declaration=True)
+    tree = read_xml(raw if encoding == "utf-16" else before.encode() + raw)
+
+    assert same(tree, ElementTree.fromstring(raw))  # noqa: S314 - it is our own
+
+
+@given(documents(), st.integers(0, 10_000), st.binary(max_size=4), st.integers(0, 4))
+def test_bytes_that_are_damaged_anywhere_are_read_or_unreadable(
+    root: ElementTree.Element, at: int, junk: bytes, lost: int
+) -> None:
+    raw = ElementTree.tostring(root, "utf-8")
+    at %= len(raw) + 1
+
+    with suppress(Unreadable):
+        read_xml(raw[:at] + junk + raw[at + lost :])
+    if at < len(raw.rstrip()):
+        with pytest.raises(Unreadable):
+            read_xml(raw[:at])
 
 
 def test_elements_are_found_by_their_local_names() -> None:
