@@ -7,6 +7,7 @@ and a sixth off a form post.
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -33,6 +34,8 @@ class DirectReader:
         self._is_paused = self._is_watching = False
         transport.pause_reading()
         self._descriptor = os.dup(_socket_of(transport).fileno())
+        self._broken = select.poll()
+        self._broken.register(self._descriptor, 0)  # tells of errors only
         self.resume_reading()
 
     def pause_reading(self) -> None:
@@ -68,11 +71,16 @@ class DirectReader:
             return
         except OSError:
             piece = b""
-        if piece:
-            self._deliver(piece)
-        else:
+        if not piece:
             self._unwatch()
             self._transport.resume_reading()
+            return
+        self._deliver(piece)
+        if self._is_watching and self._broken.poll(0):
+            # Reset by the client. libuv tells of such a descriptor once and then no more, whatever is left to read.
+            self._unwatch()
+            if not self._is_paused:
+                self.resume_reading()
 
 
 def can_read_directly(transport: asyncio.Transport) -> bool:

@@ -123,6 +123,19 @@ async def test_a_connection_that_the_client_ends_is_lost_as_ever(reset: bool) ->
         assert receiver.direct == [b"half"]
 
 
+async def test_a_reset_behind_bytes_not_read_yet_is_noticed_and_the_bytes_come() -> None:
+    async with reading() as (client, receiver):
+        receiver.reader.pause_reading()
+        await send(client, BODY[:100_000])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        receiver.reader.resume_reading()
+        async with asyncio.timeout(SECONDS):
+            await receiver.lost.wait()
+
+        assert b"".join(receiver.direct) == BODY[:100_000]
+
+
 async def test_closing_the_transport_ends_the_stream_for_the_client_and_leaves_no_descriptor() -> None:
     async with reading() as (client, receiver):
         before = len(os.listdir("/dev/fd"))
