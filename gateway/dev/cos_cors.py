@@ -1,6 +1,6 @@
 """What browsers ask before and read after: every origin may use the local COS, as a bucket with open rules lets it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from gateway.dev.cos_answers import Answer, Header, Refusal
@@ -13,12 +13,12 @@ _EXPOSED: Final = (
 )
 
 
-def cors_headers(headers: Mapping[str, str]) -> list[Header]:
-    """What an answer to a request with an Origin says besides."""
+def cors_headers(headers: Mapping[str, str], answered: Collection[Header]) -> list[Header]:
+    """What an answer with the headers *answered* says besides to a request that has an Origin among *headers*."""
     origin = headers.get("origin")
     if origin is None:
         return []
-    exposed = ", ".join([_EXPOSED, *_asked_for(headers)])
+    exposed = ", ".join([_EXPOSED, *_metadata(answered)])
     return [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", exposed), ("Vary", "Origin")]
 
 
@@ -42,6 +42,6 @@ def preflight(call: Call) -> Answer:
     )
 
 
-def _asked_for(headers: Mapping[str, str]) -> list[str]:
+def _metadata(answered: Collection[Header]) -> list[str]:
     """The caller's metadata is its own to read."""
-    return sorted(name for name in headers if name.startswith("x-cos-meta-"))
+    return sorted(name for name, _ in answered if name.lower().startswith("x-cos-meta-"))

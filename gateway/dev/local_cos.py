@@ -104,7 +104,7 @@ class LocalCos:
             answer = refusal_answer(refusal, signoff, resource=resource, head_only=scope["method"] == "HEAD")
         except ClientDisconnect:
             return
-        await send_answer(send, answer, [*signoff.headers(), *cors_headers(headers)])
+        await send_answer(send, answer, [*signoff.headers(), *cors_headers(headers, answer.headers)])
 
     async def _answer(self, call: Call) -> Answer:
         if call.operation is Operation.OPTIONS_OBJECT:

@@ -29,11 +29,13 @@ def test_a_browser_may_ask_before_it_sends(caller: CosCaller) -> None:
 
 
 def test_a_browser_may_read_what_the_sdk_needs(caller: CosCaller) -> None:
-    put = caller.call("PUT", "k", headers=ORIGIN, body=b"x").headers
+    put = caller.call("PUT", "k", headers={**ORIGIN, "x-cos-meta-mine": "1"}, body=b"x").headers
+    head = caller.call("HEAD", "k", headers=ORIGIN).headers
     refused = caller.call("GET", "k", headers=ORIGIN, signed=False).headers
 
     exposed = {name.strip() for name in put["access-control-expose-headers"].split(",")}
     assert {"ETag", "Date", "Content-Length", "x-cos-hash-crc64ecma", "x-cos-next-append-position"} <= exposed
+    assert "x-cos-meta-mine" in head["access-control-expose-headers"]
     assert put["access-control-allow-origin"] == refused["access-control-allow-origin"] == ORIGIN["Origin"]
     assert "access-control-allow-origin" not in caller.call("HEAD", "k").headers
 
