@@ -5,7 +5,6 @@ Told apart on purpose: ids and times, a multipart object's opaque ETag, the word
 """
 
 import base64
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,11 @@ import pytest
 from qcloud_cos import CosServiceError
 
 from tests.fakes.cos_caller import CallerAnswer
+from tests.system.compared_answers import MERGED, VOLATILE, plain, shown_headers, without_place
 from tests.system.cos_door import NODE, WX, Call, Door, Key
 from tests.system.stack import MIB, Caller, body
 
 BODY = body("cos door compare", 3 * MIB + 5)
-READ_HEADERS = {
-    *("cache-control", "content-disposition", "content-encoding", "content-language", "content-length", "content-type"),
-    *("etag", "expires", "location", "x-cos-hash-crc64ecma", "x-cos-next-append-position", "x-cos-object-type"),
-    *("x-cos-storage-class", "x-cos-version-id"),
-}
-VOLATILE = {
-    *("UploadId", "Initiated", "LastModified", "RequestId", "TraceId", "Resource", "Message", "ServerTime", "UploadID"),
-    *("StringToSign", "FormatString", "NextUploadIdMarker"),
-}
-_MERGED = re.compile(r'"[0-9a-f]{32}-(\d+)"')
-
-
-def plain(value: Any) -> Any:
-    """*value* without what differs from one run to the next."""
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items() if name not in VOLATILE}
-    if isinstance(value, list):
-        return [plain(inner) for inner in value]
-    return _MERGED.sub(r"merged-\1", value) if isinstance(value, str) else value
-
-
-def shown_headers(headers: Any) -> dict[str, str]:
-    """The headers that programs read, in order of their names; how long a document is depends on the ids in it."""
-    found = {name.lower(): plain(headers[name]) for name in sorted(headers) if name.lower() in READ_HEADERS}
-    if found.get("content-type") == "application/xml":
-        found.pop("content-length", None)
-    return dict(sorted(found.items()))
 
 
 def elements(answer: CallerAnswer) -> Any:
@@ -54,7 +27,7 @@ def elements(answer: CallerAnswer) -> Any:
     if answer.xml.tag == "Error":
         return answer.code
     return [
-        (element.tag, _MERGED.sub(r"merged-\1", element.text or ""))
+        (element.tag, MERGED.sub(r"merged-\1", element.text or ""))
         for element in answer.xml.iter()
         if element.tag.rpartition("}")[2] not in VOLATILE
     ]
@@ -221,7 +194,7 @@ def _python_program(sdk: Any, bucket: str, folder: str, files: Path) -> list[Any
             told.append((method, refused.get_status_code(), refused.get_error_code()))
             return None
         shown = {name: value for name, value in (answer or {}).items() if name.lower() not in ("date", "server")}
-        told.append((method, _without(plain(shown), folder)))
+        told.append((method, without_place(plain(shown), folder)))
         return answer
 
     ask("put_object", Key=f"{folder}/a", Body=BODY, Metadata={"x-cos-meta-a": "b"})
@@ -238,19 +211,6 @@ def _python_program(sdk: Any, bucket: str, folder: str, files: Path) -> list[Any
     ask("abort_multipart_upload", **upload)
     ask("upload_file", Key=f"{folder}/file", LocalFilePath=str(file), PartSize=1, EnableMD5=True)
     return told
-
-
-def _without(value: Any, folder: str) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _without(inner, folder)
-            for name, inner in value.items()
-            if name.lower() not in ("x-cos-request-id", "last-modified", "transfer-encoding", "accept-ranges")
-            and not (name == "Content-Length" and "Bucket" in value)
-        }
-    if isinstance(value, list):
-        return [_without(inner, folder) for inner in value]
-    return re.sub(r"127\.0\.0\.1:\d+", "HOST", value.replace(folder, "FOLDER")) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("sdk", [NODE, WX])
@@ -287,5 +247,5 @@ def _js_program(key: Key, folder: str, files: Path, sdk: str) -> list[Any]:
         answer = result.get("data") or result["error"]
         answer["headers"] = shown_headers(answer.get("headers") or {})
         answer.pop("message", None)
-        told.append((method, _without(plain(answer), folder)))
+        told.append((method, without_place(plain(answer), folder)))
     return told
