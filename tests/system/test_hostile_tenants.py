@@ -52,16 +52,16 @@ def test_c44_another_s_task_takes_as_long_to_refuse_as_none(stack: Stack, task_i
     found: list[float] = []
     for _ in range(5):
         took: dict[str, list[float]] = {task_id: [], "A" * 22: []}
-        for _ in range(60):
+        for _ in range(100):
             for asked, seconds in took.items():
                 began = time.perf_counter()
                 mallory.call("GET", f"/v1/tasks/{asked}")
                 seconds.append(time.perf_counter() - began)
-        theirs, nobody_s = (statistics.median(seconds) for seconds in took.values())
+        theirs, nobody_s = (statistics.quantiles(seconds, n=10)[0] for seconds in took.values())
         found.append(theirs / nobody_s)
-        if 0.7 < found[-1] < 1.4:
+        if 0.8 < found[-1] < 1.25:
             return
-    pytest.fail(f"medians of another's task as multiples of those of none: {found}")
+    pytest.fail(f"the quickest tenth of another's task as multiples of that of none: {found}")
 
 
 def lost(stack: Stack, caller: Caller, key: str) -> dict[str, Any]:
