@@ -17,6 +17,8 @@ REQUEST_HEADERS: Final = (
     "Idempotency-Key",
     "If-Match",
     "If-None-Match",
+    "Traceparent",
+    "Tracestate",
     "Upload-Ticket",
     "X-Cos-Hash-Crc64ecma",
     "X-Request-Id",

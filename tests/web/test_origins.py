@@ -73,3 +73,9 @@ def test_a_page_may_send_the_headers_of_cos_that_it_asks_for_and_no_others_that_
 
     assert allowed == [*REQUEST_HEADERS, "x-cos-meta-colour", "x-cos-acl"]
     assert preflight_headers({})["Access-Control-Allow-Headers"].split(", ") == [*REQUEST_HEADERS]
+
+
+def test_a_page_that_traces_its_calls_may_send_its_trace() -> None:
+    allowed = preflight_headers({b"access-control-request-headers": b"traceparent,tracestate"})
+
+    assert {"Traceparent", "Tracestate"} <= set(allowed["Access-Control-Allow-Headers"].split(", "))
