@@ -21,7 +21,7 @@ class TracingSettings(BaseSettings):
         default=0.1,
         ge=0,
         le=1,
-        description="Share of the requests without a traceparent that are traced; with one its sampled flag decides.",
+        description="Share of traces recorded where callers leave it to us, as our own clients do.",
     )
 
     def _tracing_problems(self) -> Iterator[str]:

@@ -18,6 +18,9 @@ Value = str | int | float
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED: Final = 1
+_RANDOM: Final = 2
+_RANDOM_DIGITS: Final = 14
+"""At its end these digits of a trace id are random if the flag says so (W3C Trace Context Level 2, 3.2.2.5)."""
 _MOST_HEADER_BYTES: Final = 256
 
 
@@ -66,7 +69,11 @@ def install(export: Export | None, share: float = 1.0) -> None:
 
 
 def trace_of(header: bytes) -> Trace | None:
-    """What a ``traceparent`` says; None for one that is not as W3C Trace Context (section 3.2) wants it."""
+    """What a ``traceparent`` says; None for one that is not as W3C Trace Context (section 3.2) wants it.
+
+    With a random id that nobody has sampled so far it is the id that decides, in every process alike: our own clients
+    give all calls about one file one such trace, and cannot know the share.
+    """
     found = _TRACEPARENT.fullmatch(header) if len(header) <= _MOST_HEADER_BYTES else None
     if found is None:
         return None
@@ -75,7 +82,10 @@ def trace_of(header: bytes) -> Trace | None:
         return None
     if not (trace_id.strip(b"0") and span_id.strip(b"0")):
         return None
-    return Trace(trace_id.decode(), span_id.decode(), bool(int(flags, 16) & _SAMPLED))
+    sampled = bool(int(flags, 16) & _SAMPLED)
+    if int(flags, 16) & _RANDOM and not sampled and _Exporter.export is not None:
+        sampled = int(trace_id[-_RANDOM_DIGITS:], 16) < _Exporter.share * 16**_RANDOM_DIGITS
+    return Trace(trace_id.decode(), span_id.decode(), sampled)
 
 
 def begin(header: bytes | None) -> Trace | None:
@@ -85,6 +95,11 @@ def begin(header: bytes | None) -> Trace | None:
         sampled = secrets.randbelow(1_000_000) < _Exporter.share * 1_000_000
         trace = Trace(secrets.token_hex(16), "", sampled)
     return trace
+
+
+def new_traceparent() -> str:
+    """A header for the calls of a client about one thing, which read as one trace; whoever is called may record it."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{_RANDOM:02x}"
 
 
 def traceparent() -> str | None:

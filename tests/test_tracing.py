@@ -102,3 +102,15 @@ def test_of_requests_without_a_trace_a_share_is_recorded(spans: list[Span]) -> N
         begun = [begin(None) for _ in range(50)]
         assert {trace.sampled for trace in begun if trace is not None} == expected
         assert len({trace.trace_id for trace in begun if trace is not None}) == 50
+
+
+def test_a_random_trace_that_nobody_decided_on_is_recorded_whole_or_not_at_all(spans: list[Span]) -> None:
+    low, high = (f"00-{'a' * 18}{end}-{SPAN_ID}-02".encode() for end in ("1" * 14, "e" * 14))
+    for share, expected in ((0.0, (False, False)), (0.5, (True, False)), (1.0, (True, True))):
+        tracing.install(spans.append, share)
+        begun = [begin(header) for header in (low, high)]
+        assert tuple(trace.sampled for trace in begun if trace is not None) == expected
+    tracing.install(spans.append, 0.0)
+    assert begin(low[:-2] + b"03") == Trace("a" * 18 + "1" * 14, SPAN_ID, sampled=True)
+    tracing.install(None)
+    assert begin(low) == Trace("a" * 18 + "1" * 14, SPAN_ID, sampled=False)

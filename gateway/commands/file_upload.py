@@ -12,6 +12,7 @@ from gateway.commands.local_file import LocalFile
 from gateway.commands.progress_line import ProgressLine
 from gateway.commands.rest_client import Refused, RestClient
 from gateway.commands.wording import bytes_in_words
+from gateway.tracing import new_traceparent
 
 _ONE_REQUEST_BYTES: Final = 1 << 20
 _MOST_ROUNDS: Final = 3
@@ -43,7 +44,7 @@ class FileUpload:
         self._to = to
         self._line = line
         self._loaded = 0
-        self._headers: dict[str, str] = {}
+        self._headers = {"traceparent": new_traceparent()}
 
     async def run(self) -> Mapping[str, Any]:
         """Send what the gateway lacks; the task in ``success``.
@@ -63,7 +64,7 @@ class FileUpload:
 
     async def _send_whole(self, digest: bytes) -> dict[str, Any]:
         options = self._to.options()
-        headers = {**self._lengths(1, digest), "Content-Type": options.pop("content_type")}
+        headers = {**self._headers, **self._lengths(1, digest), "Content-Type": options.pop("content_type")}
         return await self._client.call(
             "POST", "/v1/files", params=options, headers=headers, body=lambda: self._file.chunks(1, lambda _: None)
         )
@@ -73,8 +74,9 @@ class FileUpload:
         size, part_size = self._file.size, self._file.part_size
         fingerprint = {"size": size, "part_size": part_size, "parts_md5": [digest.hex() for digest in digests]}
         told = {**self._to.options(), "size": size, "part_size": part_size, "fingerprint": fingerprint}
-        task = await self._client.call("POST", "/v1/tasks", json=told)
-        self._headers = {"Upload-Ticket": task["ticket"]} if task["ticket"] else {}
+        task = await self._client.call("POST", "/v1/tasks", json=told, headers=self._headers)
+        if task["ticket"]:
+            self._headers["Upload-Ticket"] = task["ticket"]
         if task["state"] in ("paused", "error"):
             task = await self._call(task, "POST", "/restart")
         return task

@@ -4,7 +4,7 @@
  * Each file has an `id` in the list from the moment it is handed over; the gateway's own id comes as `taskId`.
  */
 
-import { Problem, newApi } from "./api.js";
+import { Problem, newApi, traced } from "./api.js";
 import { browser } from "./browser.js";
 import { crc64 } from "./crc64.js";
 import { describe, needsFile, now } from "./item.js";
@@ -119,7 +119,8 @@ export class UploadClient {
       this.#keep(item);
       this.#changed();
     };
-    item.sender = newSender(this.#api, this.#slots, { id, file, options }, changed, () => this.#findEarlier(item));
+    const given = { id, file, options };
+    item.sender = newSender(traced(this.#api), this.#slots, given, changed, () => this.#findEarlier(item));
     this.#items.set(id, item);
     this.#changed();
     return item;

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 
+from gateway.tracing import trace_of
 from tests.browser.conftest import OpenConsole
 from tests.browser.console import MIB, Console
 from tests.browser.stack import Stack
@@ -24,6 +25,20 @@ def test_files_of_every_size_arrive_byte_for_byte(console: Console, stack: Stack
     for path in paths:
         assert stack.stored(path.name) == path.read_bytes(), path.name
     assert {task["key"]: task["state"] for task in stack.tasks(console.token)} == dict.fromkeys(sizes, "success")
+
+
+def test_all_calls_about_a_file_carry_one_trace_of_its_own(console: Console) -> None:
+    asked: list[tuple[str, str | None]] = []
+    console.page.on("request", lambda request: asked.append((request.method, request.headers.get("traceparent"))))
+
+    console.choose([console.file("film", 9 * MIB), console.file("song", 9 * MIB)])
+    console.expect_state("Done", "film", "song")
+
+    sent = [trace for method, trace in asked if method == "PUT"]
+    assert len(sent) == 6
+    assert {trace for method, trace in asked if method == "POST"} == set(sent)
+    assert [sent.count(trace) for trace in set(sent)] == [3, 3]
+    assert all(trace_of((trace or "").encode()) for trace in sent)
 
 
 def test_three_files_are_sent_at_once_and_the_fourth_waits(console: Console, stack: Stack) -> None:

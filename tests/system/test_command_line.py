@@ -65,6 +65,23 @@ def test_files_of_every_size_arrive_in_one_command(stack: Stack, alice: Caller, 
         assert stack.cos.read(f"line/{path.name}") == path.read_bytes()
 
 
+def test_all_calls_about_a_file_carry_one_trace_of_its_own(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+    paths = _files(tmp_path, 7, 2 * PART_BYTES + 7)
+
+    earlier = len(stack.gateway.log_lines())
+
+    assert _run(alice, "upload", *paths, "--key", "traced/").returncode == 0
+
+    traces: dict[str, list[str]] = {}
+    for line in stack.gateway.log_lines()[earlier:]:
+        if line["message"] == "request" and "trace_id" in line:
+            traces.setdefault(line["trace_id"], []).append(line["route"])
+    whole, in_parts = sorted(traces.values(), key=len)
+    assert whole == ["/v1/files"]
+    assert (in_parts[0], in_parts[-1]) == ("/v1/tasks", "/v1/tasks/{task_id}/complete")
+    assert in_parts.count("/v1/tasks/{task_id}/parts/{number}") == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_upload_that_was_broken_off_sends_only_the_rest(
     stack: Stack, alice: Caller, tmp_path: Path, number: signal.Signals
