@@ -1,13 +1,15 @@
 """``POST /v1/files``: one request carries a whole file, as form data or as a raw body."""
 
+from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.domain.errors import InvalidKey, UnsupportedMediaType
+from gateway.domain.errors import BadDigest, InvalidKey, UnsupportedMediaType
 from gateway.domain.object_headers import FIELD_OF_HEADER
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
@@ -72,8 +74,8 @@ class FileRoutes:
         if file.content_type:
             options.setdefault("content_type", file.content_type)
         new = self._new_task(options)
-        unsaid = Digests()  # what the headers say is of the whole form, not of the file in it
-        return await self._files.receive(caller, new, form.file_chunks(), unsaid, content_length(request))
+        said = with_file_md5(Digests(), options)  # what the headers say is of the whole form, not of the file in it
+        return await self._files.receive(caller, new, form.file_chunks(), said, content_length(request))
 
     async def _post_raw(self, request: Request, caller: Caller, media_type: str) -> Task:
         query = query_parameters(request, FORM_FIELDS | meta_names(request.query_params))
@@ -81,8 +83,10 @@ class FileRoutes:
             raise UnsupportedMediaType("A file comes as multipart/form-data, or raw with its key in the query.")
         if "key" not in query:
             raise InvalidKey("A raw body needs its key in the query.")
-        new = self._new_task(raw_options(request, query))
-        return await self._files.receive(caller, new, body_chunks(request), digests(request), content_length(request))
+        options = raw_options(request, query)
+        new = self._new_task(options)
+        said = with_file_md5(digests(request), options)
+        return await self._files.receive(caller, new, body_chunks(request), said, content_length(request))
 
     def _new_task(self, options: Mapping[str, object]) -> NewTask:
         return new_file(dict(options), self._defaults)
@@ -118,6 +122,21 @@ def _said_by_headers(request: Request) -> tuple[dict[str, str], dict[str, str]]:
         elif name.startswith(_COS):
             headers[name] = value
     return said, headers
+
+
+def with_file_md5(said: Digests, options: Mapping[str, object]) -> Digests:
+    """*said* of a whole file's bytes, and the MD5 in its checked *options*: what is written down has to be true.
+
+    Raises:
+        BadDigest: they disagree.
+    """
+    md5 = options.get("md5")
+    if not isinstance(md5, str):
+        return said
+    md5_base64 = b64encode(bytes.fromhex(md5)).decode()
+    if said.md5_base64 not in (None, md5_base64):
+        raise BadDigest("Content-MD5 and md5 disagree.")
+    return replace(said, md5_base64=md5_base64)
 
 
 def file_answer(task: Task, documents: TaskDocuments) -> Response:

@@ -14,7 +14,7 @@ from gateway.domain.objects import Appended
 from gateway.transfer.object_calls import NewAppend, ObjectCalls, ObjectName
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.admission import Admission
-from gateway.web.file_routes import file_answer, meta_names, new_file, raw_options
+from gateway.web.file_routes import file_answer, meta_names, new_file, raw_options, with_file_md5
 from gateway.web.request_reading import body_chunks, content_length, digests, query_parameters, required_length
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_requests import FORM_FIELDS
@@ -55,9 +55,10 @@ class ObjectRoutes:
     async def put(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         query = query_parameters(request, (FORM_FIELDS - {"key"}) | meta_names(request.query_params))
-        new = new_file({**raw_options(request, query), "key": _key(request)}, self._defaults)
+        options = {**raw_options(request, query), "key": _key(request)}
+        new = new_file(options, self._defaults)
         with self._admission.receiving(caller, request.scope):
-            said, length = digests(request), content_length(request)
+            said, length = with_file_md5(digests(request), options), content_length(request)
             task = await self._files.receive(caller, new, body_chunks(request), said, length)
         return file_answer(task, self._documents)
 

@@ -154,6 +154,27 @@ async def test_headers_tell_of_the_form_and_not_of_the_file_in_it(alice: httpx.A
 
 
 @pytest.mark.parametrize("size", [5, 3 * MIB])
+async def test_no_other_file_s_md5_becomes_metadata(alice: httpx.AsyncClient, cos: RunningCos, size: int) -> None:
+    data = random_bytes(size)
+    md5 = hashlib.md5(data, usedforsecurity=False)
+    right, other = {"upload_add_meta_md5": "true", "md5": md5.hexdigest()}, {"Content-MD5": "A" * 22 + "=="}
+    wrong_option = {**right, "md5": "0" * 32}
+    wrong = {**wrong_option, "key": "rest/wrong md5"}
+    stored = await post_form(alice, {**right, "key": "rest/right md5"}, data)
+    refused = [
+        await post_form(alice, wrong, data),
+        await alice.post("/v1/files", params=wrong, content=data),
+        await alice.put("/v1/objects/rest/wrong md5", params=wrong_option, content=data),
+    ]
+    disagree = await alice.post("/v1/files", params={**right, "key": "rest/wrong md5"}, content=data, headers=other)
+
+    assert (stored.status_code, cos.headers(BUCKET, "rest/right md5")["x-cos-meta-md5"]) == (201, md5.hexdigest())
+    assert [answer.json()["code"] for answer in refused] == ["digest_mismatch"] * 3
+    assert (disagree.status_code, disagree.json()["code"]) == (400, "bad_digest")
+    assert "rest/wrong md5" not in cos.keys(BUCKET)
+
+
+@pytest.mark.parametrize("size", [5, 3 * MIB])
 async def test_a_raw_body_is_held_against_its_digests(alice: httpx.AsyncClient, cos: RunningCos, size: int) -> None:
     data = random_bytes(size)
     wrong = base64.b64encode(bytes(16)).decode()
