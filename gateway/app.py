@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -194,10 +194,9 @@ class Gateway:
             *health.public_routes(),
             *console_routes(),
         ]
-        public = Starlette(routes=routes, exception_handlers=exception_handlers())
-        admin = Starlette(routes=health.admin_routes(), exception_handlers=exception_handlers())
+        admin = _answering(health.admin_routes())
         gate = Gate(
-            public,
+            _answering(routes),
             allowed_hosts=allowed_hosts_of(settings),
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
@@ -268,3 +267,11 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def _answering(routes: Sequence[BaseRoute]) -> Starlette:
+    """*routes* as they are written. A redirect to a path's other spelling is no problem document, and behind a proxy
+    that ends TLS it would name http."""
+    app = Starlette(routes=routes, exception_handlers=exception_handlers())
+    app.router.redirect_slashes = False
+    return app

@@ -266,6 +266,14 @@ async def test_a_wrong_method_hears_of_the_right_ones(
     assert set(answer.headers["allow"].split(", ")) == allowed
 
 
+@pytest.mark.promise(29)
+@pytest.mark.parametrize("path", ["/v1/tasks/", "/v1/files/", "/v1/objects", "/livez/", "/v1/tasks/x/parts/"])
+async def test_a_path_that_is_only_nearly_right_is_not_there(alice: httpx.AsyncClient, path: str) -> None:
+    answer = await alice.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 async def test_a_completion_that_cos_takes_long_over_is_202_and_then_told(redis_url: str, cos: RunningCos) -> None:
     async with running_rest(redis_url, cos, complete_wait_seconds=0.2) as rest, rest.as_caller() as alice:
         task_id = (await create(alice))["id"]
