@@ -56,4 +56,5 @@ class CosCors:
 
 def _of_the_object(answered: Collection[Header]) -> list[str]:
     """What an answer tells of one object and of no other, its ``x-cos-meta-*`` foremost."""
-    return sorted({name.lower() for name, _ in answered} - _ALWAYS)
+    names = {name.lower() for name, _ in answered}
+    return sorted(name for name in names - _ALWAYS if name.startswith(("x-cos-", "content-")))

@@ -64,7 +64,7 @@ def required_length(request: Request) -> int:
     """Content-Length in bytes. Raises LengthRequired without one."""
     length = content_length(request)
     if length is None:
-        raise LengthRequired("A part is sent with a Content-Length.")
+        raise LengthRequired("A part, and what is appended, is sent with a Content-Length.")
     return length
 
 

@@ -363,6 +363,7 @@ def test_only_pages_of_configured_origins_may_read(door: Door, dora: Caller) -> 
     assert preflight.status == 200
     assert preflight.headers["access-control-allow-origin"] == "https://app.example"
     assert preflight.headers["access-control-allow-headers"] == "x-cos-acl,etag"
+    assert "access-control" not in preflight.headers["access-control-expose-headers"]
     refused(foreign, 403, "AccessDenied")
     exposed = put.headers["access-control-expose-headers"].split(", ")
     assert {"ETag", "Date", "Content-Length", "x-cos-request-id", "x-cos-hash-crc64ecma"} <= set(exposed)
