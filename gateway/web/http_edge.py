@@ -199,7 +199,8 @@ class HttpEdge(EdgeConnection):
         exchange, pace = self._exchange, self._pace
         if exchange is None or pace is None or exchange.body_ended:
             return
-        held_back, self._held_back = self._held_back or exchange.expects_continue, exchange.is_full
+        held_back = self._held_back or exchange.expects_continue or not exchange.waits
+        self._held_back = exchange.is_full
         error = pace.look(self._loop.time(), exchange.received_bytes, held_back=held_back)
         if error is None:
             self._after(self._deadlines.look, self._look_at_body)

@@ -62,6 +62,7 @@ class Exchange:
         self._answered = False
         self._unsent_head = b""
         self._told_end = False
+        self._waits = False
         self.body_ended = False
         self.received_bytes = 0
         self.failure: GatewayError | None = None
@@ -80,6 +81,11 @@ class Exchange:
     def is_behind(self) -> bool:
         """Whether the client brought more bytes than the application takes: tiny pieces alone cost it hardly any."""
         return self._unread_bytes > UNREAD_BYTES
+
+    @property
+    def waits(self) -> bool:
+        """Whether the application waits for more of the body; else what is slow is not the client."""
+        return self._waits
 
     def add(self, piece: bytes, *, ended: bool) -> None:
         """A piece of the body arrived."""
@@ -119,9 +125,14 @@ class Exchange:
         if self._expects_continue and not self._lost:
             self._expects_continue = False
             await self._connection.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        if not (self._pieces or self.body_ended or self._lost):
+            # Only now: one piece a body is in memory, however long the application is busy with it.
+            self._connection.resume_reading()
+        self._waits = True
         while not (self._has_message() or self._lost or self._answered or self.failure):
             self._news.clear()
             await self._news.wait()
+        self._waits = False
         if self.failure is not None and not (self._has_message() or self._lost or self._answered):
             raise self.failure
         return self._message()
@@ -136,8 +147,6 @@ class Exchange:
         self._unread_bytes -= len(piece)
         more = bool(self._pieces) or not self.body_ended
         self._told_end = not more
-        if not (self.body_ended or self.is_full or self._lost):
-            self._connection.resume_reading()
         return {"type": "http.request", "body": piece, "more_body": more}
 
     async def send(self, message: Message) -> None:

@@ -98,10 +98,12 @@ async def _drip_chunks(wire: Wire, bursts: int) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_client_whom_we_keep_waiting_is_not_given_up() -> None:
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_client_whom_we_keep_waiting_is_not_given_up(begun: bool) -> None:
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        first = len((await receive())["body"]) if begun else 0
         await asyncio.sleep(1.5)
-        await answer(send, b"%d" % len(await read_body(receive)))
+        await answer(send, b"%d" % (first + len(await read_body(receive))))
 
     size = 4 << 20
     async with running_edge(late, rules=QUICK, buffer_bytes=65536) as server:
@@ -110,7 +112,9 @@ async def test_a_client_whom_we_keep_waiting_is_not_given_up() -> None:
         sending = asyncio.create_task(held_back.send(POST % (b"", size), bytes(size)))
 
         assert (await waiting.head())[0] == 100
-        await waiting.send(b"hello")
+        await waiting.send(b"he")
+        await asyncio.sleep(0.05)
+        await waiting.send(b"llo")
         assert (await waiting.answer()).body == b"5"
         await sending
         assert (await held_back.answer()).body == b"%d" % size

@@ -310,12 +310,14 @@ async def _push_until_it_stops(wire: Wire, piece: bytes, most: int) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_no_more_is_read_than_the_application_may_have_before_it(chunked: bool) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+async def test_no_more_is_read_than_the_application_may_have_before_it(chunked: bool, begun: bool) -> None:
     go = asyncio.Event()
 
     async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        first = len((await receive())["body"]) if begun else 0
         await go.wait()
-        await answer(send, b"%d" % len(await read_body(receive)))
+        await answer(send, b"%d" % (first + len(await read_body(receive))))
 
     most = 8 << 20
     piece = b"10000\r\n" + bytes(65536) + b"\r\n" if chunked else bytes(65536)
