@@ -1,7 +1,9 @@
 """JSON request bodies: read with a cap, parsed strictly, checked against a model. Nothing of them is echoed."""
 
 import json
+import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final, Never, TypeVar
 
@@ -25,6 +27,8 @@ MAX_DEPTH: Final = 32
 MAX_INTEGER: Final = 2**53
 
 _INTEGER_DIGITS: Final = 17
+_LONGEST_NAME: Final = 40
+_CAPITAL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|-")
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -73,7 +77,8 @@ def parse(model: type[ModelT], data: dict[str, Any]) -> ModelT:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = _path(model, first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UnknownField(f"Unknown member in {path or 'the body'}.") from None
+            meant = _meant(str(first["loc"][-1]), _names(model))
+            raise UnknownField(f"Unknown member in {path or 'the body'}.{meant}") from None
         raise InvalidField(f"{path or 'The body'}: {first['msg']}.") from None
 
 
@@ -166,6 +171,13 @@ def _path(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """*location* without anything that is not a name of ours or an index."""
     ours = _names(model)
     return ".".join(str(step) for step in location if isinstance(step, int) or step in ours)
+
+
+def _meant(name: str, ours: frozenset[str]) -> str:
+    """A question after that name of ours which *name* resembles; *name* itself is not repeated."""
+    snake = _CAPITAL.sub("_", name[:_LONGEST_NAME]).lower()
+    close = get_close_matches(snake, sorted(ours), n=1, cutoff=0.8)
+    return f" Was {close[0]} meant?" if close else ""
 
 
 @lru_cache(maxsize=64)

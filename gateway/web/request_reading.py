@@ -174,7 +174,7 @@ def query_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str
     if len(found) < len(pairs):
         raise BadQuery("A query parameter is given twice.")
     if not found.keys() <= allowed:
-        raise BadQuery("The query holds an unknown parameter.")
+        raise BadQuery(f"The query holds an unknown parameter, expected only {', '.join(sorted(allowed)) or 'none'}.")
     return found
 
 

@@ -177,6 +177,7 @@ def test_a_good_document_becomes_its_model() -> None:
     [
         ({"key": "a", "tenant": "b"}, UnknownField, "Unknown member in the body."),
         ({"key": "a", "__proto__": {}}, UnknownField, "Unknown member in the body."),
+        ({"key": "a", "Keys": "b"}, UnknownField, "Unknown member in the body. Was key meant?"),
         (
             {"key": "a", "items": [{"number": 1, "etag": "x", "evil": 1}]},
             UnknownField,
