@@ -1,7 +1,6 @@
 """A redis-server behind a cable that can be pulled: then its address answers nothing, not even refusals."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.system.processes import Program, redis_server, wait_until
+from tests.tools import require_tool
 
 PORT: Final = 6379
 _SUBNETS: Final = 1 << 14
@@ -61,7 +61,8 @@ def redis_behind_a_cable(folder: Path) -> Iterator[Cable | None]:
 
 def can_make_networks() -> bool:
     """Whether this machine lets us."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
+    require_tool("ip")
+    if os.geteuid() != 0:
         return False
     name = f"gwt{os.getpid()}-try"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, timeout=10).returncode == 0
