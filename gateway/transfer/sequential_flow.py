@@ -34,9 +34,6 @@ from gateway.transfer.part_window import PartWindow
 from gateway.transfer.replay import BufferedBody, IncomingBody, Lease
 
 BUDGET_WAIT_SECONDS: Final = 10.0
-WORTH_WHOLE_BYTES: Final = 512 * 1024
-"""A chunk so long ends the part before it rather than being divided: that takes a twentieth off a form post."""
-
 _NOT_WORTH_KEEPING: Final = (BodySuperseded, TaskCanceled, DigestMismatch)
 """After these no further byte goes to COS: a newer writer sends the same part numbers, or nobody wants them."""
 
@@ -89,7 +86,6 @@ class SequentialFlow:
         self._received = 0
         self._cut_offset = span.offset - len(tail)
         self._cutter: PartCutter | None = None
-        self._least = MIN_PART_BYTES
         self._lease: Lease | None = None
         self._stream: IncomingBody | None = None
         self._interrupt = Interrupt()
@@ -145,23 +141,14 @@ class SequentialFlow:
                 await self._begin_part()
             if self._stream is not None:
                 chunk = await self._feed_stream(self._stream, chunk)
-            elif self._cutter is not None and self._ends_before(chunk, self._cutter):
-                await self._send_cut()
             elif self._cutter is not None:
                 chunk = self._cutter.feed(chunk)
                 if self._cutter.full and not self._may_be_whole(self._cutter):
                     await self._send_cut()
 
-    def _ends_before(self, chunk: bytes, cutter: PartCutter) -> bool:
-        """Whether the part is long enough without *chunk*, which would have to be copied to be divided."""
-        return (
-            len(chunk) >= WORTH_WHOLE_BYTES and cutter.size >= self._least and cutter.size + len(chunk) > cutter.target
-        )
-
     async def _begin_part(self) -> None:
         """Take memory for the next part: what it needs, or else the least that makes a part, or else stream it."""
         size, least = self._sizes()
-        self._least = least
         budget, owner = self._engine.budget, self._window.task.owner
         lease = budget.try_take(size, owner) or budget.try_take(least, owner)
         while lease is None and len(self._window):

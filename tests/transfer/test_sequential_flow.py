@@ -107,23 +107,6 @@ async def test_chunks_of_any_length_are_cut_into_the_same_parts(world: World, ch
     assert await world.stored(task) == [(1, MIB), (2, MIB), (3, MIB), (4, MIB), (5, 3)]
 
 
-async def test_a_long_chunk_ends_the_part_before_it_rather_than_being_divided(world: World) -> None:
-    lengths = [MIB + 5, 3 * MIB, 2 * MIB, 3 * MIB, MIB - 1, MIB, 7]
-    data = random_bytes(sum(lengths))
-    ends = list(itertools.accumulate(lengths, initial=0))
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for start, end in itertools.pairwise(ends):
-            yield data[start:end]
-
-    task = await world.create(size=len(data), part_size=4 * MIB)
-    done = await world.put_content(task, chunks(), ContentRange(length=len(data)))
-
-    world.require_success(done, data)
-    sizes = [size for _, size in await world.stored(task)]
-    assert sizes == [MIB + 5, 3 * MIB, 2 * MIB, 4 * MIB - 1, MIB + 7]
-
-
 async def test_a_slice_size_above_the_part_size_still_means_one_put(world: World) -> None:
     data = random_bytes(3 * MIB)
     task = await world.create(size=len(data), slice_size=4 * MIB)
