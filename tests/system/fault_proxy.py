@@ -93,7 +93,7 @@ class FaultProxy:
                 asyncio.create_task(self._pass(from_server, writer, _if(fault, Way.DOWN), ends)),
             )
             done, pending = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            if ways[0] in done and not any(end.transport.is_closing() for end in ends):
+            if pending and ways[0] in done and not any(end.transport.is_closing() for end in ends):
                 await asyncio.wait(pending, timeout=60)  # a client may end its side and still read
             for way in ways:
                 way.cancel()
