@@ -215,7 +215,7 @@ def _truncated(tree: XmlElement) -> bool:
 
 
 def _person(tree: XmlElement, name: str) -> Person:
-    found = next(tree.all(name), None)
+    found = tree.first(name)
     if found is None:
         return Person("", "")
     return Person(found.text_of("ID") or "", found.text_of("DisplayName") or "")

@@ -36,6 +36,11 @@ class XmlElement:
         """The children called *name*."""
         return (XmlElement(child) for child in self._element if _local(child) == name)
 
+    def first(self, name: str) -> "XmlElement | None":
+        """The first child called *name*, without a look at the others where its name has no prefix."""
+        found = self._element.find(name)
+        return next(self.all(name), None) if found is None else XmlElement(found)
+
     def text_of(self, *names: str) -> str | None:
         """The text of the first child that bears one of *names*."""
         for name in names:
