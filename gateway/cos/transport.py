@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import httpx
@@ -132,19 +132,42 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 class _Protocol(ResponseHandler):
-    """Drops a peer that answers with 1xx again and again: aiohttp skips any number of them."""
+    """Drops a peer that answers a request twice, or with 1xx again and again.
+
+    aiohttp would take the second answer for that to the connection's next request, and skips any number of 1xx.
+    """
 
     _interim = 0
+    _is_answered = True
+    """Whether the head of the answer has come; so it has as long as nothing was asked."""
+
+    def set_response_params(self, **params: Any) -> None:
+        """A request is about to be sent."""
+        self._is_answered = False
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        if data and self._is_answered and (self._payload is None or self._payload.is_eof()):
+            self._drop()
+        else:
+            super().data_received(data)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         is_final = data[0].code >= 200
         self._interim += not is_final
-        if self._interim <= _MAX_INTERIM_ANSWERS:
+        if self._is_answered:
+            self._drop()
+        elif self._interim <= _MAX_INTERIM_ANSWERS:
             super().feed_data(data, size)
             if is_final:
-                self._interim = 0
-        elif self.transport is not None:
+                self._interim, self._is_answered = 0, True
+        else:
             self.set_exception(HttpProcessingError(message="too many interim answers"))
+            self._drop()
+
+    def _drop(self) -> None:
+        self.force_close()
+        if self.transport is not None:
             self.transport.abort()
 
 

@@ -100,6 +100,42 @@ async def test_nothing_is_sent_twice_when_a_kept_connection_breaks(transport: Ai
         assert (server.connections, len(server.heads)) == (1, 2)
 
 
+def answering_twice(between: asyncio.Event, *, at_once: bool) -> Callable[[RawServer], Script]:
+    """Answer each request with its own body, and the first a second time: at once, or when *between* is set."""
+
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                said = answer(200, await server.read_body(reader))
+                first = len(server.bodies) == 1
+                writer.write(said * 2 if first and at_once else said)
+                await writer.drain()
+                if first and not at_once:
+                    await between.wait()
+                    writer.write(said)
+                    await writer.drain()
+                    await reader.read()
+                    server.closed.set()
+
+        return serve
+
+    return script
+
+
+@pytest.mark.promise(7)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_second_answer_to_one_request_is_nobody_s(transport: AiohttpTransport, *, at_once: bool) -> None:
+    """It may even come while the connection waits for its next request."""
+    between = asyncio.Event()
+    async with raw_server(answering_twice(between, at_once=at_once)) as server, asyncio.timeout(10):
+        assert await send(transport, put(server, b"first")) == (200, b"first")
+        between.set()
+        await server.closed.wait()
+
+        assert await send(transport, put(server, method="GET")) == (200, b"")
+        assert server.connections == 2
+
+
 async def test_a_reset_in_the_middle_of_a_body_is_an_error_and_the_body_is_read_once(
     transport: AiohttpTransport,
 ) -> None:
