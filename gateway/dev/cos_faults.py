@@ -32,7 +32,7 @@ class Action(StrEnum):
     EARLY_ERROR = "early_error"
     """Answer ``status`` and ``code`` before a byte of the body is read."""
     RESET = "reset"
-    """Reset the connection once ``after_bytes`` of the body have come; with 0, before any."""
+    """Reset the connection once ``after_bytes`` of the body have come; with 0, before any, and nothing is stored."""
     STALL = "stall"
     """Stop reading once ``after_bytes`` have come, for ``seconds`` or until the faults are cleared; then go on."""
     SLOW = "slow"
@@ -175,7 +175,8 @@ class FaultBook:
         async for came in body:
             chunk = came
             received += len(chunk)
-            if pending and received > fault.after_bytes:
+            reached = received > fault.after_bytes or (fault.action is Action.RESET and received == fault.after_bytes)
+            if pending and reached:
                 pending = False
                 chunk = await self._at_byte(fault, call, chunk, fault.after_bytes - received)
             if fault.action is Action.SLOW:
