@@ -1,4 +1,5 @@
-"""Walks everybody's index: strikes off what is gone, and lists again what a task's own fields show to be open."""
+"""Walks everybody's index: strikes off what is gone, and lists again what its owner's index, or the list of what a
+task's own fields show to be open, has lost."""
 
 import json
 import time
@@ -44,7 +45,9 @@ class IndexRepair:
         gone, commands, now = [], list[Command](), self._clock()
         for member, text in zip(members, await self._calls.run_each(self._read_hash, keys), strict=True):
             fields = mapping(json.loads(text))
-            if not fields:
+            if fields:
+                commands.append(self._index.listing(member))
+            else:
                 gone.append(member)
             commands += self._duties.missing(member.task_id, fields, now)
         await self._index.forget(gone, now)

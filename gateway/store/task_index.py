@@ -35,6 +35,10 @@ class Member(NamedTuple):
     task_id: TaskId
     created_at: float
 
+    @property
+    def owner_key(self) -> str:
+        return self.text.rpartition(":")[2]
+
 
 def member_of(task: Task) -> str:
     """Creation time in microseconds, id and owner: sorts by age, and names the owner's index when the task is gone."""
@@ -64,6 +68,10 @@ class TaskIndex:
             commands.append(("SET", content_key(task.owner, task.content), task.id, "EX", ttl_seconds))
         return commands
 
+    def listing(self, member: Member) -> Command:
+        """The command that lists *member* with its owner, where that index may have lost it."""
+        return "ZADD", owner_index(member.owner_key), "NX", "0", member.text
+
     async def find_content(self, owner: str, content: str, ttl_seconds: int) -> TaskId | None:
         """The newest task of *owner* with this *content*, which may be gone since. Finding lengthens."""
         found = await self._calls.command("GETEX", content_key(owner, content), "EX", ttl_seconds)
@@ -81,8 +89,8 @@ class TaskIndex:
         commands: list[Command] = []
         for member in members:
             if now - member.created_at > YOUNG_SECONDS:
-                owner = member.text.rpartition(":")[2]
-                commands += [("ZREM", owner_index(owner), member.text), ("ZREM", EVERY_OWNER, member.text)]
+                mine = owner_index(member.owner_key)
+                commands += [("ZREM", mine, member.text), ("ZREM", EVERY_OWNER, member.text)]
         if commands:
             await self._calls.together("forget", commands)
 

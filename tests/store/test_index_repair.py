@@ -39,6 +39,17 @@ async def test_an_entry_just_made_is_left_alone(redis: Redis, clock: TurnedClock
     assert await redis.zcard(EVERY_OWNER) == 1
 
 
+async def test_b41_tasks_that_their_owners_index_lost_are_listed_again(redis: Redis, clock: TurnedClock) -> None:
+    store = RedisTaskStore(redis, ttl_seconds=TTL_SECONDS, clock=clock)
+    tasks = [await store.create(new_task(number)) for number in range(1, 8)]
+    await redis.delete(owner_index(owner_key("alice")))
+    assert (await store.list_tasks("alice")).tasks == ()
+
+    await _mend(store, limit=3)
+
+    assert (await store.list_tasks("alice")).tasks == tuple(reversed(tasks))
+
+
 async def test_open_intents_and_notices_that_are_not_listed_are_listed_again(redis: Redis, clock: TurnedClock) -> None:
     task = new_task()
     store = RedisTaskStore(redis, ttl_seconds=TTL_SECONDS, clock=clock, announced=frozenset({task.at.bucket}))
