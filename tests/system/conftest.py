@@ -1,13 +1,16 @@
 """One running stack for each module of system tests, and an upload that survives whatever they do."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from tests.system.auditor import Auditor
 from tests.system.cos_door import Door, running_door
 from tests.system.stack import MIB, Caller, Stack, body, good, running_stack
+from tests.system.witness import auditing
 
 HOSTILE_RSS_BYTES: Final = 8 * MIB
 """What a hostile test may cost the server in memory at its worst moment: a part or two, and the allocator's reserve."""
@@ -41,6 +44,21 @@ def dora(door: Door, request: pytest.FixtureRequest) -> Caller:
     """Somebody new before the COS door, with a COS that works."""
     door.cos.clear_faults()
     return door.stack.caller(f"dora of {request.node.name}")
+
+
+_ROW: Final = re.compile(r"test_b[0-9]")
+
+
+@pytest.fixture(autouse=True)
+def audited(request: pytest.FixtureRequest) -> Iterator[Auditor | None]:
+    """Every row of the fault matrix ends with the auditor's judgement, but where a test has an auditor of its own."""
+    used = [name for name in ("sentinels", "pair", "crew", "stack") if name in request.fixturenames]
+    if not _ROW.match(request.node.name) or "auditor" in request.fixturenames or not used:
+        yield None
+        return
+    *_, stack = [request.getfixturevalue(name) for name in used]
+    with auditing(stack) as auditor:
+        yield auditor
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,15 +37,22 @@ CALLS: Final = [
 """Calls that need a token; ``{id}`` stands for a task."""
 
 
+Hear = Callable[[httpx.Response], None]
+"""Is told the answer."""
+Listen = Callable[["Caller", str, str], Hear]
+"""Is told who asks what, by method and path, before they do."""
+
+
 @dataclass
 class Stack:
-    """What one module of tests shares."""
+    """What one module of tests shares. ``listen`` is told of every request of its callers."""
 
     folder: Path
     redis: Redis
     cos: LocalCos
     gateways: list[Gateway] = field(default_factory=list)
     callers: "list[Caller]" = field(default_factory=list)
+    listen: Listen | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def start_gateway(self, *, crash_at: str = "", launcher: Sequence[str] = (), **settings: str) -> Gateway:
@@ -159,8 +166,11 @@ class Caller:
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Any request, its answer as it came; what it refuses tells no secret."""
+        hear = self._stack.listen and self._stack.listen(self, method, path)
         answer = self._client.request(method, path, **options)
         assert answer.is_success or leaks_in(answer.content) == []
+        if hear:
+            hear(answer)
         return answer
 
     def create(self, key: str, size: int | None = None, **options: Any) -> dict[str, Any]:

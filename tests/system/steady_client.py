@@ -8,11 +8,10 @@ from typing import Any, Final
 import httpx
 from fastcrc import crc64 as fastcrc64
 
-from tests.system.auditor import Auditor, Watched
+from tests.system.auditor import NEW_UPLOAD_AFTER, Auditor, Watched
 from tests.system.stack import Caller, parts_of
 
 PAUSE_MOST_SECONDS: Final = 1.0
-NEW_UPLOAD_AFTER: Final = ("upload_lost", "integrity_failed", "digest_mismatch", "object_conflict")
 
 
 class Refused(Exception):

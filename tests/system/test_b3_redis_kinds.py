@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from tests.system.auditor import Auditor
 from tests.system.processes import wait_until
 from tests.system.redis_topologies import SentinelSet, running_cluster, running_sentinels
 from tests.system.stack import MIB, Stack, good, running_stack
@@ -45,7 +46,7 @@ def _fail_over(sentinels: SentinelSet) -> None:
 
 @pytest.mark.promise(3, 16)
 def test_b44_a_failover_that_loses_writes_costs_repetitions_and_nothing_else(
-    stack: Stack, sentinels: SentinelSet
+    stack: Stack, sentinels: SentinelSet, audited: Auditor
 ) -> None:
     """A part is sent again at worst; what was canceled does not come back; no object is wrong."""
     gateway = stack.start_gateway(redis_url=sentinels.url)
@@ -62,6 +63,7 @@ def test_b44_a_failover_that_loses_writes_costs_repetitions_and_nothing_else(
     late_ticket = {"Upload-Ticket": alice.task(late.id)["ticket"]}
     good(late.put(1))
     _fail_over(sentinels)
+    audited.redis_lost_everything()
 
     wait_until(lambda: alice.call("GET", f"/v1/tasks/{kept.id}").status_code == 200, "the master", FAILOVER_SECONDS)
     assert kept.stored in (1, 2)
