@@ -140,25 +140,26 @@ def test_watchers_are_sent_away_with_the_code_for_a_restart(idle: tuple[Gateway,
     assert gateway.program.wait() == 0
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGKILL])
 def test_b13_a_second_signal_ends_it_at_once_and_what_was_acknowledged_stays(
-    stack: Stack, alice: Caller, idle: tuple[Gateway, Caller]
+    stack: Stack, alice: Caller, idle: tuple[Gateway, Caller], second: signal.Signals
 ) -> None:
     gateway, there = idle
-    data = body("b13", 2 * MIB)
-    task_id = there.create("drain/twice.bin", len(data), part_size=MIB)["id"]
+    data, key = body("b13", 2 * MIB), f"drain/twice-{second.name}.bin"
+    task_id = there.create(key, len(data), part_size=MIB)["id"]
     good(there.put_part(task_id, 1, data[:MIB]))
     with begin_part(there, task_id, 2, data[MIB:], 1000):
         wait_until(lambda: bodies_in_flight(gateway) == 1, "the body", 5)
         gateway.program.signal(signal.SIGTERM)
         wait_until(lambda: gateway.readiness() == 503, "not being ready", 5)
         began = time.monotonic()
-        gateway.program.signal(signal.SIGTERM)
-        assert gateway.program.wait() == -signal.SIGTERM
+        gateway.program.signal(second)
+        assert gateway.program.wait() == -second
         assert time.monotonic() - began < SECOND_SIGNAL_SECONDS
 
     good(alice.put_part(task_id, 2, data[MIB:]))
     good(alice.control(task_id, "complete"))
-    assert stack.cos.read("drain/twice.bin") == data
+    assert stack.cos.read(key) == data
 
 
 def test_an_idle_gateway_without_a_time_of_notice_stops_at_once(stack: Stack) -> None:
