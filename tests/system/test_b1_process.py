@@ -1,6 +1,7 @@
 """Rows 1-9 of the fault matrix: a gateway dies, or freezes, at one exact point; another one ends the upload well."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,13 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fakes.cos_caller import etag_of
 from tests.system.auditor import Auditor, Watched
 from tests.system.processes import Gateway, wait_until
-from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, running_stack, token
+from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, require_problem, running_stack, token
 from tests.system.steady_client import SteadyClient
 
 PART = MIB
 INTENT_SECONDS = "2"
+FROZEN_SECONDS = 10.0
+"""Twice as long as a completion may say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,26 @@ def killed_after_a_put(pair: Stack, alice: SteadyClient) -> dict[str, Any]:
     return alice.ask("PUT", path, content=data)
 
 
+def frozen_while_it_completes(pair: Stack, alice: SteadyClient) -> dict[str, Any]:
+    """For twice as long as others take it for alive: what it says when it thaws is what they had found."""
+    file = whole(alice, "b1/frozen.bin")
+    pair.cos.fault("padded", operation="CompleteMultipartUpload", key=file.key, seconds=1)
+    frozen = pair.start_gateway()
+    pair.gateways.remove(frozen)
+    caller, path = file.caller.at(frozen), f"/v1/tasks/{file.task['id']}/complete"
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(caller.call, "POST", path)
+        wait_until(lambda: bool(pair.cos.journal("CompleteMultipartUpload", key=file.key)), "the merge", 10)
+        frozen.program.signal(signal.SIGSTOP)
+        thaws_at = time.monotonic() + FROZEN_SECONDS
+        task = alice.move(file, "complete")
+        time.sleep(max(0.0, thaws_at - time.monotonic()))
+        frozen.program.signal(signal.SIGCONT)
+        assert good(asked.result())["result"] == task["result"]
+    frozen.close()
+    return alice.look(file)
+
+
 def whole(alice: SteadyClient, key: str) -> Watched:
     """A file whose parts are all stored."""
     data = body(key, 2 * PART + 5)
@@ -145,12 +169,15 @@ def whole(alice: SteadyClient, key: str) -> Watched:
     return file
 
 
-@pytest.mark.promise(1, 12, 13)
-def test_b06_b07_a_gateway_killed_while_it_completes_is_succeeded_by_another(pair: Stack, alice: SteadyClient) -> None:
+@pytest.mark.promise(1, 5, 12, 13)
+def test_b06_b07_b09_a_gateway_killed_or_frozen_while_it_completes_is_succeeded_by_another(
+    pair: Stack, alice: SteadyClient
+) -> None:
     """Before COS hears of it, while COS merges, after COS has answered, and after Redis has heard."""
     ways: list[Callable[[Stack, SteadyClient], dict[str, Any]]] = [killed_while_cos_merges, killed_after_a_put]
     ways += [partial(killed_at, point) for point in ("complete.begun", "complete.cos_ok", "complete.committed")]
-    with ThreadPoolExecutor(5) as pool:
+    ways.append(frozen_while_it_completes)
+    with ThreadPoolExecutor(6) as pool:
         ended = [pool.submit(way, pair, alice) for way in ways]
         for one in ended:
             task = one.result()
@@ -195,6 +222,22 @@ def frozen_part(gateway: Gateway, caller: Caller, file: Watched, part: bytes) ->
     gateway.program.signal(signal.SIGSTOP)
     connection.sendall(part[len(part) // 2 :])
     return connection
+
+
+@pytest.mark.promise(5)
+def test_b09_bytes_that_a_dying_gateway_left_in_place_of_others_are_found_at_complete_and_asked_for_again(
+    pair: Stack, auditor: Auditor, alice: SteadyClient
+) -> None:
+    """COS holds another part 1 than the one that was acknowledged: the list of ETags is the fence."""
+    file = whole(alice, "b1/fence.bin")
+    path, other = f"/v1/tasks/{file.task['id']}/parts/1", body("other", PART)
+    Doomed(pair, "part.cos_ok", file).dies_of(lambda doomed: doomed.call("PUT", path, content=other))
+    etag = (auditor.held(file.key, file.task["upload_id"]) or {})[1][1]
+    assert etag == etag_of(other)
+
+    document = require_problem(file.caller.control(file.task["id"], "complete"), 409, "parts_missing")
+    assert document["missing"] == [[1, 1]]
+    assert alice.send_parts(file, [1])["result"]["crc64_verified"]
 
 
 @pytest.mark.promise(5)
