@@ -54,8 +54,8 @@ POLL_SECONDS: Final = 0.5
 """How often a completion that another process runs is looked at."""
 RENEW_SECONDS: Final = 0.75
 """How often a completion that runs says so."""
-LEASE_SECONDS: Final = 3.0
-"""A completion that has said nothing for so long has nobody any more."""
+LEASE_SECONDS: Final = 5.0
+"""A completion that has said nothing for so long has nobody any more. An event loop may stand still for 3 s."""
 
 
 class Completion:

@@ -1,4 +1,4 @@
-"""The machine under the gateway: few descriptors, little memory, no disk, a wrong clock, a log that nobody reads."""
+"""The machine under the gateway: few descriptors, little memory, no disk, a wrong clock, a loop that stands still."""
 
 import json
 import os
@@ -11,14 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+import httpx
 import pytest
 
 from tests.system.control_group import control_group
-from tests.system.processes import ROOT, Gateway, wait_until
+from tests.system.processes import HTTP, ROOT, Gateway, wait_until
 from tests.system.stack import MIB, Stack, body, good, parts_of, read_answer, require_problem, token
 from tests.tools import report_missing
 
@@ -58,6 +60,54 @@ def test_b15_without_descriptors_it_goes_on_idles_and_recovers(stack: Stack) -> 
     wait_until(lambda: gateway.readiness() == 200, "readiness", 10)
     upload(stack, gateway, "host/b15", "b15")
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+STILL_SECONDS = 3.0
+SAYS_SECONDS = 0.75
+"""How often whoever completes a file says so: the worst moment to stand still is just before."""
+PROBE_SECONDS = 10.0
+"""How long a probe of the orchestrator waits before it takes a process for dead."""
+
+
+def test_b16_a_loop_that_stands_still_for_three_seconds_is_told_of_and_nothing_is_taken_over(stack: Stack) -> None:
+    """A body is on its way, and a completion, for whose end another gateway waits as well."""
+    script = str(ROOT / "tests" / "system" / "standing_still.py")
+    still = stack.start_gateway(launcher=[sys.executable, script, str(STILL_SECONDS)])
+    here, data = stack.caller("alice of b16", still), body("b16", 2 * MIB)
+    merging, coming = (here.create(f"host/b16-{name}.bin", len(data), part_size=MIB)["id"] for name in ("m", "c"))
+    for number, piece in enumerate(parts_of(data, MIB), 1):
+        good(here.put_part(merging, number, piece))
+    stack.cos.fault("padded", operation="CompleteMultipartUpload", key="host/b16-m.bin", seconds=STILL_SECONDS + 1.5)
+    before = len(stack.gateway.log_lines())
+    with ThreadPoolExecutor(3) as pool, here.connect() as connection:
+        connection.sendall(here.head("PUT", f"/v1/tasks/{coming}/parts/1", f"Content-Length: {MIB}") + data[: MIB // 2])
+        completing = pool.submit(here.control, merging, "complete")
+        wait_until(lambda: bool(stack.cos.journal("CompleteMultipartUpload", key="host/b16-m.bin")), "the merge", 5)
+        waiting = pool.submit(here.at(stack.gateway).control, merging, "complete")
+        wait_until(lambda: still.metrics()["gateway_bodies_in_flight"] == 1, "the body", 5)
+        said = version_of(stack, merging)
+        wait_until(lambda: version_of(stack, merging) != said, "the next word of whoever completes", 5)
+        time.sleep(SAYS_SECONDS - 0.15)
+        still.program.signal(signal.SIGUSR2)
+        began = time.monotonic()
+        connection.sendall(data[MIB // 2 : MIB])
+        assert httpx.get(f"{still.url}/livez", timeout=PROBE_SECONDS, **HTTP).status_code == 200
+        assert time.monotonic() - began > STILL_SECONDS - 1, "it did stand still"
+        assert good(read_answer(connection))["size"] == MIB
+        one, other = good(completing.result()), good(waiting.result())
+
+    assert (one["state"], other["state"], one["result"]) == ("success", "success", other["result"])
+    assert len(stack.cos.journal("CompleteMultipartUpload", key="host/b16-m.bin")) == 1
+    assert not any("taken over" in line["message"] for line in stack.gateway.log_lines()[before:])
+    [told] = [line for line in still.log_lines() if line["message"] == "the event loop stands still"]
+    assert "stand_still" in told["stack"]
+    assert still.metrics()["gateway_loop_stalls_total"] == 1
+    good(here.control(coming, "cancel"))
+    still.close()
+
+
+def version_of(stack: Stack, task_id: str) -> str:
+    return stack.redis.text("HGET", f"gw:{{{task_id}}}", "version")
 
 
 UNREAD = 'exec 2>"$0"; exec "$@"'
@@ -127,7 +177,7 @@ def test_b90_nothing_is_ever_written_to_a_disk(stack: Stack) -> None:
     upload(stack, gateway, "host/b90", "b90")
 
 
-@pytest.mark.parametrize("seconds", [-600, 86_400])
+@pytest.mark.parametrize("seconds", [-86_400, -600, 600, 86_400])
 def test_b89_with_a_clock_that_is_wrong_uploads_end_and_tokens_get_30_s_of_grace(stack: Stack, seconds: int) -> None:
     clock = str(ROOT / "tests" / "system" / "wrong_clock.py")
     gateway = stack.start_gateway(launcher=[sys.executable, clock, str(seconds)])
@@ -248,8 +298,21 @@ def stopped_again_and_again(pid: int) -> Iterator[None]:
 
 
 def test_b91_with_a_tenth_of_the_cpu_it_is_slower_and_nothing_else(stack: Stack) -> None:
-    before = len(stack.gateway.log_lines())
-    with squeezed(stack.gateway.program.pid):
-        upload(stack, stack.gateway, "host/b91", "b91")
+    """Nor does another gateway take for dead what completes a file meanwhile."""
+    slow, quick = stack.gateway, stack.start_gateway()
+    before = len(slow.log_lines())
+    here, data = stack.caller("alice of b91", slow), body("b91 merged", MIB)
+    there = here.at(quick)
+    task_id = here.create("host/b91/merged.bin", len(data), part_size=MIB)["id"]
+    good(here.put_part(task_id, 1, data))
+    stack.cos.fault("padded", operation="CompleteMultipartUpload", key="host/b91/merged.bin", seconds=6)
+    with ThreadPoolExecutor(2) as pool, squeezed(slow.program.pid):
+        completing = pool.submit(here.control, task_id, "complete")
+        wait_until(lambda: there.task(task_id)["state"] == "completing", "the completion", 10)
+        waiting = pool.submit(there.control, task_id, "complete")
+        upload(stack, slow, "host/b91", "b91")
+        assert good(completing.result())["result"] == good(waiting.result())["result"]
 
-    assert [line for line in stack.gateway.log_lines()[before:] if line["level"] == "error"] == []
+    assert [line for line in slow.log_lines()[before:] if line["level"] == "error"] == []
+    assert not any("taken over" in line["message"] for line in quick.log_lines())
+    assert len(stack.cos.journal("CompleteMultipartUpload", key="host/b91/merged.bin")) == 1
