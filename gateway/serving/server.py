@@ -1,7 +1,8 @@
 """One process that serves, and its way out: drained when the service ends, retired when another worker takes over.
 
-uvicorn closes its listeners at the first signal and ends by the second; here readiness goes off first, connections are
-taken to the end, and who comes too late is told so.
+uvicorn closes its listeners at the first signal and ends by the second; here readiness goes off first. Where large
+bodies are still to end, whoever comes meanwhile is told to come again; else the listeners close, and a proxy before us
+takes a request elsewhere without a word to its client.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 
@@ -30,6 +31,10 @@ RESERVE_SHARE: Final = 0.2
 MOST_RESERVE_SECONDS: Final = 5.0
 """Of the time to the end, what is kept for answering those who are ended, and for what they leave to COS and Redis."""
 OVERTIME_SECONDS: Final = 1.0
+SMALL_BODY_SECONDS: Final = 0.1
+"""A body that takes longer is worth keeping the listeners open for: to answer that we are busy ending."""
+SETTLE_SECONDS: Final = 1.0
+"""For requests that came, or whose connections did, just before the listeners closed."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -133,6 +138,9 @@ class Server(uvicorn.Server):
         began, way_out = time.monotonic(), self._way_out
         self._begin()
         await self._until(began + min(way_out.notice_seconds, way_out.bodies_seconds), self._is_deserted)
+        if not await self._has_long_bodies():
+            await self._take_the_last()
+            await self._until(min(time.monotonic() + SETTLE_SECONDS, began + way_out.bodies_seconds), self._is_settled)
         self._stop_taking()
         await self._until(began + way_out.bodies_seconds, self._is_quiet)
         self._end_requests()
@@ -148,6 +156,38 @@ class Server(uvicorn.Server):
         self._last_resort = threading.Timer(self._way_out.limit_seconds + OVERTIME_SECONDS, self._give_up, (1,))
         self._last_resort.daemon = True
         self._last_resort.start()
+
+    async def _take_the_last(self) -> None:
+        """Close the listeners, and take whoever waits in their queues: the kernel would break those connections."""
+        loop, last = asyncio.get_running_loop(), []
+        queues = [socket.socket(fileno=os.dup(one.fileno())) for server in self.servers for one in server.sockets]
+        for server in self.servers:
+            server.close()
+        for queue in queues:
+            queue.setblocking(False)
+            with queue, contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+                while True:
+                    last.append(queue.accept()[0])
+        for connection in last:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What serves a connection, made as uvicorn does."""
+        make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def _has_long_bodies(self) -> bool:
+        """Whether a body is being taken that takes longer than those of small files."""
+        begun = self._bodies()
+        if begun:
+            await asyncio.sleep(SMALL_BODY_SECONDS)
+        return bool(begun & self._bodies())
+
+    def _bodies(self) -> set[object]:
+        return {one.body_under_way for one in self._edge_connections() if one.body_under_way is not None}
+
+    def _edge_connections(self) -> list[EdgeConnection]:
+        return [one for one in list(self.server_state.connections) if isinstance(one, EdgeConnection)]
 
     def _stop_taking(self) -> None:
         """Refuse what comes from now on; progress sockets close with 1012, and their watchers come back elsewhere."""
@@ -174,9 +214,10 @@ class Server(uvicorn.Server):
         """Whether nobody is left to notice: only a worker that takes no connections can know."""
         return self._retires and not self.server_state.connections
 
+    def _is_settled(self) -> bool:
+        """Whether every request was answered whose connection came before the listeners closed."""
+        return not any(one.is_active for one in self._edge_connections())
+
     def _is_quiet(self) -> bool:
         """Whether every request was answered, and whoever was refused early has seen it."""
-        state = self.server_state
-        return not state.tasks and not any(
-            isinstance(connection, EdgeConnection) and connection.is_lingering for connection in list(state.connections)
-        )
+        return not self.server_state.tasks and not any(one.is_lingering for one in self._edge_connections())

@@ -118,7 +118,7 @@ class Workers:
     ) -> None:
         self._settings = settings
         self._start_worker = start
-        self._listeners = [listener.fileno() for listener in listeners]
+        self._listeners = listeners
         self._folder = folder
         self._all: set[Worker] = set()
         self._orders: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -143,7 +143,7 @@ class Workers:
         return await self._drain_all()
 
     async def _start(self) -> Worker:
-        worker = await self._start_worker(self._listeners)
+        worker = await self._start_worker([listener.fileno() for listener in self._listeners])
         log.info("a worker starts", extra={"worker": worker.pid})
         self._all.add(worker)
         worker.ended.add_done_callback(lambda ended: self._gone(worker, ended.result()))
@@ -221,6 +221,8 @@ class Workers:
             task.cancel()
         for worker in self._all:
             worker.order(DRAIN)
+        for listener in self._listeners:
+            listener.close()  # or who comes when no worker listens any more would wait until we end
         ending = asyncio.create_task(self._wait_for_all())
         again = asyncio.create_task(self._orders.get())
         limit = self._settings.drain_seconds + 2 * OVERTIME_SECONDS

@@ -207,6 +207,16 @@ class EdgeConnection(asyncio.Protocol):
         """Whether what is left of a refused body is still read, so that its sender sees the answer."""
         return self._draining
 
+    @property
+    @abstractmethod
+    def is_active(self) -> bool:
+        """Whether a request is under way, or awaited: the first, or one whose head has begun."""
+
+    @property
+    @abstractmethod
+    def body_under_way(self) -> object | None:
+        """What stands for the request whose body has not come to its end, if there is one."""
+
     # --- for EdgeConnections
 
     @property

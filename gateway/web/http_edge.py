@@ -222,6 +222,14 @@ class HttpEdge(EdgeConnection):
 
     # --- for EdgeConnection
 
+    @property
+    def is_active(self) -> bool:
+        return self._exchange is not None or (self._head_is_timed and not self._draining)
+
+    @property
+    def body_under_way(self) -> object | None:
+        return None if self._exchange is None or self._exchange.body_ended else self._exchange
+
     def _has_request(self) -> bool:
         return self._exchange is not None
 

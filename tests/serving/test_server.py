@@ -1,8 +1,10 @@
 """What a client sees of the way out is shown from outside: tests/system/test_drain.py and test_workers.py."""
 
 import asyncio
+import functools
 import socket
 import time
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.serving.server import Server, WayOut
 from gateway.web.drain import Drain
+from gateway.web.http_edge import HttpEdge
 
 
 @pytest.mark.parametrize(("limit", "bodies"), [(60, 55), (10, 8), (1, 0.8), (0, 0)])
@@ -21,16 +24,21 @@ def test_a_fifth_of_the_time_but_never_more_than_5_s_is_kept_for_the_end(limit: 
 class Scene:
     """A server whose application answers when the test says so."""
 
-    def __init__(self, way_out: WayOut) -> None:
+    def __init__(self, way_out: WayOut, make: type[Server] = Server) -> None:
         self.begun, self.may_answer, self.ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.drain = Drain()
         self.gave_up: list[int] = []
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         config = uvicorn.Config(
-            self.answer, interface="asgi3", http="h11", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+            self.answer,
+            interface="asgi3",
+            http=cast(Any, functools.partial(HttpEdge, drain=self.drain)),
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=1,
         )
-        self.server = Server(config, self.drain, way_out, on_ready=self.ready.set, give_up=self.gave_up.append)
+        self.server = make(config, self.drain, way_out, on_ready=self.ready.set, give_up=self.gave_up.append)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
@@ -90,5 +98,39 @@ async def test_a_server_that_retires_stays_ready_for_those_it_has_and_takes_nobo
         await serving
 
     assert not scene.drain.is_unready
+    with pytest.raises(httpx.ConnectError):
+        await status_of(scene.url)
+
+
+class CrowdedServer(Server):
+    """Clients connect when it is about to close its listeners, and wait in the kernel's queue."""
+
+    crowd: tuple[socket.socket, ...] = ()
+    crowded: asyncio.Event
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.should_exit and not self.crowd:
+            address = self.servers[0].sockets[0].getsockname()
+            self.crowd = tuple(socket.create_connection(address) for _ in range(20))
+            self.crowded.set()
+        return await super().on_tick(counter)
+
+
+async def test_who_waits_to_be_accepted_when_the_listeners_close_is_served() -> None:
+    scene = Scene(WayOut(0, 30), CrowdedServer)
+    scene.may_answer.set()
+    async with asyncio.timeout(20):
+        serving = asyncio.create_task(scene.server.serve([scene.socket]))
+        await scene.ready.wait()
+        server = cast(CrowdedServer, scene.server)
+        server.crowded = asyncio.Event()
+        server.drain()
+        await server.crowded.wait()
+        for connection in server.crowd:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        for connection in server.crowd:
+            with connection:
+                assert (await asyncio.to_thread(connection.recv, 12)) == b"HTTP/1.1 200"
+        await serving
     with pytest.raises(httpx.ConnectError):
         await status_of(scene.url)
