@@ -19,7 +19,7 @@ from gateway.log_writer import LogWriter
 from gateway.logs import configure_logging
 from gateway.malloc import keep_large_buffers
 from gateway.serving.doors import Doors
-from gateway.serving.listeners import BACKLOG
+from gateway.serving.listeners import BACKLOG, within_files
 from gateway.serving.memory import fitted, memory_limit_bytes
 from gateway.serving.server import Server, WayOut
 from gateway.web.drain import Drain
@@ -37,7 +37,7 @@ CLOSE_SECONDS: Final = 1
 def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], None] = lambda: None) -> Server:
     """A server over a gateway of its own, which counts what *lines* drops; *on_ready* once it takes connections."""
     keep_large_buffers()
-    settings = fitted(settings, memory_limit_bytes())
+    settings = within_files(fitted(settings, memory_limit_bytes()))
     drain = Drain()
     edge = EdgeConnections(edge_rules(settings))
 

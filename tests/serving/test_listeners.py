@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.serving.listeners import bound, inherited, raise_file_limit
+from gateway.serving.listeners import bound, inherited, raise_file_limit, within_files
 from tests.test_app import settings
 
 
@@ -32,5 +32,18 @@ def test_as_many_files_may_be_open_as_the_machine_allows() -> None:
     try:
         raise_file_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    ("files", "connections", "fits"),
+    [(64, 10_000, 12), (1024, 10_000, 492), (1024, 100, 100), (8192, 10_000, 7128), (20_000, 10_000, 10_000)],
+)
+def test_b15_there_are_no_more_connections_than_descriptors_for_them(files: int, connections: int, fits: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, before[1]), before[1]))
+    try:
+        assert within_files(settings(connections_count=connections)).connections_count == fits
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

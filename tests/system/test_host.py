@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,7 @@ from tests.system.processes import HTTP, ROOT, Gateway, wait_until
 from tests.system.stack import MIB, Stack, body, good, parts_of, read_answer, require_problem, token
 from tests.tools import report_missing
 
-FEW_DESCRIPTORS = 96
+FEW_DESCRIPTORS = 64
 IDLE_CPU_SHARE = 0.2
 
 
@@ -60,6 +61,29 @@ def test_b15_without_descriptors_it_goes_on_idles_and_recovers(stack: Stack) -> 
     wait_until(lambda: gateway.readiness() == 200, "readiness", 10)
     upload(stack, gateway, "host/b15", "b15")
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.promise(21)
+def test_b15_a_gateway_that_begins_with_few_descriptors_refuses_early_and_serves_those_it_took(stack: Stack) -> None:
+    gateway = stack.start_gateway(launcher=["sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "sh"])
+    [lowered] = [line for line in gateway.log_lines() if "lowered_to" in line]
+    alice, data = stack.caller("alice of b15", gateway), body("b15 few", MIB)
+    tasks = [alice.create(f"host/b15-{n}.bin", MIB, part_size=MIB)["id"] for n in range(lowered["lowered_to"])]
+    alice.close()
+    with ExitStack() as clients:
+        connections = [clients.enter_context(alice.connect()) for _ in tasks]
+        for task_id, connection in zip(tasks, connections, strict=True):
+            head = alice.head("PUT", f"/v1/tasks/{task_id}/parts/1", f"Content-Length: {MIB}")
+            connection.sendall(head + data[:-1])
+        arriving = partial(stack.cos.journal, "UploadPart", ended=False)
+        wait_until(lambda: len(arriving()) == len(tasks), "every part on its way to COS", 5)
+        with alice.connect() as one_more:
+            require_problem(read_answer(one_more), 503, "overloaded")
+        for connection in connections:
+            connection.sendall(data[-1:])
+            good(read_answer(connection))
+    upload(stack, gateway, "host/b15-few", "b15 few")
+    gateway.close()
 
 
 STILL_SECONDS = 3.0
