@@ -9,13 +9,14 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.config import Settings
 from gateway.cos.addresses import RangedResolver
 from gateway.cos.client import CosClient
 from gateway.cos.exchange import CosLimits
 from gateway.cos.transport import AiohttpTransport
+from gateway.domain.errors import NotFound, UpgradeNotSupported
 from gateway.from_settings import (
     admission_limits_of,
     allowed_hosts_of,
@@ -274,4 +275,12 @@ def _answering(routes: Sequence[BaseRoute]) -> Starlette:
     that ends TLS it would name http."""
     app = Starlette(routes=routes, exception_handlers=exception_handlers())
     app.router.redirect_slashes = False
+    app.router.default = _nowhere
     return app
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Where no route leads. Starlette itself would close a websocket with a 403 that tells nothing."""
+    if scope["type"] == "websocket":
+        raise UpgradeNotSupported("Only the progress routes are websockets.")
+    raise NotFound

@@ -69,9 +69,6 @@ class CosDoor:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-            return
         exchange = _Exchange(receive, send)
         request_id = secrets.token_hex(_REQUEST_ID_BYTES)
         REQUEST_ID.set(request_id)

@@ -33,6 +33,10 @@ class EdgeRules:
     cos_port: int | None = None
     admin_port: int | None = None
 
+    def takes_websockets(self, port: int | None) -> bool:
+        """Whether a request at *port* may become a websocket: only the public door has any."""
+        return port is None or port not in (self.cos_port, self.admin_port)
+
 
 class Entry(Enum):
     """What becomes of a new connection: served, refused with an answer, or dropped without."""

@@ -83,6 +83,7 @@ class EdgeConnection(asyncio.Protocol):
         self._host = None if self._peer is None else self._peer[0]
         self._by_proxy = self._host is not None and self._host in self._edge.trusted
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._opens_websockets = self._edge.rules.takes_websockets(self._server and self._server[1])
         self._server_state.connections.add(cast(Any, self))
         match self._edge.admit(self, self._host, self._server and self._server[1]):
             case Entry.SERVED:

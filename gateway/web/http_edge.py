@@ -16,8 +16,8 @@ from gateway.web.direct_reader import DirectReader, can_read_directly
 from gateway.web.edge_deadlines import BodyPace
 from gateway.web.edge_protocol import DRAIN_BYTES, EdgeConnection
 from gateway.web.http_exchange import Exchange
-from gateway.web.raw_head import body_length, wants_websocket
-from gateway.web.socket_edge import SocketEdge
+from gateway.web.raw_head import body_length
+from gateway.web.socket_edge import SocketEdge, websocket_handshake
 
 MAX_PIPELINED: Final = 100
 """Requests in a row that came before the answer to the one before; after that many the connection closes."""
@@ -119,8 +119,8 @@ class HttpEdge(EdgeConnection):
         if self._by_proxy and self._host is not None:
             client = (self._edge.client_of(self._host, headers, length), 0)
         headers = without_claims(headers)
-        if length == 0 and wants_websocket(request, headers):
-            self._upgrade(request, headers, rest, client)
+        if length == 0 and self._opens_websockets and (handshake := websocket_handshake(request, headers)):
+            self._upgrade(handshake + rest, client)
             return
         exchange = Exchange(self, self._http, self._scope(request, headers, client))
         self._exchange = exchange
@@ -167,12 +167,8 @@ class HttpEdge(EdgeConnection):
             "state": self._app_state.copy(),
         }
 
-    def _upgrade(
-        self, request: h11.Request, headers: list[tuple[bytes, bytes]], rest: bytes, client: tuple[str, int] | None
-    ) -> None:
+    def _upgrade(self, handshake: bytes, client: tuple[str, int] | None) -> None:
         """Give the connection, and everything read of it, to the websocket's protocol."""
-        lines = [b"%s %s HTTP/1.1" % (request.method, request.target)]
-        lines += [b"%s: %s" % (name, value) for name, value in headers]
         self._server_state.connections.discard(cast(Any, self))
         self._is_websocket = True
         websocket = SocketEdge(
@@ -185,7 +181,7 @@ class HttpEdge(EdgeConnection):
         )
         websocket.connection_made(self._transport)
         self._transport.set_protocol(websocket)
-        websocket.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+        websocket.data_received(handshake)
 
     def _too_large(self) -> GatewayError:
         most = f"expected at most {self._head_bytes} bytes"

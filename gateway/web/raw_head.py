@@ -13,7 +13,6 @@ MAX_LENGTH_DIGITS: Final = 16
 _VERSIONS: Final = (b"1.1", b"1.0")
 _LENGTHS: Final = re.compile(rb"\ncontent-length:[ \t]*([^\r]*?)[ \t]*\r", re.IGNORECASE)
 _PLAIN_LENGTH: Final = re.compile(rb"[0-9]{1,%d}" % MAX_LENGTH_DIGITS)
-_SOCKET_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
 
 def body_length(raw: bytes, request: h11.Request, headers: Headers) -> int | None:
@@ -36,16 +35,3 @@ def body_length(raw: bytes, request: h11.Request, headers: Headers) -> int | Non
     if len(told) != 1 or not _PLAIN_LENGTH.fullmatch(told[0]):
         raise BadFraming(f"Content-Length is not one number of at most {MAX_LENGTH_DIGITS} digits.")
     return int(told[0])
-
-
-def wants_websocket(request: h11.Request, headers: Headers) -> bool:
-    """Whether this is a whole websocket handshake (RFC 6455 section 4.2.1); any other upgrade is a plain request."""
-    found = dict(headers)
-    tokens = [token.strip().lower() for token in found.get(b"connection", b"").split(b",")]
-    return (
-        request.method == b"GET"
-        and found.get(b"upgrade", b"").lower() == b"websocket"
-        and b"upgrade" in tokens
-        and found.get(b"sec-websocket-version") == b"13"
-        and _SOCKET_KEY.fullmatch(found.get(b"sec-websocket-key", b"")) is not None
-    )

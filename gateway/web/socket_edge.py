@@ -9,13 +9,17 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+import h11
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from gateway.web.drain import Drain
+from gateway.web.raw_head import Headers
 
 log: Final = logging.getLogger(__name__)
 log.setLevel(logging.WARNING)
@@ -26,6 +30,24 @@ _FRAMES: Final = 64
 """In a second, of any kind. Messages have a limit of their own, which the application keeps."""
 _UNSENT_BYTES: Final = 256 * 1024
 _TOO_MANY: Final = 1008
+_ANSWERS: Final = frozenset({"websocket.accept", "websocket.http.response.start", "websocket.http.response.body"})
+"""To a handshake."""
+
+
+def websocket_handshake(request: h11.Request, headers: Headers) -> bytes | None:
+    """The head of a whole handshake (RFC 6455 section 4.2.1), None for any other request, which is a plain one.
+
+    websockets judges it beforehand: what it cannot read has no answer of ours there, or none at all and no end.
+    """
+    if request.method != b"GET" or request.http_version != b"1.1" or not any(name == b"upgrade" for name, _ in headers):
+        return None
+    lines = [b"GET %s HTTP/1.1" % request.target, *(b"%s: %s" % pair for pair in headers)]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    judge = ServerProtocol(logger=log)
+    judge.receive_data(head)
+    read = judge.events_received()
+    takes = bool(read) and isinstance(read[0], Request) and judge.accept(read[0]).status_code == 101
+    return head if takes else None
 
 
 class SocketEdge(WebSocketsSansIOProtocol):
@@ -115,6 +137,9 @@ class SocketEdge(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """Close after what is no frame, or too much of one."""
+        if self.conn.close_sent is None:  # it never opened
+            self.transport.abort()
+            return
         super().handle_parser_exception()
         self._abort_soon()
 
@@ -129,12 +154,14 @@ class SocketEdge(WebSocketsSansIOProtocol):
         self._abort_soon()
 
     async def send(self, message: Any) -> None:
-        """Send; where uvicorn would speak of an error of ours, there is none: a refusal ends a handshake too, and who
-        sends on a websocket that was cut off meanwhile has lost the client.
+        """Send; where uvicorn would speak of an error of ours, there is none: a refusal ends a handshake too, who
+        sends on a websocket that was cut off meanwhile has lost the client, and a client may leave unanswered.
 
         Raises:
             Draining: a websocket was to open that would close at once.
         """
+        if self.disconnected and message["type"] in _ANSWERS:
+            return
         if self._opens_no_more and message["type"] == "websocket.accept":
             raise Drain.ended()
         if self.close_sent and self.handshake_complete:
@@ -164,10 +191,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         if self.close_sent or self.transport.is_closing():
             return
         self.conn.fail(_TOO_MANY)
-        if self.conn.close_sent is None:  # it never opened
-            self.transport.abort()
-        else:
-            self.handle_parser_exception()
+        self.handle_parser_exception()
 
     def _abort_soon(self) -> None:
         """Break the connection if it has not ended by then: closing waits for the client to take every byte."""

@@ -137,20 +137,53 @@ def test_c96_a_token_belongs_into_the_subprotocol_and_into_no_log(stack: Stack, 
     assert alice.bearer not in stack.gateway.program.log.read_text()
 
 
-HANDSHAKES: Final = {
-    "c97 POST": ("POST", UPGRADE),
-    "c97 version 8": ("GET", (*UPGRADE[:2], "Sec-WebSocket-Version: 8", UPGRADE[3])),
-    "c97 no version": ("GET", (*UPGRADE[:2], UPGRADE[3])),
-    "c97 no key": ("GET", UPGRADE[:3]),
-    "c97 h2c": ("GET", ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")),
+LONG: Final = "X: " + "a" * 9000
+HANDSHAKES: Final[dict[str, tuple[str, tuple[str, ...], int, str]]] = {
+    "c97 POST": ("POST", UPGRADE, 400, "upgrade_not_supported"),
+    "c97 version 8": ("GET", (*UPGRADE[:2], "Sec-WebSocket-Version: 8", UPGRADE[3]), 400, "upgrade_not_supported"),
+    "c97 no version": ("GET", (*UPGRADE[:2], UPGRADE[3]), 400, "upgrade_not_supported"),
+    "c97 two versions": ("GET", (*UPGRADE, UPGRADE[2]), 400, "upgrade_not_supported"),
+    "c97 no key": ("GET", UPGRADE[:3], 400, "upgrade_not_supported"),
+    "c97 two keys": ("GET", (*UPGRADE, UPGRADE[3]), 400, "upgrade_not_supported"),
+    "c97 h2c": (
+        "GET",
+        ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ"),
+        400,
+        "upgrade_not_supported",
+    ),
+    "c97 h2c as well": ("GET", ("Upgrade: h2c", *UPGRADE), 400, "upgrade_not_supported"),
+    "c97 a connection that is no list": ("GET", ("Connection: @@", *UPGRADE), 400, "upgrade_not_supported"),
+    "c97 protocols that are no list": ("GET", (*UPGRADE, "Sec-WebSocket-Protocol: @,;"), 400, "upgrade_not_supported"),
+    "c97 a length of 00": ("GET", (*UPGRADE, "Content-Length: 00"), 400, "upgrade_not_supported"),
+    "c97 a control character": ("GET", (*UPGRADE, "X: a\x01b"), 400, "upgrade_not_supported"),
+    "c97 a line of 9 KB": ("GET", (*UPGRADE, LONG), 400, "upgrade_not_supported"),
+    "c97 two origins": ("GET", (*UPGRADE, "Origin: http://a", "Origin: http://b"), 400, "bad_request"),
+    "c97 80 headers": ("GET", (*UPGRADE, *["X: 1"] * 80), 431, "header_too_large"),
+    "c97 200 headers": ("GET", (*UPGRADE, *["X: 1"] * 200), 431, "header_too_large"),
 }
 
 
+@pytest.mark.promise(20, 29)
 @pytest.mark.parametrize("row", list(HANDSHAKES))
-def test_c97_what_is_no_handshake_is_answered_as_a_problem(alice: Caller, row: str) -> None:
-    method, lines = HANDSHAKES[row]
+def test_c97_what_is_no_handshake_is_answered_as_a_problem(stack: Stack, alice: Caller, row: str) -> None:
+    method, lines, status, code = HANDSHAKES[row]
+    before = stack.gateway.metrics()["gateway_connections_open"]
     with alice.connect() as connection:
         connection.sendall(alice.head(method, "/v1/progress", *lines))
+        require_problem(read_answer(connection), status, code)
+    wait_until(lambda: stack.gateway.metrics()["gateway_connections_open"] <= before, "the connection's end", 5)
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/keys", "/", "/livez", "/nowhere", f"/v1/tasks/{'A' * 22}"])
+def test_c97_g8_no_other_route_is_a_websocket(alice: Caller, path: str) -> None:
+    with alice.connect() as connection:
+        connection.sendall(alice.head("GET", path, *UPGRADE, f"Sec-WebSocket-Protocol: bearer.{alice.bearer}"))
+        require_problem(read_answer(connection), 400, "upgrade_not_supported")
+
+
+def test_c97_g11_http_1_0_opens_no_websocket(alice: Caller) -> None:
+    with alice.connect() as connection:
+        connection.sendall(alice.head("GET", "/v1/progress", *UPGRADE).replace(b"HTTP/1.1", b"HTTP/1.0"))
         require_problem(read_answer(connection), 400, "upgrade_not_supported")
 
 

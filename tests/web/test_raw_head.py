@@ -2,7 +2,7 @@ import h11
 import pytest
 
 from gateway.domain.errors import BadFraming
-from gateway.web.raw_head import body_length, wants_websocket
+from gateway.web.raw_head import body_length
 
 HOST = b"Host: a\r\n"
 
@@ -62,37 +62,3 @@ def test_bare_line_feeds_are_refused() -> None:
     raw = b"GET / HTTP/1.1\nHost: a\n\n"
     with pytest.raises(BadFraming):
         body_length(raw, *read(raw))
-
-
-HANDSHAKE = {
-    b"Connection": b"keep-alive, Upgrade",
-    b"Upgrade": b"WebSocket",
-    b"Sec-WebSocket-Version": b"13",
-    b"Sec-WebSocket-Key": b"AAAAAAAAAAAAAAAAAAAAAA==",
-}
-
-
-def asks(changes: dict[bytes, bytes], method: bytes = b"GET") -> bool:
-    lines = [b"%s: %s\r\n" % pair for pair in {**HANDSHAKE, **changes}.items() if pair[1]]
-    return wants_websocket(*read(method + b" / HTTP/1.1\r\n" + HOST + b"".join(lines) + b"\r\n"))
-
-
-def test_a_whole_handshake_asks_for_a_websocket() -> None:
-    assert asks({})
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {b"Connection": b"keep-alive"},
-        {b"Upgrade": b"h2c"},
-        {b"Upgrade": b""},
-        {b"Sec-WebSocket-Version": b"8"},
-        {b"Sec-WebSocket-Version": b""},
-        {b"Sec-WebSocket-Key": b"short"},
-        {b"Sec-WebSocket-Key": b""},
-    ],
-)
-def test_half_a_handshake_is_a_request_like_others(changes: dict[bytes, bytes]) -> None:
-    assert not asks(changes)
-    assert not asks({}, b"POST")

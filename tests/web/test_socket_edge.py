@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import h11
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -18,6 +19,7 @@ from gateway.domain.errors import TaskNotFound
 from gateway.web.edge_connections import EdgeConnections, EdgeRules, Entry
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.problems import exception_handlers
+from gateway.web.socket_edge import websocket_handshake
 from tests.web.edge import EdgeServer, Recorder, Wire, running_edge
 
 UPGRADE = (
@@ -176,6 +178,47 @@ async def test_a_refused_handshake_is_no_error_of_ours(caplog: pytest.LogCapture
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@pytest.mark.parametrize("verdict", ["may watch", "may not"])
+async def test_a_client_that_leaves_before_its_websocket_opens_is_no_error_of_ours(
+    caplog: pytest.LogCaptureFixture, verdict: str
+) -> None:
+    judging, left = asyncio.Event(), asyncio.Event()
+
+    async def judge(websocket: WebSocket) -> None:
+        judging.set()
+        await left.wait()
+        if verdict == "may not":
+            raise TaskNotFound("No such task.")
+        await websocket.accept()
+        assert (await websocket.receive())["type"] == "websocket.disconnect"
+
+    app = Recorder(Starlette(routes=[WebSocketRoute("/watch", judge)], exception_handlers=exception_handlers()))
+    edge = EdgeConnections()
+    async with running_edge(app, edge=edge) as server:
+        wire = await server.connect()
+        await wire.send(UPGRADE)
+        await judging.wait()
+        await wire.close()
+        await deserted(edge)
+        left.set()
+        await app.wait_for_end()
+
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_client_that_sends_what_is_no_frame_before_its_websocket_opens_is_cut_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    edge = EdgeConnections()
+    async with running_edge(Recorder(listen), edge=edge) as server:
+        wire = await server.connect()
+        await wire.send(UPGRADE + b"\x81\xfe\xff\xff" + bytes(100_000))
+
+        assert await wire.is_closed()
+        await deserted(edge)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.promise(22)
 @pytest.mark.parametrize("verdict", ["may watch", "may not"])
 async def test_a_handshake_under_way_when_the_process_stops_is_told_so(verdict: str) -> None:
@@ -220,3 +263,54 @@ async def test_sending_on_a_websocket_that_was_cut_off_is_a_lost_client_and_no_e
         await wire.send(frame(Opcode.TEXT, b"x" * 4097))
         assert await closing_code(wire) == 1009
         await app.wait_for_end()
+
+
+KEY = b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+VERSION = b"Sec-WebSocket-Version: 13"
+HANDSHAKE = (b"Connection: keep-alive, Upgrade", b"Upgrade: WebSocket", VERSION, KEY)
+
+
+def handshake(*lines: bytes, first: bytes = b"GET /watch HTTP/1.1") -> bytes | None:
+    connection = h11.Connection(h11.SERVER, 64 * 1024)
+    connection.receive_data(b"\r\n".join([first, b"Host: a", *lines]) + b"\r\n\r\n")
+    request = connection.next_event()
+    assert isinstance(request, h11.Request)
+    return websocket_handshake(request, list(request.headers))
+
+
+def test_a_whole_handshake_asks_for_a_websocket() -> None:
+    told = handshake(*HANDSHAKE, b"X: \x80", b"Sec-WebSocket-Protocol: gateway.v1, bearer.a.b-c.d_e")
+
+    assert told is not None
+    assert told.startswith(b"GET /watch HTTP/1.1\r\nhost: a\r\n")
+    assert told.endswith(b"bearer.a.b-c.d_e\r\n\r\n")
+
+
+NO_HANDSHAKES = {
+    "another connection": [b"Connection: keep-alive", *HANDSHAKE[1:]],
+    "a connection that is no list": [b"Connection: @@", *HANDSHAKE],
+    "another protocol": [HANDSHAKE[0], b"Upgrade: h2c", VERSION, KEY],
+    "another protocol too": [b"Upgrade: h2c", *HANDSHAKE],
+    "no upgrade": [HANDSHAKE[0], VERSION, KEY],
+    "another version": [*HANDSHAKE[:2], b"Sec-WebSocket-Version: 8", KEY],
+    "no version": [*HANDSHAKE[:2], KEY],
+    "two versions": [*HANDSHAKE, VERSION],
+    "a short key": [*HANDSHAKE[:3], b"Sec-WebSocket-Key: short"],
+    "no key": [*HANDSHAKE[:3]],
+    "two keys": [*HANDSHAKE, KEY],
+    "subprotocols that are no list": [*HANDSHAKE, b"Sec-WebSocket-Protocol: @, ;"],
+    "a length of its own": [*HANDSHAKE, b"Content-Length: 00"],
+    "a control character": [*HANDSHAKE, b"X: a\x01b"],
+    "a line of 9 KB": [*HANDSHAKE, b"X: " + b"a" * 9000],
+    "200 headers": [*HANDSHAKE, *[b"X: 1"] * 200],
+}
+
+
+@pytest.mark.parametrize("row", list(NO_HANDSHAKES))
+def test_half_a_handshake_is_a_request_like_others(row: str) -> None:
+    assert handshake(*NO_HANDSHAKES[row]) is None
+
+
+@pytest.mark.parametrize("first", [b"POST / HTTP/1.1", b"GET / HTTP/1.0", b"GET /" + b"a" * 9000 + b" HTTP/1.1"])
+def test_a_handshake_is_a_get_of_http_1_1_in_a_line_of_8_kib(first: bytes) -> None:
+    assert handshake(*HANDSHAKE, first=first) is None
