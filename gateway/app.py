@@ -51,6 +51,7 @@ from gateway.transfer.sequential import SequentialRelay
 from gateway.transfer.uploads import Uploads
 from gateway.transfer.whole_files import WholeFiles
 from gateway.upkeep import Upkeep, kept_running, webhook_receivers
+from gateway.web.admin_door import AdminDoor
 from gateway.web.admission import Admission
 from gateway.web.batch_routes import BatchRoutes
 from gateway.web.console_routes import console_routes
@@ -195,7 +196,7 @@ class Gateway:
             *health.public_routes(),
             *console_routes(),
         ]
-        admin = _answering(health.admin_routes())
+        admin = AdminDoor(_answering(health.admin_routes()))
         gate = Gate(
             _answering(routes),
             allowed_hosts=allowed_hosts_of(settings),

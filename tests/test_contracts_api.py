@@ -25,6 +25,7 @@ from gateway.domain.batch import BatchId, BatchTotals
 from gateway.domain.checksums import combine_all
 from gateway.domain.errors import all_codes
 from gateway.domain.task import TaskState
+from gateway.web.admin_door import AdminDoor
 from gateway.web.batch_routes import CreateBatch
 from gateway.web.console_routes import console_routes
 from gateway.web.gate import Gate
@@ -93,7 +94,7 @@ async def gateway() -> Gateway:
 
 
 def _routes(app: object) -> list[Route | WebSocketRoute]:
-    while isinstance(app, Gate | Passage):
+    while isinstance(app, AdminDoor | Gate | Passage):
         app = app._app
     assert isinstance(app, Starlette)
     return [route for route in app.routes if isinstance(route, Route | WebSocketRoute)]
