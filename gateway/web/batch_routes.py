@@ -29,7 +29,7 @@ class CreateBatch(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    files: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH_FILES)
+    files: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH_FILES, fail_fast=True)
     file_parallel_limit: int = Field(default=DEFAULT_FILE_PARALLEL_LIMIT, ge=1, le=MAX_FILE_PARALLEL_LIMIT)
 
 

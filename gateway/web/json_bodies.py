@@ -24,6 +24,10 @@ LARGE_BODY_BYTES: Final = 1 << 20
 """For create (fingerprints), complete and batch."""
 
 MAX_DEPTH: Final = 32
+MAX_MEMBERS: Final = 64
+"""Of one object: twice what the largest of our models has."""
+MAX_COMMAS: Final = 32_000
+"""The list of 10,000 parts has 30,000. What is in a body, and not its length, is what keeps the event loop busy."""
 MAX_INTEGER: Final = 2**53
 
 _INTEGER_DIGITS: Final = 17
@@ -41,7 +45,7 @@ async def read_json(
     Raises:
         UnsupportedMediaType, ContentEncodingUnsupported: it is not plain ``application/json``.
         BodyTooLarge: more than *limit_bytes*, found before they were all read.
-        BadJson: not one object, or outside our limits (RFC 7493 and a depth of 32).
+        BadJson: not one object, or outside our limits (RFC 7493, and how deep and how many).
     """
     _check_headers(request)
     raw = await _read(request, limit_bytes)
@@ -54,6 +58,8 @@ async def read_json(
 
 def decode(raw: bytes) -> dict[str, Any]:
     """The object that *raw* spells. Raises BadJson."""
+    if raw.count(b",") > MAX_COMMAS:
+        raise BadJson(f"The body holds more values than {MAX_COMMAS} commas part.")
     try:
         value = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -132,8 +138,8 @@ def _constant(text: str) -> Never:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member came twice")
+    if len(members) != len(pairs) or len(members) > MAX_MEMBERS:
+        raise ValueError("a member came twice, or too many came")
     return members
 
 

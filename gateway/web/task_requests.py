@@ -28,8 +28,8 @@ class FingerprintBody(BaseModel):
 
     size: int = Field(ge=0)
     part_size: int | None = None
-    parts_md5: list[_Md5] | None = Field(default=None, max_length=MAX_PART_COUNT)
-    parts_crc64: list[_Crc64] | None = Field(default=None, max_length=MAX_PART_COUNT)
+    parts_md5: list[_Md5] | None = Field(default=None, max_length=MAX_PART_COUNT, fail_fast=True)
+    parts_crc64: list[_Crc64] | None = Field(default=None, max_length=MAX_PART_COUNT, fail_fast=True)
     md5: _Md5 | None = None
     crc64: _Crc64 | None = None
 
@@ -156,7 +156,7 @@ class CompleteTask(BaseModel):
     model_config = _STRICT
 
     size: int | None = Field(default=None, ge=0)
-    parts: list[ListedPart] | None = Field(default=None, max_length=MAX_PART_COUNT)
+    parts: list[ListedPart] | None = Field(default=None, max_length=MAX_PART_COUNT, fail_fast=True)
     crc64: Annotated[str, Field(max_length=20)] | None = None
 
     def wanted(self) -> CompleteWanted:

@@ -1,11 +1,17 @@
 """JSON, queries, keys, metadata and destinations that are none: promises C4, rows 83 to 94."""
 
 import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
+import httpx
 import pytest
 
-from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, require_problem
+from tests.system.processes import HTTP, wait_until
+from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, read_answer, require_problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -53,6 +59,22 @@ BODIES: Final[dict[str, tuple[bytes, int, str]]] = {
     "version": (b'{"key":"a","version":7}', 400, "unknown_field"),
     "__proto__": (b'{"key":"a","__proto__":{"x":1}}', 400, "unknown_field"),
     "a name that is markup": (b'{"key":"a","<script>":1}', 400, "unknown_field"),
+    "half a million numbers": (b'{"key":[' + b"1," * 500_000 + b"1]}", 400, "bad_json"),
+    "90,000 unknown members": (
+        b'{"key":"a",' + b",".join(b'"%x":1' % number for number in range(90_000)) + b"}",
+        400,
+        "bad_json",
+    ),
+    "30,000 entries of metadata": (
+        b'{"key":"a","meta":{' + b",".join(b'"%x":1' % number for number in range(30_000)) + b"}}",
+        400,
+        "bad_json",
+    ),
+    "10,000 digests that are none": (
+        b'{"key":"a","fingerprint":{"size":1,"parts_md5":[' + b'"x",' * 9_999 + b'"x"]}}',
+        400,
+        "invalid_field",
+    ),
 }
 
 
@@ -63,6 +85,47 @@ def test_c83_c84_a_body_that_is_not_our_json_creates_nothing(alice: Caller, row:
 
     assert "script" not in json.dumps(document), "input is never echoed"
     assert good(alice.call("GET", "/v1/tasks"))["tasks"] == []
+
+
+HEAVY: Final = [row for row, (raw, _, _) in BODIES.items() if 30_000 < len(raw) < 2 * MIB]
+STALL_SECONDS: Final = 0.1
+
+
+@pytest.mark.parametrize("row", HEAVY)
+def test_c83_no_body_keeps_the_others_waiting(stack: Stack, alice: Caller, row: str) -> None:
+    """As long as one body is read the event loop stands still; best of three, for others use this machine."""
+    stalls = []
+    for _ in range(3):
+        with longest_wait(stack) as waits:
+            post_json(alice, BODIES[row][0])
+        stalls.append(max(waits))
+        if stalls[-1] < STALL_SECONDS:
+            return
+    pytest.fail(f"a probe had to wait for {stalls} s")
+
+
+@contextmanager
+def longest_wait(stack: Stack) -> Iterator[list[float]]:
+    """How long each probe took, while the block lasts, that another client sent one behind the other."""
+    waits: list[float] = []
+    over = threading.Event()
+
+    def probe() -> None:
+        with httpx.Client(base_url=stack.gateway.url, **HTTP) as client:
+            while not over.is_set():
+                began = time.perf_counter()
+                client.get("/livez")
+                waits.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        wait_until(lambda: len(waits) > 2, "the first probes", 5)
+        waits.clear()
+        yield waits
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("row", ["no object", "10^5 levels", "NaN", "a lone surrogate", "a byte order mark", "20 MiB"])
@@ -108,6 +171,8 @@ QUERIES = [
     "owner=victim",
     "order=asc",
     "%E4%BD%A0=1",
+    "state=%FF",
+    "limit=1&%ED%A0%80=1",
 ]
 
 
@@ -160,6 +225,17 @@ def test_c86_a_key_that_cos_would_not_keep_is_refused_at_every_door(stack: Stack
     require_problem(alice.call("POST", "/v1/files", params={"key": key}, content=b"x"), 400, "invalid_key")
     if not set(key) & set("\r\n"):
         require_problem(alice.post_form(key, b"x"), 400, "invalid_key")
+
+
+@pytest.mark.parametrize("key", ["a%FF", "%ED%A0%80", "a\xe4"])
+def test_c86_a_key_that_is_no_utf_8_is_refused_and_not_mended(stack: Stack, alice: Caller, key: str) -> None:
+    before = len(stack.cos.journal())
+    for method, path in (("POST", f"/v1/files?key={key}"), ("PUT", f"/v1/objects/{key}")):
+        with alice.connect() as connection:
+            connection.sendall(alice.head(method, path, "Content-Length: 1").decode().encode("latin-1") + b"x")
+            require_problem(read_answer(connection), 400, ["bad_query", "invalid_key", "bad_request_target"])
+
+    assert len(stack.cos.journal()) == before
 
 
 META: Final[dict[str, dict[str, str]]] = {
