@@ -105,15 +105,15 @@ def read_call(request: Request) -> CosCall:
     """Read a request's head.
 
     Raises:
-        CosRefusal: the path cannot be read.
+        CosRefusal: the path or the query cannot be read.
     """
     scope = request.scope
     headers = _read_headers(scope["headers"])
-    query = _read_query(scope["query_string"])
     try:
+        query = _read_query(scope["query_string"])
         path = unquote_to_bytes(scope["raw_path"]).decode()
     except UnicodeDecodeError:
-        raise CosRefusal("InvalidURI", "The path is not UTF-8.") from None
+        raise CosRefusal("InvalidURI", "The path or the query is not UTF-8.") from None
     return CosCall(request, headers.get("host", ""), path, query, headers)
 
 
@@ -162,8 +162,7 @@ def _read_query(raw: bytes) -> dict[str, str]:
     for pair in raw.split(b"&"):
         name, _, value = pair.replace(b"+", b" ").partition(b"=")
         if name:
-            decoded = unquote_to_bytes(value).decode("utf-8", "surrogateescape")
-            query.setdefault(unquote_to_bytes(name).decode("utf-8", "surrogateescape"), decoded)
+            query.setdefault(unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode())
     return query
 
 

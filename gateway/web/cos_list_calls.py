@@ -10,6 +10,7 @@ from gateway.transfer.uploads import MAX_LIST, Uploads, UploadsQuery
 from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
 from gateway.web.cos_call import Admitted, Handler, Operation
 from gateway.web.cos_problems import CosRefusal
+from gateway.web.request_reading import NO_XML
 
 _DIGITS_MOST: Final = 6
 
@@ -36,6 +37,8 @@ class ListCalls:
             upload_id_marker=query.get("upload-id-marker", "") if key_marker else "",
             limit=_number(query, "max-uploads", MAX_LIST, least=1, most=MAX_LIST),
         )
+        if any(map(NO_XML.search, (wanted.prefix, wanted.delimiter, wanted.key_marker, wanted.upload_id_marker))):
+            raise CosRefusal("InvalidArgument", "A prefix, delimiter or marker has characters that no answer can tell.")
         page = await self._uploads.list(asked.caller, asked.place, wanted)
         truncated = page.next_key_marker is not None
         rows = [

@@ -81,7 +81,7 @@ class Head:
                 unreadable = True
             if name not in values:
                 values[name] = value
-            elif name in _ONCE:
+            elif name in _ONCE or name.startswith(b"x-cos-"):
                 repeated = True
         return cls(values, count, size, hosts, repeated, unreadable)
 

@@ -5,6 +5,7 @@ import binascii
 import re
 from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
@@ -24,6 +25,8 @@ from gateway.transfer.sequential_flow import ContentRange
 from gateway.web.receptions import refusal_of
 
 MAX_CRC64: Final = (1 << 64) - 1
+NO_XML: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+"""Control characters, and what else no XML of COS's can hold (XML 1.0 section 2.2)."""
 _PART_NUMBER: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16}|\*)", re.ASCII)
@@ -169,6 +172,8 @@ def content_range(request: Request) -> ContentRange:
 
 def query_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str]:
     """The query's parameters, each known and at most once. Raises BadQuery."""
+    if not _is_utf8(unquote_to_bytes(request.scope["query_string"])):  # read on, it would become another text
+        raise BadQuery("The query is not UTF-8.")
     pairs = request.query_params.multi_items()
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -176,6 +181,14 @@ def query_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str
     if not found.keys() <= allowed:
         raise BadQuery(f"The query holds an unknown parameter, expected only {', '.join(sorted(allowed)) or 'none'}.")
     return found
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def limit_of(text: str | None, default: int = 50, most: int = 100) -> int:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.uploads import MAX_LIST, Uploads, UploadsQuery
 from gateway.web.admission import Admission
-from gateway.web.request_reading import limit_of, part_number, query_parameters
+from gateway.web.request_reading import NO_XML, limit_of, part_number, query_parameters
 from gateway.web.task_document import TaskDocuments, part_document
 
 _PLACE: Final = frozenset({"bucket", "region"})
@@ -27,7 +26,6 @@ LIST_PARAMETERS: Final = _PLACE | {
 }
 PARTS_PARAMETERS: Final = _PLACE | {"key", "encoding_type", "limit", "max_parts", "cursor", "part_number_marker"}
 _MAX_TEXT: Final = 1024
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Document = dict[str, Any]
 Spell = Callable[[str], str]
@@ -174,7 +172,7 @@ def _uploads_query(query: dict[str, str]) -> UploadsQuery:
             raise BadQuery("A page begins at a cursor or at markers, not at both.")
         markers = _opened(query["cursor"])
     told = (query.get("prefix", ""), query.get("delimiter", ""), *markers)
-    if any(len(text) > _MAX_TEXT or _CONTROL.search(text) for text in told):
+    if any(len(text) > _MAX_TEXT or NO_XML.search(text) for text in told):
         raise BadQuery(f"A prefix, delimiter or marker has control characters, or more than {_MAX_TEXT} characters.")
     limit = _limit(query, "max_uploads")
     return UploadsQuery(query.get("prefix", ""), query.get("delimiter", ""), *markers, limit)

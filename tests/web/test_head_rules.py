@@ -140,6 +140,8 @@ def test_a_header_of_ours_may_come_once_and_others_as_often_as_they_like() -> No
         check(headers=[*HOST, (b"authorization", b"a"), (b"authorization", b"b")])
     with pytest.raises(BadInput):
         check(headers=[*HOST, *[(b"content-type", b"a/b")] * 2])
+    with pytest.raises(BadInput):
+        check(headers=[*HOST, (b"x-cos-acl", b"private"), (b"x-cos-acl", b"public-read")])
 
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "FOOBAR", "get", "PROPFIND", ""])
