@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import httpx
 import jwt
@@ -231,9 +231,9 @@ def require_problem(answer: httpx.Response, status: int, codes: str | Sequence[s
     return document
 
 
-def read_answer(connection: socket.socket) -> httpx.Response:
-    """The answer on a raw connection; 100 Continue is passed over."""
-    file = connection.makefile("rb")
+def read_answer(connection: socket.socket | IO[bytes]) -> httpx.Response:
+    """The answer on a raw connection, or the next one in what is read of it; 100 Continue is passed over."""
+    file = connection.makefile("rb") if isinstance(connection, socket.socket) else connection
     while True:
         status = int(file.readline().split()[1])
         headers = []

@@ -148,20 +148,36 @@ RAW: Final[dict[str, tuple[bytes, int, str]]] = {
 }
 
 
+PROBE: Final = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PLACES: Final = {"first": b"", "behind another": PROBE, "in the packet of another": PROBE}
+
+
 @pytest.mark.promise(28, 29)
 @pytest.mark.parametrize("row", list(RAW))
 def test_c1_to_c28_a_message_that_is_none_is_answered_as_a_problem(alice: Caller, row: str) -> None:
+    """The same wherever it stands on its connection, which goes on only where the next message surely begins."""
     raw, status, code = RAW[row]
-    began = time.monotonic()
-    with alice.connect() as connection:
-        connection.sendall(raw)
-        answer = read_answer(connection)
+    for place, ahead in PLACES.items():
+        began = time.monotonic()
+        with alice.connect() as connection, connection.makefile("rb") as told:
+            for packet in (ahead + raw,) if place.startswith("in") else (ahead, raw):
+                connection.sendall(packet)
+                if packet.startswith(PROBE):
+                    assert read_answer(told).status_code == 200
+            answer = read_answer(told)
 
-    document = require_problem(answer, status, code)
-    assert "evil" not in json.dumps(document), "input is never echoed"
-    assert time.monotonic() - began < 2
-    if status == 405:
-        assert answer.headers["allow"]
+            document = require_problem(answer, status, code)
+            assert "evil" not in json.dumps(document), "input is never echoed"
+            assert not document["retryable"]
+            assert time.monotonic() - began < 2
+            if status == 405:
+                assert answer.headers["allow"]
+            if answer.headers.get("connection") == "close":
+                assert told.read() == b""
+            else:
+                assert code != "bad_framing"
+                connection.sendall(PROBE)
+                assert read_answer(told).status_code == 200
 
 
 def test_c16_bytes_beyond_ascii_that_nobody_reads_are_ignored_and_logged_escaped(stack: Stack, alice: Caller) -> None:
