@@ -199,6 +199,13 @@ def test_b90_nothing_is_ever_written_to_a_disk(stack: Stack) -> None:
     gateway = stack.start_gateway(launcher=["unshare", "-m", "sh", "-c", READ_ONLY, "sh"])
 
     upload(stack, gateway, "host/b90", "b90")
+    alice, data = stack.caller("alice of b90", gateway), body("b90 form", 12 * MIB)
+    good(alice.post_form("host/b90/form.bin", data), 201)
+    assert stack.cos.read("host/b90/form.bin") == data
+    unknown = alice.create("host/b90/unknown.bin")["id"]
+    good(alice.put_content(unknown, data, **{"Content-Range": f"bytes 0-{len(data) - 1}/*"}))
+    assert good(alice.control(unknown, "complete"))["state"] == "success"
+    assert stack.cos.read("host/b90/unknown.bin") == data
 
 
 @pytest.mark.parametrize("seconds", [-86_400, -600, 600, 86_400])

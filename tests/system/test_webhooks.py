@@ -1,7 +1,9 @@
 """Webhooks from outside: what becomes of a task is told, signed, whatever becomes of the process that knew it first."""
 
+import signal
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from tests.system.processes import free_port, wait_until
@@ -53,6 +55,28 @@ def test_two_gateways_tell_each_small_file_once(stack_of_two: tuple[Stack, Recei
     receiver.until(len(receiver.events) + sum(not receiver.of(task_id) for task_id in tasks))
     assert [receiver.of(task_id) for task_id in tasks] == [["task.success"]] * 20
     assert receiver.forged == []
+
+
+def test_an_event_that_nobody_has_tried_to_tell_is_told_by_another_process(
+    stack_of_two: tuple[Stack, Receiver],
+) -> None:
+    """`kill -9` in the moment in which the success is written down."""
+    stack, receiver = stack_of_two
+    hooks = {"webhooks": f"files={receiver.url}", "webhook_secret": HOOK_SECRET}
+    doomed = stack.start_gateway(crash_at="complete.committed", **hooks)
+    stack.gateways.remove(doomed)
+    alice, data = stack.caller("alice of the doomed"), body("doomed", MIB)
+    task_id = alice.create("hooks/doomed", len(data), part_size=MIB)["id"]
+    good(alice.put_part(task_id, 1, data))
+    with pytest.raises(httpx.TransportError):
+        alice.at(doomed).control(task_id, "complete")
+    assert doomed.program.wait() == -signal.SIGKILL
+    assert receiver.of(task_id) == []
+
+    wait_until(lambda: receiver.of(task_id) == ["task.success"], "the event", 20)
+
+    assert receiver.forged == []
+    assert alice.task(task_id)["state"] == "success"
 
 
 def test_an_event_outlives_the_process_that_made_it(tmp_path_factory: pytest.TempPathFactory) -> None:
