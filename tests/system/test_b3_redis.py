@@ -26,6 +26,7 @@ BACK_SECONDS: Final = 2.0
 """How soon calls succeed after Redis is back."""
 FAST_SECONDS: Final = 2.5
 """A call may take 2 s when Redis is silent; the rest is this machine's."""
+STOPPED_SECONDS: Final = 10.0
 AT_ONCE_SECONDS: Final = 0.5
 """What a refusal takes that waits for nothing."""
 NO_ROUTE_SECONDS: Final = 4.0
@@ -170,10 +171,14 @@ def test_b41_parts_that_vanish_are_listed_and_completed_as_cos_holds_them(stack:
 def test_b42_a_redis_that_stops_is_refused_within_two_seconds_then_at_once(stack: Stack, upload: Upload) -> None:
     """The body that flows reaches COS, and its answer tells so."""
     with _half_sent(upload, 2) as finish, _stopped(stack):
+        stopped_at = time.monotonic()
         _refused(upload, FAST_SECONDS)
         for _ in range(5):
             _refused(upload, AT_ONCE_SECONDS)
         document = require_problem(finish(), 503, UNAVAILABLE)
+        while time.monotonic() - stopped_at < STOPPED_SECONDS:
+            _refused(upload, FAST_SECONDS)  # now and then one call looks whether Redis is back
+            time.sleep(0.2)
         (stored,) = upload.attempts(2)
         assert (stored["status"], document["receipt"]["number"], document["receipt"]["size"]) == (200, 2, MIB)
         assert document["receipt"]["crc64"].isdecimal()

@@ -103,6 +103,25 @@ def test_b71_a_completion_that_cos_pads_is_waited_for_and_other_calls_see_it_com
 
 
 @pytest.mark.promise(12, 13)
+def test_b71_forty_seconds_of_padding_are_waited_for_by_the_usual_settings(stack: Stack, alice: Caller) -> None:
+    upload = Upload(alice.at(stack.start_gateway()), stack, "b71/forty.bin", parts=1)
+    good(upload.put(1))
+    complete(stack, "padded", upload, seconds=40)
+    began = time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(upload.caller.control, upload.id, "complete")
+        wait_until(lambda: state_of(upload) == "completing", "the completion")
+        wait_until(lambda: state_of(upload) != "completing", "its end", 50)
+        done = good(asked.result())
+
+    assert done["result"]["crc64_verified"]
+    assert time.monotonic() - began >= 40
+    assert stack.cos.read(upload.key) == upload.data
+    assert len(stack.cos.journal("CompleteMultipartUpload", key=upload.key)) == 1
+
+
+@pytest.mark.promise(12, 13)
 def test_b72_an_error_inside_the_200_is_no_success_and_completion_is_tried_again(stack: Stack, upload: Upload) -> None:
     complete(stack, "error_in_200", upload, code="InternalError")
 

@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -12,8 +13,9 @@ from typing import Final
 import httpx
 import pytest
 
+from gateway.serving.listeners import raise_file_limit
 from tests.system.cos_door import Door, running_door
-from tests.system.processes import wait_until
+from tests.system.processes import Gateway, wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, require_problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -21,6 +23,8 @@ pytestmark = pytest.mark.usefixtures("unharmed")
 IDLE_SECONDS: Final = 1.0
 CROWD: Final = 20
 """Connections that one address may hold here."""
+USUAL_CROWD: Final = 1024
+"""And where the settings say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -198,22 +202,42 @@ def test_a_client_that_never_reads_its_answers_is_cut_off(stack: Stack, alice: C
 def test_c34_an_address_keeps_so_many_connections_and_the_oldest_idle_one_goes(stack: Stack) -> None:
     with ExitStack() as crowd:
         before = stack.gateway.program.rss_bytes
-        connections = [crowd.enter_context(_from("127.0.0.2", stack)) for _ in range(5 * CROWD)]
+        connections = [crowd.enter_context(_from("127.0.0.2", stack.gateway)) for _ in range(5 * CROWD)]
         assert all(ends(connection) for connection in connections[: 4 * CROWD])
         newest = connections[-1]
         newest.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert read_answer(newest).status_code == 200
         assert stack.gateway.program.rss_bytes - before < 4 * MIB
-        with _from("127.0.0.3", stack) as another:
+        with _from("127.0.0.3", stack.gateway) as another:
             another.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert read_answer(another).status_code == 200
+
+
+@pytest.mark.promise(21)
+def test_c34_of_ten_thousand_idle_connections_an_address_keeps_as_many_as_it_may(stack: Stack) -> None:
+    raise_file_limit()
+    gateway = stack.start_gateway()
+    before = gateway.program.rss_bytes
+    with ExitStack() as crowd:
+        latest: deque[socket.socket] = deque()
+        for _ in range(10_000):
+            latest.append(crowd.enter_context(_from("127.0.0.2", gateway)))
+            if len(latest) > USUAL_CROWD:
+                with latest.popleft() as oldest:
+                    assert ends(oldest)
+        open_connections = gateway.metrics()["gateway_connections_open"]
+        assert USUAL_CROWD <= open_connections < USUAL_CROWD + 10  # and the operator's
+        assert gateway.program.rss_bytes - before < 24 * MIB
+        for connection in (latest[-1], crowd.enter_context(_from("127.0.0.3", gateway))):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert read_answer(connection).status_code == 200
 
 
 @pytest.mark.promise(21)
 def test_c32_c34_beyond_all_connections_there_may_be_new_ones_hear_503_and_operators_come_in(stack: Stack) -> None:
     """From a trusted proxy, which no address limit holds."""
     with ExitStack() as crowd:
-        connections = [crowd.enter_context(_from("127.0.0.9", stack)) for _ in range(3 * CROWD + 5)]
+        connections = [crowd.enter_context(_from("127.0.0.9", stack.gateway)) for _ in range(3 * CROWD + 5)]
         told = [connection for connection in connections[-CROWD:] if _hears(connection)]
         require_problem(read_answer(told[0]), 503, "overloaded")
         assert stack.gateway.metrics()['gateway_connections_refused_total{code="overloaded"}'] >= len(told)
@@ -229,14 +253,14 @@ def _hears(connection: socket.socket) -> bool:
         return False
 
 
-def _from(address: str, stack: Stack) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", stack.gateway.port), 30, (address, 0))
+def _from(address: str, gateway: Gateway) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", gateway.port), 30, (address, 0))
 
 
 @pytest.mark.parametrize(("peer", "client"), [("127.0.0.9", "198.51.100.7"), ("127.0.0.2", "127.0.0.2")])
 def test_g12_c54_only_a_listed_proxy_tells_who_the_client_is(stack: Stack, peer: str, client: str) -> None:
     request_id = f"g12-{peer}"
-    with _from(peer, stack) as connection:
+    with _from(peer, stack.gateway) as connection:
         lines = f"X-Request-Id: {request_id}\r\nX-Forwarded-For: 1.1.1.1, 198.51.100.7\r\nX-Forwarded-Host: evil\r\n"
         connection.sendall(f"GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
         require_problem(read_answer(connection), 401, "unauthenticated")

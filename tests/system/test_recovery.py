@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -91,18 +92,18 @@ def test_a_canceled_task_stays_canceled_whatever_the_ticket(alice: Caller, stack
 
 @pytest.mark.promise(2)
 def test_b40_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, stack: Stack) -> None:
-    files = {f"recovery/flushed/{number}": body(f"flushed {number}", 3 * MIB + number) for number in range(12)}
+    files = {f"recovery/flushed/{number}": body(f"flushed {number}", MIB + number) for number in range(100)}
     stop = threading.Event()
 
     def flush() -> None:
-        while not stop.wait(0.03):
+        while not stop.wait(0.1):
             _flush(stack)
 
     flusher = threading.Thread(target=flush)
     flusher.start()
     try:
-        for key, data in files.items():
-            _send_whatever_happens(alice, key, data)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda key: _send_whatever_happens(alice, key, files[key]), files))
     finally:
         stop.set()
         flusher.join()

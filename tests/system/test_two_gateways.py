@@ -26,23 +26,24 @@ def callers(pair: Stack, request: pytest.FixtureRequest) -> tuple[Caller, Caller
 
 
 @pytest.mark.promise(10, 12)
-def test_b28_b32_parts_through_both_in_any_order_and_completes_at_once_make_one_file(
+def test_b28_b32_parts_through_three_in_any_order_and_completes_at_once_make_one_file(
     pair: Stack, callers: tuple[Caller, Caller]
 ) -> None:
-    data = body("both", 30 * MIB + 7)
-    task_id = callers[0].create("pair/both.bin", len(data), part_size=MIB)["id"]
-    numbered = [*enumerate(parts_of(data, MIB), 1)]
-    random.Random(1).shuffle(numbered)
+    data, chance = body("three", 30 * MIB + 7), random.Random(28)
+    three = (*callers, callers[0].at(pair.start_gateway()))
+    task_id = three[0].create("pair/three.bin", len(data), part_size=MIB)["id"]
+    numbered = [(chance.choice(three), number, part) for number, part in enumerate(parts_of(data, MIB), 1)]
+    chance.shuffle(numbered)
     with ThreadPoolExecutor(6) as pool:
-        for answer in pool.map(lambda part: callers[part[0] % 2].put_part(task_id, *part), numbered):
+        for answer in pool.map(lambda sent: sent[0].put_part(task_id, *sent[1:]), numbered):
             good(answer)
     with ThreadPoolExecutor(6) as pool:
-        ended = [*pool.map(lambda n: good(callers[n % 2].control(task_id, "complete")), range(6))]
+        ended = [*pool.map(lambda n: good(three[n % 3].control(task_id, "complete")), range(6))]
 
     assert [task["state"] for task in ended] == ["success"] * 6
     assert len({json.dumps(task["result"]) for task in ended}) == 1
-    assert pair.cos.read("pair/both.bin") == data
-    assert len(pair.cos.journal("CompleteMultipartUpload", key="pair/both.bin")) == 1
+    assert pair.cos.read("pair/three.bin") == data
+    assert len(pair.cos.journal("CompleteMultipartUpload", key="pair/three.bin")) == 1
 
 
 @pytest.mark.promise(10)
