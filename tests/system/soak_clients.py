@@ -60,12 +60,12 @@ class SoakClient:
         self._tokens: dict[str, str] = {}
         self._keys: dict[str, tuple[CosCaller, float]] = {}
 
-    def run(self, over: threading.Event) -> None:
-        """Work until it is *over*: each kind once, the largest first, so that the most memory is needed early."""
+    def run(self, calm: threading.Event, over: threading.Event) -> None:
+        """Work until it is *over*: each kind once, the largest first, then without a rest until it is *calm*."""
         caller = self._somebody()
         for kind in sorted(KINDS, key=lambda kind: kind != "stream"):
             self._step(kind, caller)
-        while not over.wait(self._chance.expovariate(1 / PAUSE_SECONDS)):
+        while not over.wait(self._chance.expovariate(1 / PAUSE_SECONDS) if calm.is_set() else 0):
             self._serial += 1
             if self._serial % STEPS_PER_PERSON == 0:
                 caller.close()
