@@ -15,7 +15,8 @@ from gateway.store.redis_address import connect
 from gateway.store.redis_calls import Script
 from gateway.store.redis_keys import EVERY_OWNER, owner_index, owner_key, task_keys
 from gateway.store.redis_pool import CALL_SECONDS
-from gateway.store.task_store import RedisTaskStore
+from gateway.store.task_index import member_of
+from gateway.store.task_store import TOMBSTONE_SECONDS, RedisTaskStore
 from gateway.transfer.ports import Idempotency
 from tests.fakes.redis_proxy import RedisProxy, running_proxy
 from tests.fakes.redis_server import running_redis
@@ -122,6 +123,22 @@ async def test_a_change_whose_answer_was_lost_tells_its_own_version_after_others
 
     assert (paused.state, paused.version) == (TaskState.PAUSED, 2)
     assert (await redis_store.load(task.id) or task).version == 3
+
+
+async def test_a_part_that_came_again_meanwhile_is_not_forgotten_by_a_repetition(
+    redis_store: RedisTaskStore, proxy: RedisProxy, lossy_store: RedisTaskStore
+) -> None:
+    task = await redis_store.create(new_task())
+
+    async def sent(attempt: str) -> None:
+        await redis_store.begin_part(task.id, 1, attempt)
+        await redis_store.store_part(task, part(1), attempt=attempt)
+
+    await sent("first")
+    proxy.meanwhile = lambda: sent("again")
+    await _after_a_lost_answer(proxy, lossy_store, lambda: lossy_store.forget_parts(task, [1]))
+
+    assert await redis_store.parts(task.id) == [part(1)]
 
 
 async def test_the_last_sixteen_changes_are_remembered_and_no_more(redis: Redis, redis_store: RedisTaskStore) -> None:
@@ -256,7 +273,7 @@ async def test_a_lifetime_is_not_written_again_for_every_change(redis: Redis, re
 async def test_a_canceled_task_stays_known_as_canceled(redis: Redis, redis_store: RedisTaskStore) -> None:
     task = await redis_store.apply(await redis_store.create(new_task()), CancelRequested())
 
-    assert await _words(redis, "TTL", task_keys(task.id).task) >= TTL_SECONDS
+    assert await _words(redis, "TTL", task_keys(task.id).task) >= TTL_SECONDS + TOMBSTONE_SECONDS
     assert await redis_store.create(new_task()) == task
 
 
@@ -274,6 +291,13 @@ async def test_a_listed_task_that_is_gone_is_removed_from_both_indexes(
     assert [task.id for task in page.tasks] == [new_task(3).id]
     for index in (EVERY_OWNER, owner_index(owner_key("alice"))):
         assert await _words(redis, "ZCARD", index) == 2
+
+
+async def test_an_index_that_names_another_s_task_does_not_show_it(redis: Redis, redis_store: RedisTaskStore) -> None:
+    theirs = await redis_store.create(new_task(1, owner="bob"))
+    await _words(redis, "ZADD", owner_index(owner_key("alice")), 0, member_of(theirs))
+
+    assert (await redis_store.list_tasks("alice")).tasks == ()
 
 
 def test_b54_no_script_asks_redis_for_the_time() -> None:
