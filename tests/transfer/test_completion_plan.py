@@ -46,6 +46,18 @@ def test_the_plan_lists_every_part_with_the_size_and_crc_of_the_whole() -> None:
     assert (plan.size, plan.crc64) == (2 * MIB + 3, crc64(b"".join(bodies)))
 
 
+def test_the_caller_may_list_the_parts_in_any_order() -> None:
+    numbers = range(1, 13)
+    bodies = {number: bytes([number]) * MIB for number in numbers}
+    stored = [StoredPart(number, MIB, ETag(f'"{number}"'), crc64(bodies[number])) for number in numbers]
+    listed = CompleteWanted(parts=[ClaimedPart(number) for number in sorted(numbers, key=str)])
+
+    plan = plan_completion(task(12 * MIB), stored, listed)
+
+    assert [number for number, _ in plan.parts] == list(numbers)
+    assert plan.crc64 == crc64(b"".join(bodies.values()))
+
+
 @pytest.mark.parametrize("size", [0, None])
 def test_nothing_stored_of_nothing_is_an_empty_file(size: int | None) -> None:
     plan = plan_completion(task(size), [], NOTHING_SAID)

@@ -90,6 +90,20 @@ async def test_of_an_object_that_was_replaced_at_once_stands_what_complete_told(
     assert world.read(task.at) == b"somebody else's"
 
 
+@pytest.mark.promise(8, 13)
+async def test_where_no_crc_is_known_an_object_that_was_not_made_of_as_many_parts_is_not_ours(
+    world: World, planned: tuple[Task, CompletionPlan]
+) -> None:
+    """Redis forgot the CRCs and COS the upload; what stands at the key has the file's length and other bytes."""
+    task, plan = planned
+    assert task.upload_id is not None
+    await world.objects.abort(task.at, task.upload_id)
+    await world.objects.put_object(task.at, BufferedBody([random_bytes(len(DATA), seed=2)]), {})
+
+    with pytest.raises(ObjectConflict):
+        await merge(world.objects, task, replace(plan, crc64=None))
+
+
 async def test_an_object_that_complete_told_of_and_head_does_not_find_is_lost(
     world: World, planned: tuple[Task, CompletionPlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
