@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNotFound, TaskSucceeded
+from gateway.domain.errors import BodySuperseded, OffsetMismatch, StateStoreUnavailable, TaskNotFound, TaskSucceeded
 from gateway.domain.objects import ETag, PartsPage, Person, StoredPart
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, PauseRequested, Task, TaskState
@@ -346,6 +346,21 @@ async def test_what_an_older_body_left_behind_a_short_part_is_not_taken_for_the_
     now = await rebuild(world.tasks, _PagedObjects(held), ticket_of(task), time.time())  # type: ignore[arg-type]
 
     assert (now.next_offset, now.contiguous_count, now.stored_count) == (3 * MIB, 2, 3)
+
+
+async def test_a_body_of_before_the_loss_is_fenced_off_by_the_first_that_came_after_it(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    task = await world.create(size=3 * MIB)
+    older = (await world.tasks.begin_content(task.id, 0, None)).task
+    lose_everything()
+
+    await world.control.rebuild(ALICE, ticket_of(task))
+    newer = (await world.tasks.begin_content(task.id, 0, None)).task
+
+    with pytest.raises(BodySuperseded):
+        await world.tasks.store_content_part(older, StoredPart(1, MIB, ETag('"older"'), 1))
+    assert newer.writer > older.writer
 
 
 # --- bodies that flow while Redis loses the task
