@@ -515,6 +515,20 @@ async def test_a_request_that_is_cancelled_mid_part_leaves_nothing_behind(
         assert await world.stored(task) == []
 
 
+@pytest.mark.parametrize(("came", "length"), [(b"", 1), (DATA[:1000], MIB)], ids=["refused", "short"])
+async def test_after_a_body_that_ended_badly_cos_is_not_asked_which_one_it_kept(
+    world: World, came: bytes, length: int
+) -> None:
+    task = await world.create(size=len(DATA))
+    with pytest.raises((PartSizeMismatch, BodyIncomplete)):
+        await world.put_part(task, 1, sent(came), length)
+    assert await world.engine.owned.drain(5) == 0
+
+    await world.put_part(task, 1, part_of(DATA, 1))
+
+    assert (await world.stored(task), world.objects.calls["list_parts"]) == ([(1, MIB)], 0)
+
+
 @pytest.mark.parametrize("how", ["leave", "cancel"])
 async def test_a_body_that_came_whole_is_committed_though_its_client_is_gone(world: World, how: str) -> None:
     task = await world.create(size=len(DATA))

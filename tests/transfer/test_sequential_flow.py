@@ -230,6 +230,14 @@ async def test_a_chunked_body_that_ends_before_the_known_size_is_short(world: Wo
         await world.put_content(task, sent(bytes(MIB)), UNKNOWN)
 
 
+@pytest.mark.promise(9)
+async def test_a_chunked_body_that_goes_on_behind_its_range_is_refused(world: World) -> None:
+    task = await world.create(size=4 * MIB)
+
+    with pytest.raises(BodyTooLarge):
+        await world.put_content(task, sent(bytes(MIB + 1)), ContentRange(0, MIB, 4 * MIB, ends_file=False))
+
+
 @pytest.mark.parametrize("extra", [1, MIB])
 async def test_a_body_longer_than_the_file_fails_the_task_and_a_restart_goes_on(world: World, extra: int) -> None:
     data = random_bytes(2 * MIB)
