@@ -54,7 +54,7 @@ class WatchedObjects:
     """*objects*, and what was asked of it.
 
     ``calls`` counts by the port's method names; ``most_parts_in_flight`` is the largest number of ``upload_part`` calls
-    that were under way at once. ``uploads_listed_most`` shortens the pages of ``list_uploads``, as COS may.
+    that were under way at once. ``uploads_listed_most`` and ``parts_listed_most`` shorten pages, as COS may.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
@@ -63,7 +63,7 @@ class WatchedObjects:
         self._parts_in_flight = 0
         self.calls: Counter[str] = Counter()
         self.most_parts_in_flight = 0
-        self.uploads_listed_most = 1000
+        self.uploads_listed_most = self.parts_listed_most = 1000
 
     def hold(self, name: str, number: int | None = None, *, after: bool = False) -> Gate:
         """Hold calls of *name* (for part *number*) before they are made, or *after* that before they answer."""
@@ -101,7 +101,9 @@ class WatchedObjects:
         self, at: ObjectAddress, upload_id: UploadId, *, marker: int = 0, limit: int = 1000
     ) -> PartsPage:
         return await self._call(
-            "list_parts", None, lambda: self._objects.list_parts(at, upload_id, marker=marker, limit=limit)
+            "list_parts",
+            None,
+            lambda: self._objects.list_parts(at, upload_id, marker=marker, limit=min(limit, self.parts_listed_most)),
         )
 
     async def list_uploads(

@@ -115,6 +115,17 @@ async def test_without_a_fingerprint_nothing_is_looked_for(world: World) -> None
     assert await world.control.resume(ALICE, new) is None
 
 
+async def test_every_page_of_what_cos_holds_is_compared(world: World) -> None:
+    world.objects.parts_listed_most = 2
+    new = wanted()
+    await begun(world, new, 1, 2, 3, 4, 5)
+
+    found = await world.control.resume(ALICE, new)
+
+    assert found is not None
+    assert (found.stored_count, found.hash_percent) == (5, 1.0)
+
+
 @pytest.mark.parametrize("print_of", [by_md5, by_crc64])
 async def test_parts_with_other_bytes_are_forgotten(world: World, print_of: Any) -> None:
     """The file changed under its sender: what was sent before does not belong to it."""

@@ -9,11 +9,14 @@ from gateway.domain.checksums import crc64
 from gateway.domain.errors import StateStoreUnavailable, UploadLost
 from gateway.domain.objects import ObjectAddress, UploadId
 from gateway.domain.policy import Destination
-from gateway.domain.task import Failed, RestartRequested, TaskError, TaskId
+from gateway.domain.task import CancelRequested, Failed, RestartRequested, TaskError, TaskId
+from gateway.store.due_index import SHARDS
+from gateway.store.redis_keys import due_key
 from gateway.telemetry import Metrics
 from gateway.transfer import sweeper as sweeping
 from gateway.transfer.sweeper import Sweeper, SweepRules, unix_time
 from tests.fakes.local_cos import BUCKET, OTHER_BUCKET
+from tests.fakes.redis_server import send_command
 from tests.fakes.store import MemoryTaskStore
 from tests.transfer.kit import World, random_bytes
 
@@ -164,12 +167,40 @@ async def _fail_for_good(world: World, task_id: TaskId) -> Any:
 
 
 async def test_every_page_is_looked_at(world: World, metrics: Metrics) -> None:
-    world.objects.uploads_listed_most = 2
-    orphans = {await _orphan(world, f"in/{number}") for number in range(5)}
+    world.objects.uploads_listed_most = world.objects.parts_listed_most = 2
+    orphans = {await _orphan(world, f"in/{number}", parts=[IDLE_SECONDS + 9] * number) for number in range(5)}
+    busy = await _orphan(world, "in/busy at its end", parts=[IDLE_SECONDS + 9, IDLE_SECONDS + 9, 60])
 
     await _sweeper(world, metrics).round()
 
     assert not orphans & _open(world)
+    assert busy in _open(world)
+
+
+@pytest.mark.promise(17)
+async def test_what_a_canceled_task_has_left_at_cos_is_nobody_s(world: World, metrics: Metrics) -> None:
+    task = await world.create(key="in/canceled", size=3 << 20)
+    assert task.upload_id is not None
+    await world.tasks.apply(task, CancelRequested())  # and its process dies before COS hears of it
+    _age(world, task.upload_id, 10 * IDLE_SECONDS)
+
+    await _sweeper(world, metrics).round()
+
+    assert task.upload_id not in _open(world)
+
+
+async def test_every_page_of_the_index_is_mended(
+    world: World, metrics: Metrics, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "REPAIR_PAGE", 2)
+    for number in range(5):
+        task = await world.create(key=f"in/open/{number}", size=3 << 20)
+        await world.tasks.apply(task, CancelRequested())
+    send_command(redis_url, "DEL", *(due_key("intents", shard) for shard in range(SHARDS)))
+
+    await _sweeper(world, metrics).mend()
+
+    assert await world.tasks.intents.count() == 5
 
 
 async def test_two_sweepers_at_once_do_no_harm(world: World, metrics: Metrics) -> None:
@@ -218,6 +249,21 @@ async def test_a_cos_that_fails_ends_the_round_and_the_next_goes_on(world: World
 
     await _sweeper(world, metrics).round()
     assert not orphans & _open(world)
+
+
+@pytest.mark.parametrize("fate", ["aborted", "lost"])
+async def test_failures_with_an_answer_in_between_are_not_in_a_row(world: World, metrics: Metrics, fate: str) -> None:
+    orphans = [await _orphan(world, f"in/{fate}/{number}") for number in range(6)]
+    for number in (0, 1, 3, 4):
+        rule = {"operation": "ListParts", "key": f"in/{fate}/{number}", "times": None}
+        world.cos.fault("error", status=403, code="AccessDenied", **rule)
+    if fate == "lost":
+        world.cos.fault("error", operation="ListParts", key=f"in/{fate}/2", status=404, code="NoSuchUpload", times=None)
+
+    await _sweeper(world, metrics).round()
+
+    assert orphans[5] not in _open(world)
+    assert {orphans[0], orphans[1], orphans[3], orphans[4]} <= _open(world)
 
 
 async def test_one_upload_that_cannot_be_aborted_stops_no_other(world: World, metrics: Metrics) -> None:
