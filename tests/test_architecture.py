@@ -1,6 +1,7 @@
 """Imports point one way, the domain is pure, every module has its tests, and calls that lose bytes do not come back."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -114,6 +115,21 @@ _ENVIRONMENT: Final = {
     "gateway/serving/run.py": "hands the folder of metrics to the workers",
     "gateway/telemetry.py": "tells prometheus-client its folder, which it takes from nowhere else",
 }
+_UNIX_TIME: Final[Mapping[str, frozenset[str]]] = {
+    "commands": frozenset({"cos_visit", "survey", "token"}),
+    "cos": frozenset({"client", "credentials"}),
+    "dev": frozenset({"local_cos"}),
+    "hooks": frozenset({"sender"}),
+    "store": frozenset({"batch_store", "index_repair", "task_quota", "task_store"}),
+    "transfer": frozenset(
+        {"batches", "completion", "control", "ending", "engine", "intents", "notices", "sweeper", "uploads"}
+    ),
+    "web": frozenset(
+        {"admission", "auth", "cos_answers", "cos_auth", "cos_form_calls", "cos_keys"}
+        | {"progress_socket", "task_document", "tickets"}
+    ),
+}
+"""Who tells moments to others: in Redis, in documents and tokens, in signatures."""
 
 
 def _module(path: Path) -> str:
@@ -222,6 +238,14 @@ def test_the_environment_has_one_reader(path: Path) -> None:
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Attribute):
             assert node.attr not in ("environ", "environb", "getenv"), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", _MODULES, ids=_ids(_MODULES))
+def test_b54_what_lasts_is_measured_by_a_clock_that_nobody_can_set(path: Path) -> None:
+    for line in path.read_text().splitlines():
+        if re.search(r"\btime\.time\b", line):
+            assert path.stem in _UNIX_TIME.get(_layer(_module(path)), ()), line
+            assert re.search(r"\bclock: [^=]+ = time\.time\b|\btime\.time\(\)", line), line
 
 
 def _tests_of(module: str) -> list[Path]:

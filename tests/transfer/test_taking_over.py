@@ -1,6 +1,8 @@
 """A completion whose process is dead or frozen is ended by another, once and with the same verdict."""
 
 import asyncio
+import itertools
+import time
 
 import pytest
 
@@ -75,7 +77,13 @@ async def test_looking_at_the_task_is_enough(world: World) -> None:
     world.require_success(task, DATA)
 
 
-async def test_a_slow_completion_that_lives_is_left_alone(redis_url: str, cos: RunningCos) -> None:
+@pytest.mark.parametrize("clock", ["right", "fast"])
+async def test_b54_a_slow_completion_that_lives_is_left_alone(
+    redis_url: str, cos: RunningCos, monkeypatch: pytest.MonkeyPatch, clock: str
+) -> None:
+    if clock == "fast":  # each look at it is most of a lease later, whatever the time
+        moments = itertools.count(time.time(), 0.2)
+        monkeypatch.setattr(time, "time", lambda: next(moments))
     async with running_world(redis_url, cos) as here, running_world(redis_url, cos, wait_seconds=0.7) as there:
         task = await uploaded(here)
         gate = here.objects.hold("complete")
