@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from gateway.serving import server as serving_server
 from gateway.serving.server import Server, WayOut
 from gateway.web.drain import Drain
 from gateway.web.http_edge import HttpEdge
@@ -24,7 +25,8 @@ def test_a_fifth_of_the_time_but_never_more_than_5_s_is_kept_for_the_end(limit: 
 class Scene:
     """A server whose application answers when the test says so."""
 
-    def __init__(self, way_out: WayOut, make: type[Server] = Server) -> None:
+    def __init__(self, way_out: WayOut, make: type[Server] = Server, hangs_seconds: float = 0.0) -> None:
+        self._hangs_seconds = hangs_seconds
         self.begun, self.may_answer, self.ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.drain = Drain()
         self.gave_up: list[int] = []
@@ -47,6 +49,7 @@ class Scene:
             await self.may_answer.wait()
         except asyncio.CancelledError:
             assert self.drain.ends
+            time.sleep(self._hangs_seconds)  # noqa: ASYNC251 -- a defect: the event loop stands still
         await send({"type": "http.response.start", "status": 503 if self.drain.ends else 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -85,6 +88,22 @@ async def test_one_that_does_not_is_ended_before_the_limit() -> None:
         assert await asked == 503
         await serving
     assert 0.7 < time.monotonic() - began < 3
+    assert scene.gave_up == []
+
+
+@pytest.mark.promise(22)
+async def test_a_process_that_hangs_past_its_limit_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_server, "OVERTIME_SECONDS", 0.1)
+    scene = Scene(WayOut(0, 0.2), hangs_seconds=0.6)
+    async with asyncio.timeout(20):
+        serving = asyncio.create_task(scene.server.serve([scene.socket]))
+        await scene.ready.wait()
+        asked = asyncio.create_task(status_of(scene.url))
+        await scene.begun.wait()
+        scene.server.drain()
+        await asyncio.gather(serving, asked, return_exceptions=True)
+
+    assert scene.gave_up == [1]
 
 
 async def test_a_server_that_retires_stays_ready_for_those_it_has_and_takes_nobody_new() -> None:
