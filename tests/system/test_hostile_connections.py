@@ -1,6 +1,7 @@
 """Clients that take their time, never read, or come in crowds: promises C1 rows 31 to 34, B2 rows 19 to 22, and G12."""
 
 import re
+import resource
 import select
 import socket
 import struct
@@ -13,7 +14,6 @@ from typing import Final
 import httpx
 import pytest
 
-from gateway.serving.listeners import raise_file_limit
 from tests.system.cos_door import Door, running_door
 from tests.system.processes import Gateway, wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, require_problem
@@ -215,7 +215,8 @@ def test_c34_an_address_keeps_so_many_connections_and_the_oldest_idle_one_goes(s
 
 @pytest.mark.promise(21)
 def test_c34_of_ten_thousand_idle_connections_an_address_keeps_as_many_as_it_may(stack: Stack) -> None:
-    raise_file_limit()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gateway = stack.start_gateway()
     before = gateway.program.rss_bytes
     with ExitStack() as crowd:
