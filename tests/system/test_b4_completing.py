@@ -3,6 +3,7 @@
 Whatever it says, a task is a success only if its object is the file, and only a failure if it is not.
 """
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.system.processes import wait_until
+from tests.fakes.cos_caller import caller_at
+from tests.system.processes import LocalCos, wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, running_stack
 from tests.system.upload_under_fault import Upload, metric
 
@@ -183,20 +185,32 @@ def test_b75_an_upload_that_is_gone_because_it_became_our_object_is_a_success(st
     require_success(upload)
 
 
+def abort(stack: Stack, upload: Upload) -> None:
+    """As a lifecycle rule, or somebody else with the right to, ends uploads."""
+    keys = (LocalCos.SECRET_ID, LocalCos.SECRET_KEY, None)
+    operator = caller_at(stack.cos.port, LocalCos.BUCKET, LocalCos.REGION, *keys)
+    upload_id = upload.caller.task(upload.id)["upload_id"]
+    assert operator.call("DELETE", upload.key, {"uploadId": upload_id}).status == 204
+
+
 @pytest.mark.promise(13)
 def test_b76_an_upload_that_someone_aborted_is_lost_and_a_restart_begins_anew(stack: Stack, upload: Upload) -> None:
-    for operation in ("CompleteMultipartUpload", "ListParts"):
-        stack.cos.fault("error", operation=operation, key=upload.key, status=404, code="NoSuchUpload", times=None)
+    failed = 'gateway_task_transitions_total{door="rest",event="Failed",state="error"}'
+    before = metric(stack, failed)
+    with upload.watch() as progress:
+        abort(stack, upload)
 
-    document = require_problem(upload.caller.control(upload.id, "complete"), 410, "upload_lost")
+        document = require_problem(upload.caller.control(upload.id, "complete"), 410, "upload_lost")
 
-    assert not document["retryable"]
-    task = upload.caller.task(upload.id)
-    assert (task["state"], task["error"]["code"]) == ("error", "upload_lost")
-    with pytest.raises(FileNotFoundError):
-        stack.cos.read(upload.key)
-    stack.cos.clear_faults()
-    assert good(upload.caller.control(upload.id, "restart"))["loaded"] == 0
+        assert not document["retryable"]
+        task = upload.caller.task(upload.id)
+        assert (task["state"], task["error"]["code"]) == ("error", "upload_lost")
+        assert metric(stack, failed) == before + 1
+        with pytest.raises(FileNotFoundError):
+            stack.cos.read(upload.key)
+        assert good(upload.caller.control(upload.id, "restart"))["loaded"] == 0
+        told = next(message for message in map(json.loads, progress) if message["type"] == "part_lost")
+        assert told["task"]["loaded"] == 0
     upload.finish()
 
 
@@ -206,8 +220,7 @@ def test_b77_an_upload_that_is_gone_beside_somebody_elses_object_is_never_a_succ
 ) -> None:
     theirs = body("theirs", len(upload.data))
     good(upload.caller.post_form(upload.key, theirs), 201)
-    for operation in ("CompleteMultipartUpload", "ListParts"):
-        stack.cos.fault("error", operation=operation, key=upload.key, status=404, code="NoSuchUpload", times=None)
+    abort(stack, upload)
 
     require_problem(upload.caller.control(upload.id, "complete"), 409, "object_conflict")
 

@@ -4,6 +4,8 @@ from functools import partial
 from typing import Any
 
 import httpx
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from tests.system.processes import wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, parts_of
@@ -26,6 +28,12 @@ class Upload:
 
     def attempts(self, number: int = 1) -> list[dict[str, Any]]:
         return self.stack.cos.journal("UploadPart", key=self.key, part_number=number)
+
+    def watch(self) -> ClientConnection:
+        """Its progress, as its owner sees it."""
+        url = f"ws://127.0.0.1:{self.caller.gateway.port}/v1/tasks/{self.id}/progress"
+        offered = [Subprotocol("gateway.v1"), Subprotocol(f"bearer.{self.caller.bearer}")]
+        return connect(url, subprotocols=offered, proxy=None)
 
     @property
     def stored(self) -> int:
