@@ -177,6 +177,10 @@ def test_b19_a_client_that_resets_in_mid_part_frees_it_within_a_second(stack: St
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
+    def ended() -> bool:
+        return all(entry["ended"] for entry in stack.cos.journal("UploadPart", key="slow/reset.bin"))
+
+    assert wait_until(ended, "the end at COS", 5) < 1.0
     # The gauge looks once a second.
     assert wait_until(lambda: stack.gateway.metrics()["gateway_bodies_in_flight"] == 0, "its end", 5) < 2.5
     good(alice.put_part(task["id"], 1, body("again", MIB)))
