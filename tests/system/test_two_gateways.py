@@ -7,12 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.system.processes import Gateway, wait_until
-from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, read_answer
+from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, read_answer, require_problem
 
 PAUSE_SECONDS = 1.0
 
@@ -62,16 +63,57 @@ def test_b25_a_part_with_other_bytes_through_each_at_once_is_stored_once_and_who
 
         with ThreadPoolExecutor(2) as pool:
             answers = [*pool.map(put, range(2))]
-        codes = [answer.json().get("code") for answer in answers]
-        assert set(codes) <= {None, "part_in_progress"}
-        assert None in codes
-        stored = good(callers[1].call("GET", f"/v1/tasks/{task_id}/parts"))["parts"]
-        winners = [answer.json()["etag"] for answer in answers if answer.status_code == 200]
-        assert stored[0]["etag"] in winners
+        require_one_whole(pair, callers[1], task_id, dict(zip(rivals, answers, strict=True)))
 
-        good(callers[1].control(task_id, "complete"))
-        etags = {answer.json().get("etag"): data for answer, data in zip(answers, rivals, strict=True)}
-        assert pair.cos.read(key) == etags[stored[0]["etag"]]
+
+@pytest.mark.promise(10)
+def test_b25_of_a_body_that_begins_and_ends_while_another_comes_both_are_told_the_truth(
+    pair: Stack, callers: tuple[Caller, Caller]
+) -> None:
+    here, there = callers
+    for seed, held_back in enumerate((1, MIB // 2, MIB - 1)):
+        task_id = here.create(f"pair/nested-{seed}.bin", MIB, slice_size=MIB, part_size=MIB)["id"]
+        outer, inner = (body(f"{seed} {name}", MIB) for name in ("outer", "inner"))
+        with here.connect() as connection:
+            head = here.head("PUT", f"/v1/tasks/{task_id}/parts/1", f"Content-Length: {MIB}")
+            connection.sendall(head + outer[:-held_back])
+            wait_until(lambda: here.gateway.metrics()["gateway_bodies_in_flight"] == 1, "the body", 5)
+            answers = {inner: there.put_part(task_id, 1, inner)}
+            connection.sendall(outer[-held_back:])
+            answers[outer] = read_answer(connection)
+        require_one_whole(pair, there, task_id, answers)
+
+
+def require_one_whole(stack: Stack, caller: Caller, task_id: str, answers: dict[bytes, httpx.Response]) -> None:
+    """Of two bodies for part 1, by their *answers*, the one recorded was acknowledged, and becomes the object."""
+    codes = [answer.json().get("code") for answer in answers.values()]
+    assert set(codes) <= {None, "part_in_progress"}
+    [stored] = good(caller.call("GET", f"/v1/tasks/{task_id}/parts"))["parts"]
+    [winner] = [data for data, answer in answers.items() if answer.json().get("etag") == stored["etag"]]
+    good(caller.control(task_id, "complete"))
+    assert stack.cos.read(caller.task(task_id)["key"]) == winner
+
+
+@pytest.mark.promise(18)
+def test_b36_a_part_that_races_with_a_pause_is_stored_or_refused_and_none_comes_afterwards(
+    callers: tuple[Caller, Caller],
+) -> None:
+    here, there = callers
+    chance = random.Random(36)
+    for number in range(20):
+        task_id = here.create(f"pair/race-{number}.bin", 2 * MIB, part_size=MIB)["id"]
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(there.put_part, task_id, 1, body(number, MIB))
+            time.sleep(chance.uniform(0, 0.02))
+            assert good(here.control(task_id, "pause"))["state"] == "paused"
+            answer = coming.result()
+        late = there.put_part(task_id, 2, bytes(MIB))
+
+        require_problem(late, 409, "task_paused")
+        if not answer.is_success:
+            require_problem(answer, 409, "task_paused")
+        assert here.task(task_id)["stored_parts"] == answer.is_success
+        assert good(here.control(task_id, "restart"))["stored_parts"] == answer.is_success
 
 
 @pytest.mark.promise(16, 18)
@@ -155,6 +197,12 @@ def test_another_s_progress_is_refused_before_the_websocket_opens(pair: Stack, c
         assert refused.value.response.status_code == status
 
 
+def arrived(stack: Stack, key: str) -> int | None:
+    """How much of part 2 has come to COS; None: it has not begun."""
+    begun = stack.cos.journal("UploadPart", key=key, part_number=2)
+    return begun[0]["received_bytes"] if begun else None
+
+
 @pytest.mark.promise(1)
 @pytest.mark.parametrize("sent", [0, 1, 65_536, MIB // 2, MIB - 1])
 def test_b02_a_gateway_killed_mid_part_loses_nothing_that_was_acknowledged(
@@ -170,8 +218,11 @@ def test_b02_a_gateway_killed_mid_part_loses_nothing_that_was_acknowledged(
     with doomed.connect() as connection:
         head = doomed.head("PUT", f"/v1/tasks/{task_id}/parts/2", f"Content-Length: {MIB}")
         connection.sendall(head + pieces[1][:sent])
+        wait_until(lambda: arrived(pair, key) == (sent if sent else None), "the bytes at COS", 5)
         doomed.gateway.program.kill()
     pair.gateways.remove(doomed.gateway)
+    wait_until(lambda: all(entry["ended"] for entry in pair.cos.journal(key=key)), "the end at COS", 5)
+    assert [entry["status"] for entry in pair.cos.journal("UploadPart", key=key, part_number=2)] in ([], [None])
 
     assert good(here.call("GET", f"/v1/tasks/{task_id}/parts"))["parts"] == receipts
     for number in (2, 4):
