@@ -92,7 +92,7 @@ def test_a_canceled_task_stays_canceled_whatever_the_ticket(alice: Caller, stack
 
 @pytest.mark.promise(2)
 def test_b40_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, stack: Stack) -> None:
-    files = {f"recovery/flushed/{number}": body(f"flushed {number}", MIB + number) for number in range(100)}
+    files = {f"recovery/flushed/{number}": body(f"flushed {number}", MIB + 1 + number) for number in range(100)}
     stop = threading.Event()
 
     def flush() -> None:
