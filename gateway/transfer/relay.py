@@ -6,7 +6,7 @@ Commit order: bytes, COS, CRC-64, Redis, answer. A body that arrived whole is co
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,10 +76,12 @@ class PartRelay:
         conditions: PartConditions,
         headers: Mapping[str, str] | None = None,
         upload: tuple[ObjectAddress, UploadId] | None = None,
+        on_open: Callable[[Task], None] = lambda task: None,
     ) -> StoredPart:
         """Relay part *number* of exactly *length* bytes from *source*; the receipt means that COS holds it.
 
         *headers* go with this part besides the task's own. *upload*: which one the task must still have, and where.
+        *on_open* is told of the task once its upload is open.
 
         Raises:
             UploadLost: the task's upload is another.
@@ -89,7 +91,7 @@ class PartRelay:
         attempt = secrets.token_hex(ATTEMPT_ID_BYTES)
         owner = None if caller.policy.allows(Action.ALL_TASKS) else caller.owner
         claim = await engine.tasks.begin_part(task_id, number, attempt, owner)
-        arriving = _ArrivingPart(engine, claim, number, length, digests, headers or {}, attempt)
+        arriving = _ArrivingPart(engine, claim, number, length, digests, headers or {}, attempt, on_open)
         try:
             task = require_visible(caller, claim.task, Action.UPLOAD)
             if upload not in (None, (task.at, task.upload_id)):
@@ -144,6 +146,7 @@ class _ArrivingPart:
         digests: Digests,
         headers: Mapping[str, str],
         attempt: str,
+        on_open: Callable[[Task], None],
     ) -> None:
         self._engine = engine
         self._claim = claim
@@ -151,6 +154,7 @@ class _ArrivingPart:
         self._digests = digests
         self._headers = headers
         self._attempt = attempt
+        self._on_open = on_open
         self._length = length
         self.storing = False
 
@@ -158,6 +162,7 @@ class _ArrivingPart:
         """Send the bytes of *source* to COS as they come; the same bytes as before only if they are stored nowhere."""
         engine = self._engine
         task = await engine.open(self._claim.task)
+        self._on_open(task)
         lease = engine.budget.try_take(self._length, task.owner)
         body = IncomingBody(self._length, replayable=lease is not None, expected_crc64=self._digests.crc64)
         storing: asyncio.Task[StoredPart] | None = None

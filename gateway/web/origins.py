@@ -24,7 +24,7 @@ REQUEST_HEADERS: Final = (
     "X-Request-Id",
 )
 ANSWER_HEADERS: Final = (
-    *("Content-Length", "ETag", "Last-Modified", "Location", "Retry-After", "X-Request-Id"),
+    *("Content-Length", "ETag", "Last-Modified", "Location", "Retry-After", "Upload-Ticket", "X-Request-Id"),
     *("x-cos-hash-crc64ecma", "x-cos-next-append-position", "x-cos-object-type", "x-cos-request-id"),
     *("x-cos-storage-class", "x-cos-version-id"),
 )

@@ -25,6 +25,10 @@ class TaskDocuments:
             return task_document(task, None)
         return task_document(task, self._tickets.of(task))
 
+    def ticket(self, task: Task) -> str:
+        """That of a task which has not ended."""
+        return self._tickets.of(task)
+
 
 def task_document(task: Task, ticket: str | None) -> dict[str, Any]:
     """The task as a JSON object: sizes in bytes, ``speed`` in bytes/s, ``percent`` 0-1, times in Unix seconds."""

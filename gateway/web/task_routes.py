@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -138,7 +138,7 @@ class TaskRoutes:
         return JSONResponse({"parts": [part_document(part) for part in parts[:limit]], "next_cursor": cursor})
 
     async def put_part(self, request: Request) -> Response:
-        caller = self._admission.caller(request)
+        caller, opened = self._admission.caller(request), list[Task]()
 
         async def receive(task_id: TaskId) -> StoredPart:
             return await self._parts.receive_part(
@@ -149,11 +149,17 @@ class TaskRoutes:
                 body_chunks(request),
                 digests=digests(request),
                 conditions=part_conditions(request),
+                on_open=opened.append,
             )
 
         with self._admission.receiving(caller, request.scope):
             part = await self._with_task(request, caller, receive)
-        return JSONResponse(part_document(part), headers={"ETag": part.etag})
+        return JSONResponse(part_document(part), headers={"ETag": part.etag, **self._late_ticket(opened)})
+
+    def _late_ticket(self, opened: Sequence[Task]) -> dict[str, str]:
+        """The ticket of a task that was created without an upload: only this one brings back its parts."""
+        late = opened and opened[-1].size is not None and opened[-1].size <= opened[-1].slice_size
+        return {"Upload-Ticket": self._documents.ticket(opened[-1])} if late else {}
 
     async def put_content(self, request: Request) -> Response:
         caller = self._admission.caller(request)

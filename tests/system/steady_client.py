@@ -12,6 +12,7 @@ from tests.system.auditor import NEW_UPLOAD_AFTER, Auditor, Watched
 from tests.system.stack import Caller, parts_of
 
 PAUSE_MOST_SECONDS: Final = 1.0
+TICKET: Final = "Upload-Ticket"
 
 
 class Refused(Exception):
@@ -58,7 +59,7 @@ class SteadyClient:
                 self.sent_bytes += len(request.get("content", b""))
             self._auditor.answered(f"{method} {path}", time.monotonic() - began, answer.status_code, document)
             if answer.is_success:
-                return document
+                return document | ({"ticket": answer.headers[TICKET]} if TICKET in answer.headers else {})
             if not document.get("retryable"):
                 raise Refused(document)
             last = document
@@ -80,6 +81,7 @@ class SteadyClient:
         """One part, with its CRC-64, until it is acknowledged."""
         headers = {**_ticket(file), "x-cos-hash-crc64ecma": str(fastcrc64.xz(part))}
         receipt = self.ask("PUT", f"/v1/tasks/{file.task['id']}/parts/{number}", content=part, headers=headers)
+        file.ticket = receipt.get("ticket", file.ticket)
         self._auditor.acknowledged(file, receipt)
 
     def move(self, file: Watched, verb: str, **request: Any) -> dict[str, Any]:
@@ -180,4 +182,4 @@ class SteadyClient:
 
 
 def _ticket(file: Watched) -> dict[str, str]:
-    return {"Upload-Ticket": file.ticket} if file.ticket else {}
+    return {TICKET: file.ticket} if file.ticket else {}

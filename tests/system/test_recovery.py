@@ -10,13 +10,15 @@ import pytest
 
 from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, require_problem
 
+TICKET = "Upload-Ticket"
+
 
 def _flush(stack: Stack) -> None:
     assert stack.redis.command("FLUSHALL") == b"+OK"
 
 
 def _ticket(task: dict[str, Any]) -> dict[str, str]:
-    return {"Upload-Ticket": task["ticket"]}
+    return {TICKET: task["ticket"]}
 
 
 def test_an_upload_goes_on_with_its_ticket(alice: Caller, stack: Stack) -> None:
@@ -92,7 +94,7 @@ def test_a_canceled_task_stays_canceled_whatever_the_ticket(alice: Caller, stack
 
 @pytest.mark.promise(2)
 def test_b40_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, stack: Stack) -> None:
-    files = {f"recovery/flushed/{number}": body(f"flushed {number}", MIB + 1 + number) for number in range(100)}
+    files = {f"recovery/flushed/{number}": body(f"flushed {number}", MIB - 50 + number) for number in range(100)}
     stop = threading.Event()
 
     def flush() -> None:
@@ -118,7 +120,8 @@ def _send_whatever_happens(caller: Caller, key: str, data: bytes) -> None:
     task = _insist(caller, "POST", "/v1/tasks", json=told)
     path, headers = f"/v1/tasks/{task['id']}", _ticket(task)
     for number, part in enumerate(parts_of(data, MIB), 1):
-        _insist(caller, "PUT", f"{path}/parts/{number}", content=part, headers=headers)
+        receipt = _insist(caller, "PUT", f"{path}/parts/{number}", content=part, headers=headers)
+        headers = {TICKET: receipt.get("ticket", headers[TICKET])}
     assert _insist(caller, "POST", f"{path}/complete", headers=headers)["state"] == "success"
 
 
@@ -128,7 +131,7 @@ def _insist(caller: Caller, method: str, path: str, **request: Any) -> dict[str,
         answer = caller.call(method, path, **request)
         document: dict[str, Any] = answer.json()
         if answer.is_success:
-            return document
+            return document | ({"ticket": answer.headers[TICKET]} if TICKET in answer.headers else {})
         assert document["retryable"], answer.text
         assert time.monotonic() < deadline, answer.text
 

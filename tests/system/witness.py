@@ -53,6 +53,7 @@ def listening(auditor: Auditor) -> Listen:
             if (method, path) == ("POST", "/v1/tasks") and document["id"] not in auditor.files:
                 auditor.watch(caller, b"", document)
             elif file is not None and "etag" in document:
+                file.ticket = answer.headers.get("upload-ticket", file.ticket)
                 auditor.acknowledged(file, document)
             elif file is not None and "state" in document:
                 auditor.saw(file, document, before)

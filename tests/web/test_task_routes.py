@@ -247,6 +247,25 @@ async def test_a_task_that_redis_lost_goes_on_with_its_ticket(
     assert cos.read(BUCKET, KEY) == DATA
 
 
+@pytest.mark.promise(2)
+async def test_a_small_file_s_parts_are_brought_back_by_the_ticket_that_came_with_them(
+    alice: httpx.AsyncClient, redis_url: str, cos: RunningCos
+) -> None:
+    """Its upload opens at its first part; also who sends that again has a ticket that knows it."""
+    task = await create(alice, MIB, key="rest/small-parts.bin")
+    answers = [*await put_parts(alice, task["id"], 1), *await put_parts(alice, task["id"], 1)]
+    path = f"/v1/tasks/{task['id']}"
+
+    for answer in answers:
+        send_command(redis_url, "FLUSHALL")
+        ticket = {"Upload-Ticket": answer.headers["upload-ticket"]}
+        assert (await alice.get(path, headers=ticket)).json()["stored_parts"] == 1
+    assert (await alice.post(f"{path}/complete")).json()["state"] == "success"
+    assert cos.read(BUCKET, "rest/small-parts.bin") == PARTS[0]
+    large = await create(alice)
+    assert "upload-ticket" not in (await put_parts(alice, large["id"], 1))[0].headers
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
