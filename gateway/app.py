@@ -203,6 +203,7 @@ class Gateway:
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
             drain=self._drain,
+            turned_away=admission.turned_away,
         )
         cos = build_cos_door(
             engine,

@@ -21,6 +21,7 @@ from gateway.domain.errors import (
     TaskNotFound,
     TokenExpired,
     TokenInvalid,
+    Unauthenticated,
 )
 from gateway.domain.policy import Caller
 from gateway.transfer.ports import Clock, Revocations
@@ -80,6 +81,28 @@ class Admission:
         self._unknown_ids = RateTable(unknown / _MINUTE, unknown, monotonic)
         self.receptions = Receptions(limits.bodies, limits.bodies_per_subject)
 
+    def arriving(self, scope: Mapping[str, Any]) -> str:
+        """The client's address, or its IPv6 network, whose one more request *scope* is. Raises RateLimited."""
+        address = _address_of(scope)
+        _spend(self._addresses, address)
+        return address
+
+    def turned_away(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> RateLimited | None:
+        """The refusal of a request whose token is one too many from its address, None for any other request.
+
+        ``caller`` would refuse it too; asked before the routes are, this makes a flood of them cheaper.
+        """
+        authorization = headers.get(b"authorization")
+        if authorization is None or not len(self._bad_tokens):
+            return None
+        try:
+            self._require_heard(bearer_token(authorization.decode("latin-1")), _address_of(scope))
+        except Unauthenticated:
+            return None
+        except RateLimited as refusal:
+            return refusal
+        return None
+
     def caller(self, request: HTTPConnection) -> Caller:
         """Who sends *request*, by its bearer token.
 
@@ -87,12 +110,12 @@ class Admission:
             Unauthenticated, TokenInvalid, TokenExpired: no token that is good.
             RateLimited: the subject, or the address, asks too often.
         """
-        address = self._address(request.scope)
+        address = self.arriving(request.scope)
         return self.admit(self._verified(bearer_token(request.headers.get("authorization")), address))
 
     def watcher(self, websocket: HTTPConnection) -> tuple[Caller, str | None]:
         """Who opens *websocket*, by its subprotocols, and which of these to select. Raises as ``caller``."""
-        address = self._address(websocket.scope)
+        address = self.arriving(websocket.scope)
         token, selected = offered_token(websocket.scope["subprotocols"])
         return self.admit(self._verified(token, address)), selected
 
@@ -141,23 +164,24 @@ class Admission:
             return TokenInvalid()
         return TokenExpired() if caller.expires_at + LEEWAY_SECONDS <= self._clock() else None
 
-    def _address(self, scope: Mapping[str, Any]) -> str:
-        """The client's address, or its IPv6 network, whose one more request this is. Raises RateLimited."""
-        client = scope.get("client")
-        address = address_group(client[0]) if client else ""
-        _spend(self._addresses, address)
-        return address
-
     def _verified(self, token: str, address: str) -> Caller:
-        """The caller of *token*; whoever was let in before is so at an address that sends bad tokens too."""
-        wait = self._bad_tokens.wait_seconds(address)
-        if wait and not self._auth.knows(token):
-            raise RateLimited("Too many bad tokens came from this address.", retry_after_seconds=wait)
+        self._require_heard(token, address)
         try:
             return self._auth.caller_of(token)
         except TokenInvalid:
             self._bad_tokens.spend(address)
             raise
+
+    def _require_heard(self, token: str, address: str) -> None:
+        """Refuse *token* where too many bad ones came from, unless it was good before. Raises RateLimited."""
+        wait = self._bad_tokens.wait_seconds(address)
+        if wait and not self._auth.knows(token):
+            raise RateLimited("Too many bad tokens came from this address.", retry_after_seconds=wait)
+
+
+def _address_of(scope: Mapping[str, Any]) -> str:
+    client = scope.get("client")
+    return address_group(client[0]) if client else ""
 
 
 def _steady(per_second: float, clock: Clock) -> RateTable:

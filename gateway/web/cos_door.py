@@ -100,6 +100,7 @@ class CosDoor:
         self._drain.require_open()
         if scope["method"] == "OPTIONS":
             return self._cors.preflight(headers)
+        self._admission.arriving(scope)
         call = read_call(Request(scope, exchange.receive))
         if call.is_form:
             exchange.route = _route(Operation.POST_OBJECT)

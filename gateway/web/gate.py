@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -34,6 +34,8 @@ _NO_ROUTE: Final = "none"
 _LOGGED_PATH_BYTES: Final = 512
 _LONG_SEGMENT: Final = re.compile(r"(?<=[^/]{40})[^/]+")
 
+TurnedAway = Callable[[Scope, Mapping[bytes, bytes]], GatewayError | None]
+
 
 class Gate:
     """Lets good requests through to *app*, and answers the others.
@@ -45,6 +47,8 @@ class Gate:
         metrics: where requests are counted.
         key_routes: path prefixes after which an object's key follows.
         drain: whether the process still takes requests; it always does without.
+        turned_away: why a request with these headers is refused before it is looked at any further, which is then not
+            worth a line in the log; None to look.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class Gate:
         metrics: Metrics,
         key_routes: Collection[str] = KEY_ROUTES,
         drain: Drain | None = None,
+        turned_away: TurnedAway = lambda scope, headers: None,
     ) -> None:
         self._app = app
         self._drain = drain or Drain()
+        self._turned_away = turned_away
         self._key_routes = tuple(prefix.encode() for prefix in key_routes)
         self._rules = HeadRules(allowed_hosts, key_routes)
         self._origins = Origins(allowed_origins)
@@ -80,7 +86,7 @@ class Gate:
         headers.append((b"x-request-id", request_id.encode()))
         exchange = _Exchange(receive, send, headers, self._metrics)
         try:
-            answer = self._answer(scope, head, verdict, request_id)
+            answer = self._answer(scope, head, verdict, request_id) or self._unread(scope, head, exchange, request_id)
             if answer is not None:
                 await answer(scope, exchange.receive, exchange.send)
             else:
@@ -113,6 +119,14 @@ class Gate:
             return problem_response(error, request_id, allow)
         return Response(status_code=204, headers=preflight_headers(head.values)) if preflight else None
 
+    def _unread(self, scope: Scope, head: Head, exchange: "_Exchange", request_id: str) -> Response | None:
+        """The answer to who is turned away."""
+        refusal = self._turned_away(scope, head.values)
+        if refusal is None:
+            return None
+        exchange.is_quiet = True
+        return problem_response(refusal, request_id)
+
     def _logged(self, path: bytes) -> str:
         """*path* for the log: where no key follows, what is longer than our ids is none, and perhaps a ticket."""
         text = path[:_LOGGED_PATH_BYTES].decode("ascii", "replace")
@@ -128,7 +142,7 @@ class Gate:
         if exchange.received_bytes:
             self._metrics.count("gateway_body_bytes_total", by=exchange.received_bytes)
         path: bytes = scope["raw_path"]
-        level = logging.DEBUG if path in PROBES and status == 200 else logging.INFO
+        level = logging.DEBUG if exchange.is_quiet or (path in PROBES and status == 200) else logging.INFO
         if _access.isEnabledFor(level):
             told: dict[str, Any] = {
                 "method": label,
@@ -145,7 +159,7 @@ class Gate:
 class _Exchange:
     """One request and its answer, on their way past the gate: notes the status, adds headers, counts bytes."""
 
-    __slots__ = ("_headers", "_metrics", "_open_socket", "_receive", "_send", "received_bytes", "status")
+    __slots__ = ("_headers", "_metrics", "_open_socket", "_receive", "_send", "is_quiet", "received_bytes", "status")
 
     def __init__(self, receive: Receive, send: Send, headers: RawHeaders, metrics: Metrics) -> None:
         self._receive = receive
@@ -153,6 +167,7 @@ class _Exchange:
         self._headers = headers
         self._metrics = metrics
         self._open_socket = False
+        self.is_quiet = False
         self.status = 0
         self.received_bytes = 0
 

@@ -104,3 +104,14 @@ def test_c85_a_query_that_no_xml_can_tell_is_refused_and_nothing_fails(door: Doo
             assert (answer.status, answer.code) in {(400, "InvalidURI"), (400, "InvalidArgument")}, query
         assert answer.status < 500
     assert [line for line in door.stack.gateway.log_lines() if line["level"] == "error"] == []
+
+
+def test_c55_an_address_at_its_rate_is_told_to_slow_down_at_cos_s_door_too(door: Door) -> None:
+    gateway, listed = door.another(requests_per_address_rate="1")
+    raw = b"PUT /k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    answers = [ask(listed.port, raw) for _ in range(15)]
+
+    require_cos_error(answers[0], 403, "AccessDenied")
+    require_cos_error(answers[-1], 503, "SlowDown")
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert gateway.readiness() == 200

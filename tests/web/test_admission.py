@@ -146,6 +146,27 @@ def test_after_too_many_bad_tokens_an_address_is_heard_with_known_ones_only() ->
     assert scene.ask(signed("bob")).owner == "bob"
 
 
+def test_whoever_is_turned_away_is_whoever_would_be_refused() -> None:
+    scene = Scene(bad_tokens_per_address_minute=1)
+    known = signed()
+    scene.ask(known)
+    with pytest.raises(TokenInvalid):
+        scene.ask("junk")
+
+    def turned_away(text: bytes | None, address: str = "192.0.2.1") -> RateLimited | None:
+        headers = {} if text is None else {b"authorization": text}
+        return scene.admission.turned_away({"client": (address, 5)}, headers)
+
+    refusal = turned_away(b"Bearer " + signed("bob").encode())
+    assert refusal is not None
+    assert refusal.retry_after_seconds == pytest.approx(60)
+    for text in (None, b"Basic YTpi", b"Bearer " + known.encode()):
+        assert turned_away(text) is None
+    assert turned_away(b"Bearer junk", "192.0.2.2") is None
+    scene.now += 60.1
+    assert turned_away(b"Bearer junk") is None
+
+
 def test_addresses_of_one_ipv6_network_are_one_address() -> None:
     scene = Scene(bad_tokens_per_address_minute=1, requests_per_address=0.2)
     with pytest.raises(TokenInvalid):

@@ -2,7 +2,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from gateway.domain.errors import RateLimited
 from gateway.telemetry import REQUEST_ID, Metrics
 from gateway.web.gate import Gate
 from gateway.web.problems import exception_handlers
@@ -56,7 +57,7 @@ async def greet(websocket: WebSocket) -> None:
 class Scene:
     """A gate before a small application, and a client."""
 
-    def __init__(self, *origins: str) -> None:
+    def __init__(self, *origins: str, **options: Any) -> None:
         self.metrics = Metrics()
         app = Starlette(
             routes=[
@@ -70,7 +71,8 @@ class Scene:
             ],
             exception_handlers=exception_handlers(),
         )
-        self.gate = Gate(app, allowed_hosts={"gateway", "127.0.0.1"}, allowed_origins=origins, metrics=self.metrics)
+        hosts = {"gateway", "127.0.0.1"}
+        self.gate = Gate(app, allowed_hosts=hosts, allowed_origins=origins, metrics=self.metrics, **options)
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         transport = httpx.ASGITransport(self.gate)
@@ -223,6 +225,21 @@ async def test_one_line_is_logged_for_a_request_and_its_query_is_not(caplog: pyt
     assert (told["method"], told["path"], told["route"]) == ("PUT", "/things/1", "/things/{id}")
     assert (told["status"], told["received_bytes"], told["client"]) == (201, 3, "127.0.0.1")
     assert "canary" not in repr(told)
+
+
+async def test_whoever_is_turned_away_is_counted_but_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    def turned_away(scope: Scope, headers: Mapping[bytes, bytes]) -> RateLimited | None:
+        return RateLimited(retry_after_seconds=3) if headers.get(b"authorization") == b"Bearer bad" else None
+
+    scene = Scene(turned_away=turned_away)
+    with caplog.at_level(logging.INFO, "gateway.access"):
+        refused = await scene.ask("PUT", "/things/1", headers={"Authorization": "Bearer bad"}, content=b"abc")
+        await scene.ask("GET", "/hello", headers={"Authorization": "Bearer good"})
+
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "rate_limited", "3")
+    assert scene.counted('gateway_http_requests_total{method="PUT",route="none",status="429"}') == 1
+    assert scene.counted("gateway_body_bytes_total") == 0
+    assert [record.__dict__["path"] for record in caplog.records if record.name == "gateway.access"] == ["/hello"]
 
 
 @pytest.mark.promise(27)
