@@ -158,11 +158,13 @@ class _Exchange:
         message = await self._receive()
         if body := message.get("body"):
             self.received_bytes += len(body)
+        elif message["type"] == "http.disconnect":
+            self.status = self.status or CLIENT_GONE  # whatever is answered now, nobody hears it
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = self.status or message["status"]
         await self._send(message)
 
 

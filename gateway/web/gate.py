@@ -175,13 +175,15 @@ class _Exchange:
         message = await self._receive()
         if body := message.get("body"):
             self.received_bytes += len(body)
+        elif message["type"] == "http.disconnect":
+            self.status = self.status or CLIENT_GONE  # whatever is answered now, nobody hears it
         return message
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
-            self.status = message.get("status", 101)
+            self.status = self.status or message.get("status", 101)
             if kind == "websocket.accept":
                 self._open_socket = True
                 self._metrics.add("gateway_websockets_open", 1)

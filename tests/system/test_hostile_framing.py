@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from tests.system.processes import wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, require_problem
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -262,7 +263,7 @@ def test_c30_a_body_longer_than_its_file_is_refused_where_that_shows(stack: Stac
 @pytest.mark.parametrize("sent", [0, 1, 1000, MIB - 1])
 @pytest.mark.parametrize("way", ["length", "chunked"])
 def test_c29_a_body_that_ends_early_commits_nothing(stack: Stack, alice: Caller, way: str, sent: int) -> None:
-    key = f"framing/short-{way}-{sent}.bin"
+    key, before = f"framing/short-{way}-{sent}.bin", deserted(stack)
     line = f"Content-Length: {MIB}" if way == "length" else "Transfer-Encoding: chunked"
     data = body("short", sent)
     raw = data if way == "length" else b"%x\r\n%s\r\n" % (sent, data) if sent else b""
@@ -270,8 +271,14 @@ def test_c29_a_body_that_ends_early_commits_nothing(stack: Stack, alice: Caller,
         connection.sendall(alice.head("POST", f"/v1/files?key={key}", line) + raw)
 
     good(alice.call("POST", f"/v1/files?key={key}-after", content=b"x"), 201)
+    wait_until(lambda: deserted(stack) == before + 1, "status 499 in the log", 5)
     with pytest.raises(FileNotFoundError):
         stack.cos.read(key)
+
+
+def deserted(stack: Stack) -> int:
+    """Requests whose clients left before the answer."""
+    return sum(line.get("status") == 499 for line in stack.gateway.log_lines())
 
 
 @pytest.mark.parametrize("size", [MIB, 30 * MIB])

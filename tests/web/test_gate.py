@@ -2,7 +2,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -225,6 +225,43 @@ async def test_one_line_is_logged_for_a_request_and_its_query_is_not(caplog: pyt
     assert (told["method"], told["path"], told["route"]) == ("PUT", "/things/1", "/things/{id}")
     assert (told["status"], told["received_bytes"], told["client"]) == (201, 3, "127.0.0.1")
     assert "canary" not in repr(told)
+
+
+async def test_an_answer_that_nobody_hears_is_counted_as_a_client_that_left(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    told: Iterator[Message] = iter(
+        ({"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"})
+    )
+
+    async def receive() -> Message:
+        return next(told)
+
+    async def send(message: Message) -> None:
+        pass
+
+    async def answer_400(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] == "http.request":
+            pass
+        await Response(status_code=400)(scope, receive, send)
+
+    gate = Gate(answer_400, allowed_hosts={"gateway"}, metrics=scene.metrics)
+    with caplog.at_level(logging.INFO, "gateway.access"):
+        await gate(
+            {
+                "type": "http",
+                "method": "PUT",
+                "raw_path": b"/x",
+                "path": "/x",
+                "query_string": b"",
+                "headers": [(b"host", b"gateway")],
+                "client": None,
+            },
+            receive,
+            send,
+        )
+
+    assert [record.__dict__["status"] for record in caplog.records if record.name == "gateway.access"] == [499]
+    assert scene.counted('gateway_http_requests_total{method="PUT",route="none",status="499"}') == 1
 
 
 async def test_whoever_is_turned_away_is_counted_but_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
