@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, require_problem
+from tests.system.standstill import shortest_standstill
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
+STALL_SECONDS: Final = 0.05
 B: Final = "-----------------------------974767299852498929531610575"
 KEY: Final = "forms/hostile.bin"
 
@@ -23,7 +25,8 @@ def field(name: str, value: str | bytes, *more: str) -> bytes:
 
 def file(data: bytes = b"hello", disposition: str = 'form-data; name="file"; filename="a.bin"', *more: str) -> bytes:
     lines = [f"Content-Disposition: {disposition}", *more]
-    return f"--{B}\r\n".encode() + "\r\n".join(lines).encode() + b"\r\n\r\n" + data + b"\r\n"
+    head = "\r\n".join(lines).encode(errors="surrogateescape")
+    return f"--{B}\r\n".encode() + head + b"\r\n\r\n" + data + b"\r\n"
 
 
 END: Final = f"--{B}--\r\n".encode()
@@ -154,6 +157,9 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
     "quotes": ('filename="a\\"b.txt"', 'a"b.txt'),
     "10 kB": (f'filename="{"x" * 4000}.txt"', "x" * 251 + ".txt"),
     "chinese": ('filename="文件.txt"', "文件.txt"),
+    "NUL": ('filename="a\0b.txt"', "ab.txt"),
+    "no UTF-8": ('filename="a\udcff\udcfeb.txt"', "ab.txt"),
+    "a percent-encoded quote": ('filename="a%22b.txt"', 'a"b.txt'),
     "a second name in filename*": ("filename=\"a.txt\"; filename*=UTF-8''evil.txt", "a.txt"),
 }
 
@@ -166,6 +172,12 @@ def test_c69_a_file_s_name_becomes_a_harmless_one_below_the_prefix(stack: Stack,
 
     assert task["key"] == f"inbox/{expected}"
     assert stack.cos.read(task["key"]) == b"named"
+
+
+def test_c69_a_name_of_10_kb_is_too_long_for_a_header(alice: Caller) -> None:
+    raw = file(b"x", f'form-data; name="file"; filename="{"x" * 10_000}"') + END
+
+    require_problem(post(alice, raw), 400, "malformed_multipart")
 
 
 @pytest.mark.parametrize("told", ['filename=""', 'filename=".."', 'filename="\u202e"', 'filename="dir/"'])
@@ -189,6 +201,8 @@ def test_c71_floods_of_near_boundaries_are_a_file_like_any_other(
 
     assert stack.gateway.program.cpu_seconds - before < 0.1 + 0.1 * len(data) / MIB
     assert stack.cos.read("forms/flood.bin") == data
+    again = field("key", "forms/flood.bin") + file(data * 4) + END
+    assert shortest_standstill(stack.gateway, lambda: post(alice, again), STALL_SECONDS) < STALL_SECONDS
 
 
 def test_c71_a_form_that_comes_byte_by_byte_is_a_form(stack: Stack, alice: Caller) -> None:
@@ -224,10 +238,35 @@ def test_c61_a_million_tiny_fields_are_refused_at_the_65th(stack: Stack, alice: 
     require_problem(answer, 400, "too_many_parts")
 
 
+@pytest.mark.parametrize("piece", [b"\r\n", b'Content-Disposition: form-data; name="meta-a"\r\n\r\n\r\n'])
+def test_c61_160_000_empty_parts_are_refused_at_once(stack: Stack, alice: Caller, piece: bytes) -> None:
+    raw = (f"--{B}\r\n".encode() + piece) * 160_000
+    before = stack.gateway.program.cpu_seconds
+    require_problem(post(alice, raw), 400, ["malformed_multipart", "too_many_parts"])
+
+    assert stack.gateway.program.cpu_seconds - before < 0.2
+    assert shortest_standstill(stack.gateway, lambda: post(alice, raw[:MIB]), STALL_SECONDS) < STALL_SECONDS
+
+
 def post_stream(caller: Caller, chunks: Iterator[bytes]) -> httpx.Response:
     return caller.call(
         "POST", "/v1/files", content=chunks, headers={"Content-Type": f"multipart/form-data; boundary={B}"}
     )
+
+
+def test_c36_what_an_object_or_a_part_is_encoded_in_is_its_own_business(stack: Stack, alice: Caller) -> None:
+    bomb, gzipped = gzip.compress(bytes(20 * MIB)), {"Content-Encoding": "gzip"}
+    good(alice.call("PUT", "/v1/objects/forms/put.gz", content=bomb, headers=gzipped), 201)
+    task = alice.create("forms/parts.gz", len(bomb), content_encoding="gzip", slice_size=MIB)
+    good(alice.put_content(task["id"], bomb, **gzipped))
+    parts = alice.create("forms/part.gz")["id"]
+    good(alice.put_part(parts, 1, bomb, **gzipped))
+    good(alice.control(parts, "complete"))
+
+    for key, encoding in (("put", "gzip"), ("parts", "gzip"), ("part", None)):
+        assert stack.cos.read(f"forms/{key}.gz") == bomb
+        head = alice.call("HEAD", f"/v1/objects/forms/{key}.gz").headers
+        assert (head.get("content-encoding"), head["content-length"]) == (encoding, str(len(bomb)))
 
 
 def test_c93_what_a_file_holds_is_nobody_s_business(stack: Stack, alice: Caller) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -244,6 +245,33 @@ def test_c39_a_key_pair_s_public_half_signs_nothing(rsa_stack: tuple[str, Any]) 
         require_problem(answer, 401, "token_invalid")
 
 
+@pytest.mark.promise(26)
+@pytest.mark.parametrize("name", ["jku", "x5u"])
+def test_c40_no_address_in_a_token_is_visited(stack: Stack, rsa_stack: tuple[str, Any], name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        header = {name: f"http://127.0.0.1:{listener.getsockname()[1]}/keys"}
+        of_a_key = jwt.encode(claims(), rsa_stack[1], algorithm="RS256", headers={"kid": "one", **header})
+        for url, bearer in ((stack.gateway.url, signed(claims(), **header)), (rsa_stack[0], of_a_key)):
+            answer = httpx.get(f"{url}/v1/tasks", headers={"Authorization": f"Bearer {bearer}"}, **HTTP)
+            require_problem(answer, 401, "token_invalid")
+        listener.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_c43_another_issuer_s_tokens_open_nothing(stack: Stack) -> None:
+    issuer = "https://issuer.example"
+    gateway = stack.start_gateway(token_issuer=issuer)
+    told = [claims(), *(claims(iss=other) for other in ("", "issuer.example", issuer + "/", [issuer], 7))]
+    for bearer in map(raw_signed, told):
+        answer = httpx.get(f"{gateway.url}/v1/tasks", headers={"Authorization": f"Bearer {bearer}"}, **HTTP)
+        assert "detail" not in require_problem(answer, 401, "token_invalid")
+
+    ours = {"Authorization": f"Bearer {signed(claims(iss=issuer))}"}
+    good(httpx.get(f"{gateway.url}/v1/tasks", headers=ours, **HTTP))
+    gateway.close()
+
+
 def flipped(ticket: str) -> str:
     middle = len(ticket) // 2
     return ticket[:middle] + ("A" if ticket[middle] != "A" else "B") + ticket[middle + 1 :]
@@ -251,11 +279,14 @@ def flipped(ticket: str) -> str:
 
 def test_c51_another_site_s_form_has_no_effect(stack: Stack) -> None:
     """There are no cookies here: a browser adds nothing that lets anybody in. The Origin is judged all the same."""
-    mallory = stack.caller("mallory")
-    answer = mallory.call("POST", "/v1/files?key=cross-site", content=b"x", headers={"Origin": "https://evil.example"})
+    mallory, form = stack.caller("mallory"), "multipart/form-data; boundary=b"
+    raw = b'--b\r\nContent-Disposition: form-data; name="file"; filename="cross-site"\r\n\r\nx\r\n--b--\r\n'
+    for path, content_type in (("/v1/files?key=cross-site", "text/plain"), ("/v1/files", form)):
+        headers = {"Origin": "https://evil.example", "Content-Type": content_type}
+        answer = mallory.call("POST", path, content=raw, headers=headers)
 
-    require_problem(answer, 403, "origin_not_allowed")
-    assert "access-control-allow-origin" not in answer.headers
+        require_problem(answer, 403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in answer.headers
     with pytest.raises(FileNotFoundError):
         stack.cos.read("cross-site")
 

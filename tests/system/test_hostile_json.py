@@ -1,17 +1,12 @@
 """JSON, queries, keys, metadata and destinations that are none: promises C4, rows 83 to 94."""
 
 import json
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
-import httpx
 import pytest
 
-from tests.system.processes import HTTP, wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good, parts_of, read_answer, require_problem
+from tests.system.standstill import shortest_standstill
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -93,39 +88,9 @@ STALL_SECONDS: Final = 0.1
 
 @pytest.mark.parametrize("row", HEAVY)
 def test_c83_no_body_keeps_the_others_waiting(stack: Stack, alice: Caller, row: str) -> None:
-    """As long as one body is read the event loop stands still; best of three, for others use this machine."""
-    stalls = []
-    for _ in range(3):
-        with longest_wait(stack) as waits:
-            post_json(alice, BODIES[row][0])
-        stalls.append(max(waits))
-        if stalls[-1] < STALL_SECONDS:
-            return
-    pytest.fail(f"a probe had to wait for {stalls} s")
+    raw = BODIES[row][0]
 
-
-@contextmanager
-def longest_wait(stack: Stack) -> Iterator[list[float]]:
-    """How long each probe took, while the block lasts, that another client sent one behind the other."""
-    waits: list[float] = []
-    over = threading.Event()
-
-    def probe() -> None:
-        with httpx.Client(base_url=stack.gateway.url, **HTTP) as client:
-            while not over.is_set():
-                began = time.perf_counter()
-                client.get("/livez")
-                waits.append(time.perf_counter() - began)
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        wait_until(lambda: len(waits) > 2, "the first probes", 5)
-        waits.clear()
-        yield waits
-    finally:
-        over.set()
-        thread.join()
+    assert shortest_standstill(stack.gateway, lambda: post_json(alice, raw), STALL_SECONDS) < STALL_SECONDS
 
 
 @pytest.mark.parametrize("row", ["no object", "10^5 levels", "NaN", "a lone surrogate", "a byte order mark", "20 MiB"])

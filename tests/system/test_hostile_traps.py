@@ -1,5 +1,6 @@
 """What operators and curious callers fall into: promises C6. Whatever breaks, nothing of the inside is told."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,8 +8,12 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.system.canary import leaks_in
+from tests.system.cos_door import Door
 from tests.system.processes import HTTP, ROOT, LocalCos, wait_until
 from tests.system.stack import MIB, SECRET, Caller, Stack, body, good, require_problem, token
 
@@ -54,6 +59,44 @@ def test_c110_what_nobody_expected_is_a_500_that_tells_nothing(
     wait_until(lambda: bool(logged()), "the stack trace in the log", 5)
     assert 'File "' in logged()[0]["exception"]
     assert alice.bearer not in logged()[0]["exception"], "a trace has no locals"
+
+
+@pytest.mark.promise(27, 29)
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("POST", "/pause"), ("POST", "/restart"), ("POST", "/cancel")]
+)
+def test_c110_nor_does_a_batch_s(stack: Stack, alice: Caller, method: str, path: str) -> None:
+    files = [{"key": "traps/batch", "size": 5}]
+    batch_id = good(alice.call("POST", "/v1/batches", json={"files": files}), 201)["id"]
+    assert stack.redis.command("HSET", f"gw:batch:{{{batch_id}}}", "files", "nonsense of canary-in-redis") == b":0"
+
+    document = require_problem(alice.call(method, f"/v1/batches/{batch_id}{path}"), 500, "internal")
+    assert set(document) == STANDARD
+
+
+@pytest.mark.promise(27, 29)
+def test_c110_nor_does_a_websocket_s(stack: Stack, alice: Caller, broken: str) -> None:
+    offered = [Subprotocol(f"bearer.{alice.bearer}")]
+    address = stack.gateway.url.replace("http", "ws")
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{address}/v1/tasks/{broken}/progress", subprotocols=offered, proxy=None)
+
+    assert refused.value.response.status_code == 500
+    document = json.loads(refused.value.response.body or b"")
+    assert (set(document), document["code"]) == (STANDARD, "internal")
+
+
+def test_c110_at_cos_s_door_it_is_an_internal_error(door: Door, dora: Caller) -> None:
+    key = door.key(dora)
+    upload_id = key.caller().call("POST", "traps/cos", {"uploads": ""}).text("UploadId")
+    (task,) = [task for task in good(dora.call("GET", "/v1/tasks"))["tasks"] if task["key"] == "traps/cos"]
+    nonsense = ("part_size", "nonsense of canary-in-redis")
+    assert door.stack.redis.command("HSET", f"gw:{{{task['id']}}}", *nonsense) == b":0"
+
+    for method, query in (("PUT", {"partNumber": "1"}), ("GET", {}), ("DELETE", {})):
+        answer = key.caller().call(method, "traps/cos", {"uploadId": upload_id or "", **query}, body=b"x")
+        assert (answer.status, answer.code) == (500, "InternalError")
+        assert b"nonsense" not in answer.body
 
 
 @pytest.mark.promise(27)
