@@ -2,6 +2,7 @@
 
 import copy
 import fcntl
+import itertools
 import json
 import random
 import socket
@@ -16,6 +17,7 @@ import httpx
 import pytest
 from fastcrc import crc64 as fastcrc64
 
+from tests.fakes.cos_caller import etag_of
 from tests.system.auditor import Auditor, Watched
 from tests.system.fault_proxy import Fault, FaultProxy, Harm, Way, running_fault_proxy
 from tests.system.processes import Gateway, wait_until
@@ -169,6 +171,24 @@ def towards_cos(pair: Stack) -> Iterator[tuple[FaultProxy, Gateway]]:
         pair.gateways.remove(gateway)
         yield network, gateway
         gateway.close()
+
+
+@pytest.mark.promise(7, 10)
+@pytest.mark.parametrize(
+    ("harm", "after_bytes"), [(Harm.DUPLICATE, 5), *itertools.product((Harm.RST, Harm.FIN, Harm.STALL), (0, 150))]
+)
+def test_b30_an_answer_of_cos_that_the_network_harms_leaves_one_part_and_the_right_receipt(
+    towards_cos: tuple[FaultProxy, Gateway], alice: SteadyClient, harm: Harm, after_bytes: int
+) -> None:
+    file = two_parts(alice, f"b2/from-cos-{harm}-{after_bytes}.bin")
+    network, gateway = towards_cos
+    network.break_all()
+    network.add(Fault(harm, Way.DOWN, after_bytes, count=7, seconds=0.3))
+    receipt = good(file.caller.at(gateway).put_part(file.task["id"], 1, file.data[:MIB]))
+
+    assert (receipt["crc64"], receipt["etag"]) == (str(fastcrc64.xz(file.data[:MIB])), etag_of(file.data[:MIB]))
+    assert alice.look(file)["stored_parts"] == 1
+    alice.send_parts(file, [2])
 
 
 @pytest.mark.promise(7)

@@ -10,7 +10,7 @@ import pytest
 from tests.system.auditor import Auditor
 from tests.system.processes import wait_until
 from tests.system.redis_topologies import SentinelSet, running_cluster, running_sentinels
-from tests.system.stack import MIB, Stack, good, running_stack
+from tests.system.stack import MIB, Stack, good, read_answer, running_stack
 from tests.system.upload_under_fault import Upload
 
 FAILOVER_SECONDS: Final = 15.0
@@ -62,11 +62,17 @@ def test_b44_a_failover_that_loses_writes_costs_repetitions_and_nothing_else(
     late = Upload(alice, stack, "b3/late", parts=2)
     late_ticket = {"Upload-Ticket": alice.task(late.id)["ticket"]}
     good(late.put(1))
-    _fail_over(sentinels)
-    audited.redis_lost_everything()
-
-    wait_until(lambda: alice.call("GET", f"/v1/tasks/{kept.id}").status_code == 200, "the master", FAILOVER_SECONDS)
-    assert kept.stored in (1, 2)
+    with alice.connect() as connection:
+        connection.sendall(alice.head("PUT", f"/v1/tasks/{kept.id}/parts/3", f"Content-Length: {MIB}"))
+        connection.sendall(kept.pieces[2][: MIB // 2])
+        wait_until(lambda: gateway.metrics()["gateway_bodies_in_flight"] == 1, "the body", 5)
+        _fail_over(sentinels)
+        audited.redis_lost_everything()
+        wait_until(lambda: alice.call("GET", f"/v1/tasks/{kept.id}").status_code == 200, "the master", FAILOVER_SECONDS)
+        assert kept.stored in (1, 2)
+        connection.sendall(kept.pieces[2][MIB // 2 :])
+        assert good(read_answer(connection))["number"] == 3, "the body that flowed is stored under the new master"
+    assert len(kept.attempts(3)) == 1
     kept.finish()
     again = alice.call("PUT", f"/v1/tasks/{doomed.id}/parts/2", content=doomed.pieces[1], headers=ticket)
     assert again.status_code in (404, 409, 410)
