@@ -28,6 +28,7 @@ def test_a_slow_down_takes_the_rate_to_seventy_percent_and_a_second_one_further(
     assert 130 <= asked(pace, 102.0, 1.0, 1000) - 0.7 * 200 * PATIENCE <= 160  # those that wait count too
     pace.slow_down(103.0, None)
     assert pace.share(103.0) == pytest.approx((0.7 + 0.05) * 0.7)
+    assert 0.6 * 200 <= asked(pace, 105.0, 1.0, 1000) / 2 <= 0.7 * 200  # of the usual rate, not of the present one
 
 
 def test_all_that_is_in_flight_hears_the_same_slow_down() -> None:

@@ -101,10 +101,10 @@ async def test_a_turn_is_waited_for(restraint: Restraint, clock: Clock) -> None:
     assert 0.25 < loop.time() - began < 1.0
 
 
-def fail_for_ever(restraint: Restraint, clock: Clock) -> None:
+def fail_for_ever(restraint: Restraint, clock: Clock, error: errors.GatewayError = OUTAGE) -> None:
     for _ in range(10):
         clock.now += 1
-        restraint.failed(BUCKET, OUTAGE)
+        restraint.failed(BUCKET, error)
 
 
 async def test_a_bucket_that_fails_every_time_is_refused_at_once_until_it_answers(
@@ -126,6 +126,22 @@ async def test_a_bucket_that_fails_every_time_is_refused_at_once_until_it_answer
         "fails every time; it is asked only now and then until it answers",
         "answers again",
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.StorageUnavailable(cos=CosAnswer(500, "InternalError", "")),
+        errors.StorageBadAnswer(cos=CosAnswer(200, "", "")),
+    ],
+)
+async def test_a_bucket_that_answers_only_nonsense_fails_as_well(
+    restraint: Restraint, clock: Clock, error: errors.GatewayError
+) -> None:
+    fail_for_ever(restraint, clock, error)
+
+    with pytest.raises(errors.StorageUnavailable):
+        await restraint.admit(PUT, None)
 
 
 async def test_while_a_bucket_fails_what_ends_an_upload_waits_for_its_trial() -> None:

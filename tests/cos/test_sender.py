@@ -1,5 +1,6 @@
 """What is sent again, what is not, and what is put right before."""
 
+import asyncio
 import email.utils
 import logging
 import time
@@ -177,11 +178,25 @@ async def test_a_brown_out_is_not_multiplied(transport: AiohttpTransport, keys: 
     async with sending(transport, keys, always(answer(503))) as (server, sender):
         while sender._budget.spend():
             pass
-        for _ in range(10):
+        for _ in range(9):  # one repetition for every five; the tenth call would earn the second
             with pytest.raises(errors.StorageSlowDown):
                 await sender.call(head, status_of)
 
-        assert len(server.heads) <= 12
+        assert len(server.heads) == 10
+
+
+async def test_a_repetition_too_waits_until_cos_may_be_asked_again(transport: AiohttpTransport, keys: Keys) -> None:
+    """While the first call waits to be repeated, another hears that COS wants to be left alone for ten seconds."""
+    busy = error(503, "SlowDown", "Retry-After: 10")
+    async with sending(transport, keys, in_turn(answer(500), busy, OK)) as (server, sender):
+        sender._dice = lambda: 0.99
+        first = asyncio.create_task(sender.call(PUT, status_of, Replayable(b"1")))
+        await server.arrived.wait()
+        for call in (sender.call(PUT, status_of, Replayable(b"2")), first):
+            with pytest.raises(errors.StorageSlowDown):
+                await call
+
+        assert len(server.heads) == 2
 
 
 @pytest.mark.parametrize("seconds", [-7200.0, 7200.0])
