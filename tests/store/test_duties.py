@@ -18,6 +18,7 @@ from gateway.domain.task import (
     TaskState,
     UploadOpened,
 )
+from gateway.store.duties import NOTICE_GRACE_SECONDS, Duties
 from gateway.store.redis_keys import task_keys
 from gateway.store.task_store import TOMBSTONE_SECONDS, RedisTaskStore
 from gateway.tracing import TRACE, Trace
@@ -77,6 +78,28 @@ async def test_a_task_is_created_with_its_intent_listed(redis: Redis, clock: Tur
 
     clock.now += TERM + 1
     assert await _due(store, clock) == [task.id]
+
+
+async def test_what_is_to_be_done_is_listed_before_the_change_and_struck_off_behind_it(
+    redis: Redis, clock: TurnedClock
+) -> None:
+    """So whoever dies in between leaves a listing too many, never one too few."""
+    task = new_task()
+    store = _store(redis, clock, task.at.bucket)
+    intents, notices = store.intents, store.notices.due
+    duties = Duties(
+        intents, notices, intent_seconds=TERM, announced=frozenset({task.at.bucket}), on_notice=lambda *_: None
+    )
+    canceled = task.after(CancelRequested(), START)
+
+    begun = duties.of(task, canceled)
+    assert begun.before == [
+        intents.noting(task.id, START + TERM),
+        notices.noting(task.id, START + NOTICE_GRACE_SECONDS),
+    ]
+    assert begun.behind == []
+    ended = duties.of(canceled, canceled.after(AbortFinished(), START))
+    assert (ended.before, ended.behind) == ([], [intents.dropping(task.id)])
 
 
 async def test_a_notice_is_stored_with_its_change_and_only_there(redis: Redis, clock: TurnedClock) -> None:

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from gateway.domain.errors import StorageDenied
 from gateway.domain.notices import Notice, NoticeKind, NoticeRefused
 from gateway.domain.task import CancelRequested, Failed, RestartRequested, Task, TaskError, TaskId
+from gateway.store.due_index import SHARDS
 from gateway.store.redis_address import connect
 from gateway.store.task_store import RedisTaskStore
 from gateway.telemetry import Metrics
@@ -201,16 +202,39 @@ async def test_a_notice_that_comes_while_another_is_told_is_told_too(world: Worl
     assert await world.store.notices.pending(task.id) == []
 
 
+async def test_whoever_has_lost_a_task_to_another_tells_no_more_of_it(world: World) -> None:
+    failed = Failed(TaskError.of(StorageDenied("no")))
+    task = await world.store.apply(await world.store.create(new_task()), failed)
+    task = await world.store.apply(await world.store.apply(task, RestartRequested()), failed)
+    world.receivers.open.clear()
+    await world.notices.round()
+    await world.receivers.reached.wait()
+
+    await world.store.apply(task, CancelRequested())
+    world.clock.now += 4
+    world.receivers.reached.clear()
+    other = world.another()
+    await other.notices.round()
+    await world.receivers.reached.wait()
+    world.receivers.open.set()
+    await asyncio.gather(world.notices.idle(), other.notices.idle())
+
+    kinds = [notice.kind for notice in world.receivers.told]
+    assert kinds == [NoticeKind.ERROR] * 3 + [NoticeKind.CANCELED]  # both began with the first
+    assert len({notice.id for notice in world.receivers.told}) == 3
+
+
 async def test_few_are_told_at_once_and_the_rest_follow(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "AT_WORK_MOST", 4)
     monkeypatch.setattr(telling, "WOKEN_MOST", 3)
-    tasks = [await world.ended(number) for number in range(1, 12)]
+    tasks = [await world.ended(number) for number in range(1, 31)]
     world.receivers.open.clear()
+    world.clock.now += 4
 
     await world.notices.round()
     await world.notices.round()
     await asyncio.sleep(0.05)
-    assert world.receivers.tried <= 4
+    assert 4 <= world.receivers.tried < 4 + SHARDS  # each shard gives one at least
 
     world.receivers.open.set()
     await world.notices.idle()
