@@ -176,6 +176,19 @@ async def test_of_all_who_wait_the_one_who_holds_least_is_served_first() -> None
     await asyncio.gather(*waiting)
 
 
+async def test_nobody_overtakes_one_who_waits_and_holds_no_more() -> None:
+    budget = ReplayBudget(10)
+    held = budget.try_take(8, "mallory")
+    assert held is not None
+    waiting = asyncio.create_task(budget.take(4, "alice", 5))
+    await asyncio.sleep(0)
+
+    assert budget.try_take(1, "bob") is None
+    held.release()
+    await waiting
+    assert budget.try_take(1, "bob") is not None
+
+
 async def test_who_waits_for_their_own_share_holds_up_nobody_who_has_less() -> None:
     budget = ReplayBudget(10)
     held = budget.try_take(7, "mallory")

@@ -94,6 +94,20 @@ async def test_requests_cut_at_every_byte_are_the_same_requests() -> None:
             await wire.close()
 
 
+async def test_no_claim_of_who_the_client_is_gets_past_the_edge() -> None:
+    app = Recorder(echo)
+    names = (b"X-Forwarded-For", b"x-forwarded-proto", b"Forwarded", b"X-Real-IP", b"X-Request-Waited")
+    claims = b"".join(name + b": 198.51.100.7\r\n" for name in names)
+    async with running_edge(app) as server:
+        wire = await server.connect()
+        await wire.send(b"GET / HTTP/1.1\r\nHost: gateway\r\n" + claims + b"X-Else: kept\r\n\r\n")
+        await wire.answer()
+
+    (scope,) = app.scopes
+    assert scope["headers"] == [(b"host", b"gateway"), (b"x-else", b"kept")]
+    assert scope["client"][0] == "127.0.0.1"
+
+
 async def test_a_pipelined_request_inherits_nothing_of_the_one_before() -> None:
     of_the_task: ContextVar[str] = ContextVar("of_the_task")
     seen: list[str | None] = []
