@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.domain.errors import RateLimited
 from gateway.telemetry import REQUEST_ID, Metrics
+from gateway.web.drain import Drain
 from gateway.web.gate import Gate
 from gateway.web.problems import exception_handlers
 from tests.web.serving import exchange, running
@@ -107,6 +108,18 @@ async def test_what_breaks_the_rules_does_not_reach_the_routes() -> None:
 
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request_target")
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.promise(22)
+async def test_a_process_that_drains_refuses_requests_and_still_says_that_it_lives() -> None:
+    """Whoever hears no from ``/livez`` kills it before it has ended."""
+    drain = Drain()
+    scene = Scene(drain=drain)
+    drain.refuses = True
+
+    refused, alive = await scene.ask("GET", "/hello"), await scene.ask("GET", "/livez")
+
+    assert (refused.status_code, refused.json()["code"], alive.status_code) == (503, "server_draining", 200)
 
 
 async def test_a_key_may_hold_what_other_paths_may_not() -> None:
