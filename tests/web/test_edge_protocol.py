@@ -153,6 +153,21 @@ async def test_a_client_that_never_reads_its_answer_is_cut_off() -> None:
         await app.wait_for_end()
 
 
+async def test_a_client_that_takes_less_than_its_share_of_an_answer_is_cut_off() -> None:
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, bytes(8 << 20))
+
+    app = Recorder(large)
+    rules = EdgeRules(Deadlines(answer=0.5, body_rate=8 << 20))
+    async with running_edge(app, rules=rules, buffer_bytes=65536) as server:
+        wire = await server.connect(buffer_bytes=65536)
+        await wire.send(GET % b"")
+        async with asyncio.timeout(3):
+            while not app.ended.is_set():
+                await wire.reader.read(4000)
+                await asyncio.sleep(0.01)
+
+
 async def test_a_client_that_reads_slowly_gets_all_of_it() -> None:
     async with running_edge(flood, rules=QUICK, buffer_bytes=65536) as server:
         wire = await server.connect(buffer_bytes=65536)

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import h11
 import pytest
@@ -94,6 +95,45 @@ async def test_pings_within_reason_are_answered() -> None:
         for number in range(10):
             await wire.send(frame(Opcode.PING, b"%d" % number))
             assert await wire.reader.readexactly(3) == b"\x8a\x01%d" % number
+
+
+async def test_one_ping_more_is_cut_off() -> None:
+    async with opened(Recorder(listen)) as (_, wire):
+        await wire.send(frame(Opcode.PING) * 11)
+
+        assert await wire.reader.readexactly(20) == b"\x8a\x00" * 10
+        assert await closing_code(wire) == 1008
+
+
+UNREAD: dict[str, tuple[bytes, Deadlines, dict[str, Any]]] = {
+    "a ping": (frame(Opcode.PING), Deadlines(answer=30), {}),
+    "no frame": (b"\x83\x80mask", Deadlines(answer=0.1), {}),
+    "no pong": (b"", Deadlines(answer=0.1), {"ws_ping_interval": 0.1, "ws_ping_timeout": 0.1}),
+}
+
+
+@pytest.mark.promise(21)
+@pytest.mark.parametrize("last", list(UNREAD))
+async def test_c100_a_client_that_reads_nothing_of_a_megabyte_is_cut_off(last: str) -> None:
+    told, over = asyncio.Event(), asyncio.Event()
+
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "x" * (1 << 20)})
+        told.set()
+        await over.wait()  # whatever the application does
+
+    raw, deadlines, options = UNREAD[last]
+    edge = EdgeConnections(EdgeRules(deadlines))
+    async with running_edge(tell, edge=edge, buffer_bytes=65536, **options) as server:
+        wire = await server.connect(buffer_bytes=65536)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(UPGRADE)
+        await told.wait()
+        await wire.send(raw)
+        await deserted(edge)
+        over.set()
 
 
 @pytest.mark.parametrize(
