@@ -41,6 +41,12 @@ def test_the_spare_bits_of_the_last_character_cannot_be_changed_either(size: int
         SEALER.open("ticket", other)
 
 
+def test_no_two_seals_share_a_nonce() -> None:
+    sealed = [SEALER.seal("ticket", {"task": "t1"}).partition(".")[2] for _ in range(100)]
+
+    assert len({text[:16] for text in sealed}) == 100  # 12 bytes in Base64
+
+
 def test_a_cursor_is_no_ticket() -> None:
     with pytest.raises(SealBroken):
         SEALER.open("ticket", SEALER.seal("cursor", {"task": "t1"}))
