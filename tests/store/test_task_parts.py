@@ -83,6 +83,23 @@ async def test_b41_a_sequential_body_goes_on_behind_the_parts_that_cos_holds(red
     again = await store.begin_content(claim.task.id, 2000, None)
     await _words(redis, "DEL", task_keys(claim.task.id).parts)
     assert (await store.store_content_part(again.task, part(3))).next_offset == 3000
+    assert await store.parts(claim.task.id) == [part(1), part(2), part(3)]
+
+
+async def test_b41_parts_that_are_back_while_cos_is_asked_are_left_as_they_are(
+    redis: Redis, redis_store: RedisTaskStore
+) -> None:
+    task = await _without_parts(redis, redis_store)
+    elsewhere, newer = _asking_cos(redis, part(1), part(2), part(3)), part(2, etag='"newer"')
+
+    async def tell(task: Task) -> list[StoredPart]:
+        await elsewhere.parts(task.id)
+        await elsewhere.store_part(task, newer, attempt="underway")
+        return [part(1), part(2), part(3)]
+
+    store = RedisTaskStore(redis, ttl_seconds=TTL_SECONDS, held=tell)
+
+    assert await store.parts(task.id) == [part(1), newer, part(3)]
 
 
 async def test_a_canceled_task_has_no_parts_to_fill_in(redis: Redis) -> None:

@@ -328,6 +328,14 @@ async def test_a_body_that_ended_without_storing_still_overlapped(store: TaskSto
         await store.store_part(task, part(1), attempt="first")
 
 
+async def test_a_body_that_begins_after_another_has_ended_is_alone(store: TaskStore) -> None:
+    task = await store.create(new_task())
+    await store.begin_part(task.id, 1, "before")
+    await store.end_part(task.id, 1, "before")
+
+    assert not (await store.begin_part(task.id, 1, "after")).contested
+
+
 async def test_a_body_nobody_knows_of_counts_as_overlapping(store: TaskStore) -> None:
     task = await store.create(new_task())
 
@@ -454,6 +462,38 @@ async def test_b54_whatever_the_clocks_say_the_newest_writer_owns_the_task(world
     assert (await world.elsewhere.store_content_part(newer.task, part(1))).stored_count == 1
 
 
+@pytest.mark.parametrize(
+    ("events", "error"),
+    [((CancelRequested(),), TaskCanceled), ((LOST, RestartRequested()), UploadLost)],
+    ids=["canceled", "another upload"],
+)
+async def test_what_a_body_brings_too_late_is_refused(
+    store: TaskStore, events: tuple[TaskEvent, ...], error: type[GatewayError]
+) -> None:
+    claim = await store.begin_content((await store.create(new_task())).id, 0, None)
+    task = claim.task
+    for event in events:
+        task = await store.apply(task, event)
+
+    with pytest.raises(error):
+        await store.store_content_part(claim.task, part(1))
+    with pytest.raises(error):
+        await store.keep_tail(claim.task, b"tail")
+    assert ((await store.load(task.id)) or task).loaded == 0
+
+
+async def test_what_was_in_flight_over_a_pause_and_a_restart_moves_the_task(store: TaskStore) -> None:
+    claim = await store.begin_content((await store.create(new_task(1))).id, 0, None)
+    other = await store.create(new_task(2))
+    await store.begin_part(other.id, 1, "a")
+    for task in (claim.task, other):
+        restarted = await store.apply(await store.apply(task, PauseRequested()), RestartRequested())
+        assert restarted.state is TaskState.WAITING
+
+    assert (await store.store_content_part(claim.task, part(1))).state is TaskState.UPLOADING
+    assert (await store.store_part(other, part(1), attempt="a")).state is TaskState.UPLOADING
+
+
 async def test_a_new_writer_drops_the_parts_beyond_the_gap(store: TaskStore) -> None:
     task = await store.create(new_task())
     claim = await store.begin_content(task.id, 0, None)
@@ -537,6 +577,17 @@ async def test_speed_follows_what_is_stored_and_falls_to_zero_when_nothing_flows
     assert task.speed == pytest.approx(500_000)
     assert (await world.store.apply(task, PauseRequested())) is not None
     assert (await world.store.load(task.id) or task).speed == 0
+
+
+async def test_speed_forgets_within_seconds_how_slow_it_was(world: World) -> None:
+    task = await world.store.create(new_task())
+    for number in range(1, 11):
+        await world.store.begin_part(task.id, number, f"a{number}")
+        world.clock.now += 1
+        size = 1_000_000 if number <= 5 else 9_000_000
+        task = await world.store.store_part(task, part(number, size), attempt=f"a{number}")
+
+    assert 8_000_000 < task.speed < 9_000_000
 
 
 # --- lists ---
