@@ -16,6 +16,7 @@ from tests.system.stack import MIB, Caller, Stack, body, good, read_answer, requ
 
 UPLOADS = 50
 SIZE = 100_000
+NOTICE_SECONDS = 1
 UNREADY_SECONDS = 0.1
 MARGIN_SECONDS = 3.0
 SECOND_SIGNAL_SECONDS = 2.0
@@ -60,7 +61,7 @@ def idle(stack: Stack, alice: Caller) -> Iterator[tuple[Gateway, Caller]]:
 
 @pytest.mark.promise(22)
 def test_b11_a_drain_turns_readiness_off_at_once_and_lets_fifty_uploads_end(stack: Stack, alice: Caller) -> None:
-    gateway = stack.start_gateway(drain_seconds="20", drain_notice_seconds="1")
+    gateway = stack.start_gateway(drain_seconds="20", drain_notice_seconds=str(NOTICE_SECONDS))
     there = alice.at(gateway)
     files = [body(f"b11 {n}", SIZE) for n in range(UPLOADS)]
     tasks = [there.create(f"drain/{n}.bin", SIZE)["id"] for n in range(UPLOADS)]
@@ -71,6 +72,7 @@ def test_b11_a_drain_turns_readiness_off_at_once_and_lets_fifty_uploads_end(stac
         ]
         wait_until(lambda: bodies_in_flight(gateway) == UPLOADS, "the bodies", 10)
         busy_seconds = slowest_answer_seconds(gateway)
+        began = time.monotonic()
         gateway.program.signal(signal.SIGTERM)
         took_seconds = wait_until(lambda: gateway.readiness() == 503, "not being ready", 5)
         assert took_seconds < UNREADY_SECONDS + 3 * busy_seconds
@@ -79,6 +81,7 @@ def test_b11_a_drain_turns_readiness_off_at_once_and_lets_fifty_uploads_end(stac
         good(still_taken, 201)
         assert still_taken.headers["connection"] == "close"
         wait_until(lambda: there.call("GET", "/v1/tasks").status_code == 503, "the drain", 5)
+        assert time.monotonic() - began > NOTICE_SECONDS
         require_draining(there.put_part(tasks[0], 1, files[0]))
         require_draining(there.call("POST", "/v1/tasks", json={"key": "drain/too-late.bin"}))
 
