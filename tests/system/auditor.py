@@ -244,7 +244,7 @@ class Auditor:
             self._break("I2", f"{task['id']} is no success: the object is another")
         told = (task["result"]["size"], int(task["result"]["crc64"]))
         if told != (len(stored), fastcrc64.xz(stored)):
-            self._break("I2", f"{task['id']} tells a result that is not the file's")
+            self._break("I2", f"{task['id']} tells a result that is not the file's: {task['result']}")
 
     def _check_process(self, gateway: Gateway) -> None:
         if gateway.program.peak_bytes > self._memory_most_bytes:

@@ -43,9 +43,18 @@ STORAGE_FAULTS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
     ("lost_answer", {}),
     ("flip", {"after_bytes": 777}),
     ("wrong_crc", {}),
+    ("no_crc", {}),
+    ("no_etag", {}),
     ("delay", {"seconds": 2}),
+    ("stall", {"after_bytes": 100_000, "seconds": 2}),
+    ("padded", {"seconds": 1}),
+    ("truncated", {}),
+    ("error_in_200", {"code": "InternalError"}),
 )
-STORAGE_CALLS: Final = ("InitiateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject", "ListParts")
+STORAGE_CALLS: Final = (
+    *("InitiateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject", "ListParts"),
+    "AbortMultipartUpload",
+)
 
 
 @dataclass
