@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ _MAX_NESTING: Final = 64
 _MAX_LIST: Final = 256
 _MAX_INTEGER: Final = 2**53
 _CACHE_SIZE: Final = 4096
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
 _REFUSED_HEADERS: Final = frozenset({"jku", "x5u", "jwk", "x5c", "crit"})
 _OPTIONS: Final[Any] = {
@@ -214,7 +216,7 @@ def _owner(claims: Mapping[str, Any]) -> str:
 def _policy(claims: Mapping[str, Any]) -> Policy:
     buckets, types, actions = (_strings(claims, name) for name in ("buckets", "types", "actions"))
     prefix = claims.get("prefix", "")
-    if not isinstance(prefix, str):
+    if not _is_text(prefix):
         raise TokenInvalid
     return Policy(
         buckets=None if buckets is None else frozenset(buckets),
@@ -229,9 +231,14 @@ def _strings(claims: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     if name not in claims:
         return None
     value = claims[name]
-    if not isinstance(value, list) or len(value) > _MAX_LIST or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or len(value) > _MAX_LIST or not all(map(_is_text, value)):
         raise TokenInvalid
     return tuple(value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether *value* is text that has bytes: JSON may hold half a character, as a lone surrogate."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _max_size(claims: Mapping[str, Any]) -> int | None:

@@ -35,3 +35,12 @@ def body_length(raw: bytes, request: h11.Request, headers: Headers) -> int | Non
     if len(told) != 1 or not _PLAIN_LENGTH.fullmatch(told[0]):
         raise BadFraming(f"Content-Length is not one number of at most {MAX_LENGTH_DIGITS} digits.")
     return int(told[0])
+
+
+def is_utf8(raw: bytes) -> bool:
+    """Whether *raw* is text."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -22,6 +22,7 @@ from gateway.domain.objects import ETag
 from gateway.transfer.digests import Digests
 from gateway.transfer.relay import PartConditions
 from gateway.transfer.sequential_flow import ContentRange
+from gateway.web.raw_head import is_utf8
 from gateway.web.receptions import refusal_of
 
 MAX_CRC64: Final = (1 << 64) - 1
@@ -172,7 +173,7 @@ def content_range(request: Request) -> ContentRange:
 
 def query_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str]:
     """The query's parameters, each known and at most once. Raises BadQuery."""
-    if not _is_utf8(unquote_to_bytes(request.scope["query_string"])):  # read on, it would become another text
+    if not is_utf8(unquote_to_bytes(request.scope["query_string"])):  # read on, it would become another text
         raise BadQuery("The query is not UTF-8.")
     pairs = request.query_params.multi_items()
     found = dict(pairs)
@@ -181,14 +182,6 @@ def query_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str
     if not found.keys() <= allowed:
         raise BadQuery(f"The query holds an unknown parameter, expected only {', '.join(sorted(allowed)) or 'none'}.")
     return found
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def limit_of(text: str | None, default: int = 50, most: int = 100) -> int:

@@ -19,7 +19,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from gateway.web.drain import Drain
-from gateway.web.raw_head import Headers
+from gateway.web.raw_head import Headers, is_utf8
 
 log: Final = logging.getLogger(__name__)
 log.setLevel(logging.WARNING)
@@ -29,6 +29,7 @@ _CONTROL_FRAMES: Final = 10
 _FRAMES: Final = 64
 """In a second, of any kind. Messages have a limit of their own, which the application keeps."""
 _UNSENT_BYTES: Final = 256 * 1024
+_NO_TEXT: Final = 1007
 _TOO_MANY: Final = 1008
 _ANSWERS: Final = frozenset({"websocket.accept", "websocket.http.response.start", "websocket.http.response.body"})
 """To a handshake."""
@@ -122,6 +123,14 @@ class SocketEdge(WebSocketsSansIOProtocol):
         """Begin a message."""
         if self._takes_frame():
             super().handle_bytes(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand on a message; a text that is none closes with 1007, and is no error of ours."""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not is_utf8(b"".join(self.frames)):
+            self.conn.fail(_NO_TEXT)
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
 
     def handle_ping(self) -> None:
         """Answer a ping, within reason."""

@@ -159,6 +159,8 @@ FORGED: dict[str, Callable[[], str]] = {
     "c43 another type": lambda: signed(claims(), typ="id+jwt"),
     "c46 buckets is no list": lambda: signed(claims(buckets="files")),
     "c46 actions is no list": lambda: signed(claims(actions="read")),
+    "c46 a prefix that is no text": lambda: raw_signed(claims(prefix="\ud800")),
+    "c46 a type that is no text": lambda: raw_signed(claims(types=["image/\udfff"])),
     "c46 max_size is negative": lambda: signed(claims(max_size=-1)),
 }
 

@@ -204,6 +204,27 @@ def test_c98_a_message_over_4_kib_closes_with_1009_and_is_not_kept(stack: Stack,
     assert stack.gateway.program.rss_bytes - before < 2 * MIB
 
 
+NO_FRAMES: Final = {
+    "no text": (frame(Opcode.TEXT, b"\xff"), 1007),
+    "half a character": (frame(Opcode.TEXT, b"\xc3", fin=False) + frame(Opcode.CONT, b"("), 1007),
+    "compressed": (b"\xc1\x80mask", 1002),
+    "not masked": (b"\x81\x02hi", 1002),
+    "of no kind": (b"\x83\x80mask", 1002),
+    "a long ping": (b"\x89\xfe\x00\x7emask" + bytes(126), 1002),
+    "a fragment of nothing": (frame(Opcode.CONT, b"x"), 1002),
+    "a close with half a code": (b"\x88\x81mask\x00", 1002),
+    "plain HTTP": (b"GET / HTTP/1.1\r\n\r\n", 1002),
+}
+
+
+@pytest.mark.parametrize("row", list(NO_FRAMES))
+def test_c98_c101_what_is_no_frame_closes_and_is_no_error_of_ours(alice: Caller, row: str) -> None:
+    raw, code = NO_FRAMES[row]
+    with opened(alice) as connection:
+        connection.sendall(raw)
+        assert close_code(connection) == code
+
+
 @pytest.mark.promise(21)
 @pytest.mark.parametrize(
     "piece",

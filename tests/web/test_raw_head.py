@@ -2,7 +2,7 @@ import h11
 import pytest
 
 from gateway.domain.errors import BadFraming
-from gateway.web.raw_head import body_length
+from gateway.web.raw_head import body_length, is_utf8
 
 HOST = b"Host: a\r\n"
 
@@ -62,3 +62,9 @@ def test_bare_line_feeds_are_refused() -> None:
     raw = b"GET / HTTP/1.1\nHost: a\n\n"
     with pytest.raises(BadFraming):
         body_length(raw, *read(raw))
+
+
+def test_text_is_utf_8() -> None:
+    assert is_utf8("画".encode())
+    assert not is_utf8("画".encode()[:2])
+    assert not is_utf8(b"\xed\xa0\x80")
