@@ -122,8 +122,12 @@ class HeadRules:
         decoded = path.lower().replace(b"%2e", b".").replace(b"%2f", b"/")
         if any(segment in (b".", b"..") for segment in decoded.split(b"/")):
             raise BadRequestTarget("The path holds a dot segment.")
-        if (b"//" in path or decoded.count(b"/") != path.count(b"/")) and not path.startswith(self._key_routes):
+        if path.startswith(self._key_routes):
+            return
+        if b"//" in path or decoded.count(b"/") != path.count(b"/"):
             raise BadRequestTarget("The path holds an empty segment or an encoded slash.")
+        if decoded.endswith(b"%0a"):
+            raise BadRequestTarget("The path ends with a line break, which routes do not see.")
 
     def _check_host(self, head: Head) -> None:
         host = _HOST.fullmatch(head.values.get(b"host", b"").lower())

@@ -45,7 +45,9 @@ class ObjectRoutes:
 
     def routes(self) -> list[Route]:
         """One route for all three, so that a wrong method hears of all."""
-        return [Route("/v1/objects/{key:path}", self.call, methods=["PUT", "HEAD", "POST"])]
+        route = Route("/v1/objects/{key:path}", self.call, methods=["PUT", "HEAD", "POST"])
+        route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)  # a key with a line break is refused as one
+        return [route]
 
     async def call(self, request: Request) -> Response:
         """Put, head or append, as the method says."""

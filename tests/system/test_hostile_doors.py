@@ -30,6 +30,7 @@ UNSIGNED: Final = {
     "c21 DELETE of the list",
     "c24 //",
     "c24 an encoded slash",
+    "c24 a line break at the end",
     "c112 metrics on the public port",
     "c112 docs",
     "c112 version on the public port",

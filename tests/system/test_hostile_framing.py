@@ -124,6 +124,7 @@ RAW: Final[dict[str, tuple[bytes, int, str]]] = {
     "c24 encoded dot segments": (b"GET /v1/%2e%2e/tasks HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
     "c24 dot segment, encoded slash": (b"GET /v1/..%2ftasks HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
     "c24 an encoded slash": (b"GET /v1%2ftasks HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
+    "c24 a line break at the end": (b"GET /v1/tasks%0A HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
     "c24 a broken escape": (b"GET /v1/tasks/%zz HTTP/1.1\r\n" + HOST + b"\r\n", 400, "bad_request_target"),
     "c26 Expect: wat": (b"GET /v1/tasks HTTP/1.1\r\n" + HOST + b"Expect: wat\r\n\r\n", 417, "expectation_failed"),
     "c28 h2c with a body": (

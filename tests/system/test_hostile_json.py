@@ -2,6 +2,7 @@
 
 import json
 from typing import Any, Final
+from urllib.parse import quote
 
 import pytest
 
@@ -190,6 +191,10 @@ def test_c86_a_key_that_cos_would_not_keep_is_refused_at_every_door(stack: Stack
     require_problem(alice.call("POST", "/v1/files", params={"key": key}, content=b"x"), 400, "invalid_key")
     if not set(key) & set("\r\n"):
         require_problem(alice.post_form(key, b"x"), 400, "invalid_key")
+    with alice.connect() as connection:
+        path = f"/v1/objects/{quote(key, safe='')}"
+        connection.sendall(alice.head("PUT", path, "Content-Length: 1") + b"x")
+        require_problem(read_answer(connection), 400, ["invalid_key", "bad_request_target"])
 
 
 @pytest.mark.parametrize("key", ["a%FF", "%ED%A0%80", "a\xe4"])
