@@ -31,10 +31,13 @@ _IDENTITY_ENCODINGS: Final = frozenset({"binary", "8bit", "7bit"})
 
 @dataclass(frozen=True, slots=True)
 class FormLimits:
-    """How much of a form may come before its file. ``bytes_by_field`` overrides ``field_bytes`` for single names."""
+    """How much of a form may come before its file. ``bytes_by_field`` overrides ``field_bytes`` for single names, and
+    ``total_bytes`` holds for all fields together.
+    """
 
     field_count: int = 64
     field_bytes: int = 4096
+    total_bytes: int = 64 * 4096
     bytes_by_field: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -71,6 +74,7 @@ class FormParser:
         self._field_name = ""
         self._field_value = bytearray()
         self._field_limit = 0
+        self._total_bytes = 0
         self._file_ended = False
         self._pieces: list[bytes] = []
         self._parser = MultipartParser(
@@ -169,6 +173,9 @@ class FormParser:
             return
         if len(self._field_value) + end - start > self._field_limit:
             raise FieldTooLarge(f"A form field has more than {self._field_limit} bytes.", expected=self._field_limit)
+        self._total_bytes += end - start
+        if self._total_bytes > self._limits.total_bytes:
+            raise FieldTooLarge(f"The form's fields have more than {self._limits.total_bytes} bytes.")
         self._field_value += data[start:end]
 
     def _on_part_end(self) -> None:

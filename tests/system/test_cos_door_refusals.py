@@ -319,6 +319,8 @@ def test_forms_that_are_none(door: Door, dora: Caller, key: Key) -> None:
     refused(caller.send("POST", "/", form, field + b"k\r\n--b--\r\n"), 400, "MalformedPOSTRequest")
     refused(caller.send("POST", "/", form, file + b"x\r\n--b--\r\n"), 403, "AccessDenied")
     refused(caller.send("POST", "/", form, field + b"k" * 5000 + b"\r\n"), 400, "MalformedPOSTRequest")
+    many = b"".join(field.replace(b"key", b"f%d" % number) + bytes(4000) + b"\r\n" for number in range(17))
+    refused(caller.send("POST", "/", form, many + file + b"x\r\n--b--\r\n"), 400, "MalformedPOSTRequest")
     cut = _form(_signed_fields(key, {"key": "cut"}, [["starts-with", "$key", ""]], 600), BODY)[: -len(BODY) // 2]
     refused(caller.send("POST", "/", form, cut), 400, "IncompleteBody")
     assert_nothing_stored(door, dora, "cut")

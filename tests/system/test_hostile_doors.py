@@ -1,6 +1,7 @@
 """The hostile input of C1 at the other doors: COS's, which answers in COS's XML, and the operators'."""
 
 import socket
+from contextlib import ExitStack
 from typing import Final
 from xml.etree import ElementTree
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.system.cos_door import Door
 from tests.system.processes import HTTP
-from tests.system.stack import Caller, read_answer, require_problem
+from tests.system.stack import MIB, Caller, read_answer, require_problem
 from tests.system.test_hostile_framing import RAW
 from tests.system.test_hostile_sockets import UPGRADE
 
@@ -116,3 +117,20 @@ def test_c55_an_address_at_its_rate_is_told_to_slow_down_at_cos_s_door_too(door:
     require_cos_error(answers[-1], 503, "SlowDown")
     assert int(answers[-1].headers["retry-after"]) >= 1
     assert gateway.readiness() == 200
+
+
+@pytest.mark.promise(21)
+def test_c62_what_comes_of_a_form_before_anybody_signed_it_is_little(door: Door) -> None:
+    line = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 500000"
+    field = b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n' + bytes(4000) + b"\r\n"
+    raw = f"POST / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n".encode() + b"".join(field % n for n in range(98))
+    server = door.stack.gateway.program
+    before = server.begin_peak()
+    with ExitStack() as crowd:
+        connections = [crowd.enter_context(socket.create_connection(("127.0.0.1", door.port))) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(raw)
+        for connection in connections:
+            require_cos_error(read_answer(connection), 400, "MalformedPOSTRequest")
+
+    assert server.peak_bytes - before < 8 * MIB

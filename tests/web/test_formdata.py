@@ -261,6 +261,14 @@ async def test_a_name_may_have_a_limit_of_its_own() -> None:
         await read([raw])
 
 
+async def test_all_fields_together_have_a_limit() -> None:
+    limits = FormLimits(total_bytes=10)
+
+    assert (await read([field("a", b"12345") + field("b", b"67890") + file(b"x") + END], limits)).fields
+    with pytest.raises(FieldTooLarge, match="more than 10 bytes"):
+        await read([field("a", b"12345") + field("b", b"678901") + file(b"x") + END], limits)
+
+
 @pytest.mark.parametrize(
     ("disposition", "expected"),
     [
