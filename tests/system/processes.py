@@ -112,6 +112,11 @@ class Program:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @property
+    def read_bytes(self) -> int:
+        """What this process alone has read since its start, from sockets mostly."""
+        return int(Path(f"/proc/{self.pid}/io").read_text().split()[1])
+
+    @property
     def arguments(self) -> bytes:
         """What everybody on this machine sees of it; empty once it has ended."""
         return Path(f"/proc/{self.pid}/cmdline").read_bytes() if self.exit_code is None else b""

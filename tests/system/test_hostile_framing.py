@@ -282,19 +282,30 @@ def deserted(stack: Stack) -> int:
     return sum(line.get("status") == 499 for line in stack.gateway.log_lines())
 
 
-@pytest.mark.parametrize("size", [MIB, 30 * MIB])
-def test_c31_a_client_that_keeps_sending_reads_why_it_was_refused(alice: Caller, size: int) -> None:
-    sent = 0
+@pytest.mark.promise(21)
+@pytest.mark.parametrize(
+    ("way", "size"), [("length", MIB), ("length", 30 * MIB), ("chunked", 30 * MIB), ("no message", 30 * MIB)]
+)
+def test_c31_a_client_that_keeps_sending_reads_why_it_was_refused(
+    stack: Stack, alice: Caller, way: str, size: int
+) -> None:
+    piece = b"10000\r\n" + bytes(65536) + b"\r\n" if way == "chunked" else bytes(65536)
+    line = f"Content-Length: {size}" if way == "length" else "Transfer-Encoding: chunked"
+    lines = (line, "Content-Length: 5") if way == "no message" else (line,)
+    expected = (400, "bad_framing") if way == "no message" else (404, "task_not_found")
+    sent, before = 0, stack.gateway.program.read_bytes
     with alice.connect() as connection:
-        connection.sendall(alice.head("PUT", f"/v1/tasks/{'A' * 22}/parts/1", f"Content-Length: {size}"))
+        connection.sendall(alice.head("PUT", f"/v1/tasks/{'A' * 22}/content", *lines))
         try:
             while sent < size:
-                sent += connection.send(bytes(65536))
+                connection.sendall(piece)
+                sent += 65536
         except ConnectionError:
             assert sent < size
-        require_problem(read_answer(connection), 404, "task_not_found")
+        require_problem(read_answer(connection), *expected)
 
-    assert sent == size or sent < 20 * MIB, "1 MiB is drained; the rest lay in the buffers of the two sockets"
+    assert sent == size or sent < 20 * MIB, "the rest lay in the buffers of the two sockets"
+    assert stack.gateway.program.read_bytes - before < 3.5 * MIB, "1 MiB is drained, behind what was on its way"
 
 
 def test_a_head_and_what_follows_it_are_cut_where_the_length_says(alice: Caller) -> None:
