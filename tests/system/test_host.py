@@ -68,8 +68,8 @@ def test_b15_a_gateway_that_begins_with_few_descriptors_refuses_early_and_serves
     gateway = stack.start_gateway(launcher=["sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "sh"])
     [lowered] = [line for line in gateway.log_lines() if "lowered_to" in line]
     alice, data = stack.caller("alice of b15", gateway), body("b15 few", MIB)
-    tasks = [alice.create(f"host/b15-{n}.bin", MIB, part_size=MIB)["id"] for n in range(lowered["lowered_to"])]
-    alice.close()
+    names = range(lowered["lowered_to"] - 1)  # and one connection is hers
+    tasks = [alice.create(f"host/b15-{n}.bin", MIB, part_size=MIB)["id"] for n in names]
     with ExitStack() as clients:
         connections = [clients.enter_context(alice.connect()) for _ in tasks]
         for task_id, connection in zip(tasks, connections, strict=True):
@@ -123,9 +123,9 @@ def test_b16_a_loop_that_stands_still_for_three_seconds_is_told_of_and_nothing_i
     assert (one["state"], other["state"], one["result"]) == ("success", "success", other["result"])
     assert len(stack.cos.journal("CompleteMultipartUpload", key="host/b16-m.bin")) == 1
     assert not any("taken over" in line["message"] for line in stack.gateway.log_lines()[before:])
-    [told] = [line for line in still.log_lines() if line["message"] == "the event loop stands still"]
-    assert "stand_still" in told["stack"]
-    assert still.metrics()["gateway_loop_stalls_total"] == 1
+    stacks = [line["stack"] for line in still.log_lines() if line["message"] == "the event loop stands still"]
+    assert sum("stand_still" in stack for stack in stacks) == 1
+    assert still.metrics()["gateway_loop_stalls_total"] == len(stacks)
     good(here.control(coming, "cancel"))
     still.close()
 
