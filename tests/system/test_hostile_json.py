@@ -1,6 +1,7 @@
 """JSON, queries, keys, metadata and destinations that are none: promises C4, rows 83 to 94."""
 
 import json
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -160,6 +161,27 @@ def test_c85_another_s_cursor_leads_nowhere(stack: Stack, alice: Caller) -> None
     rest = good(alice.call("GET", f"/v1/tasks?limit=2&cursor={cursor}"))
     assert [task["key"] for task in page["tasks"] + rest["tasks"]] == [f"tasks/page-{n}" for n in (2, 1, 0)]
     assert rest["next_cursor"] is None
+
+
+@pytest.mark.promise(21)
+def test_c85_a_list_costs_redis_what_its_limit_says_however_many_tasks_there_are(stack: Stack, alice: Caller) -> None:
+    files = [{"key": f"tasks/many-{number}", "size": 1} for number in range(100)]
+    good(alice.call("POST", "/v1/batches", json={"files": files}), 201)
+    before = redis_calls(stack)
+    page = good(alice.call("GET", "/v1/tasks?limit=1&state=success"))
+    spent = {name: calls - before.get(name, 0) for name, calls in redis_calls(stack).items()}
+
+    assert page["tasks"] == []
+    assert page["next_cursor"], "it looked at some and says where to go on"
+    assert 1 <= spent["zrevrangebylex"] <= 10
+    assert 1 <= spent["hgetall"] <= 20, "of a hundred"
+    assert not {"keys", "scan"} & {name for name, calls in spent.items() if calls}
+
+
+def redis_calls(stack: Stack) -> dict[str, int]:
+    """How often Redis was asked for what, since it began."""
+    told = stack.redis.text("INFO", "commandstats")
+    return {name: int(calls) for name, calls in re.findall(r"cmdstat_([a-z|]+):calls=(\d+)", told)}
 
 
 KEYS: Final[dict[str, str]] = {
