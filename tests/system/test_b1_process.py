@@ -1,6 +1,7 @@
 """Rows 1-9 of the fault matrix: a gateway dies, or freezes, at one exact point; another one ends the upload well."""
 
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,14 +214,17 @@ def test_b08_a_gateway_killed_while_it_aborts_has_canceled_all_the_same(
             one.result()
 
 
-def frozen_part(gateway: Gateway, caller: Caller, file: Watched, part: bytes) -> Any:
-    """A connection on which half of part 1 has come when *gateway* freezes."""
+def frozen_body(gateway: Gateway, caller: Caller, file: Watched, place: str, data: bytes) -> socket.socket:
+    """A connection on which half of the first part of *data* has come for *place* when *gateway* freezes.
+
+    The rest of that part waits for it.
+    """
     connection = caller.connect()
-    connection.sendall(caller.head("PUT", f"/v1/tasks/{file.task['id']}/parts/1", f"Content-Length: {len(part)}"))
-    connection.sendall(part[: len(part) // 2])
+    connection.sendall(caller.head("PUT", f"/v1/tasks/{file.task['id']}/{place}", f"Content-Length: {len(data)}"))
+    connection.sendall(data[: PART // 2])
     wait_until(lambda: gateway.metrics()["gateway_bodies_in_flight"] >= 1, "the body", 5)
     gateway.program.signal(signal.SIGSTOP)
-    connection.sendall(part[len(part) // 2 :])
+    connection.sendall(data[PART // 2 : PART + 1])
     return connection
 
 
@@ -250,7 +254,7 @@ def test_b09_a_gateway_that_froze_mid_part_changes_nothing_when_it_thaws(
     file = alice.create(f"b1/frozen-{completed}.bin", data, size=len(data), part_size=PART)
     zombie = pair.start_gateway()
     try:
-        with frozen_part(zombie, file.caller.at(zombie), file, body("other", PART)) as connection:
+        with frozen_body(zombie, file.caller.at(zombie), file, "parts/1", body("other", PART)) as connection:
             alice.put_part(file, 1, data[:PART])
             alice.put_part(file, 2, data[PART:])
             if completed:
@@ -266,3 +270,24 @@ def test_b09_a_gateway_that_froze_mid_part_changes_nothing_when_it_thaws(
         auditor.acknowledged(file, answer.json())
         assert good(file.caller.call("GET", f"/v1/tasks/{file.task['id']}/parts"))["parts"][0] == answer.json()
     assert alice.send_parts(file)["state"] == "success"
+
+
+@pytest.mark.promise(5)
+def test_b09_a_gateway_that_froze_in_a_body_in_order_changes_nothing_when_it_thaws(
+    pair: Stack, alice: SteadyClient
+) -> None:
+    """Another body took over through another gateway; what the frozen one still has for part 1 are other bytes."""
+    data = body("frozen in order", 3 * PART)
+    file = alice.create("b1/frozen-content.bin", data, size=len(data), part_size=PART)
+    zombie = pair.start_gateway()
+    path, half = f"/v1/tasks/{file.task['id']}/content", 3 * PART // 2
+    span = {"Content-Range": f"bytes 0-{half - 1}/{len(data)}"}
+    try:
+        with frozen_body(zombie, file.caller.at(zombie), file, "content", body("others", len(data))) as connection:
+            assert alice.ask("PUT", path, content=data[:half], headers=span)["next_offset"] == half
+            zombie.program.signal(signal.SIGCONT)
+            require_problem(read_answer(connection), 409, "body_superseded")
+    finally:
+        zombie.program.signal(signal.SIGCONT)
+
+    assert alice.send_content(file)["result"]["crc64_verified"]
