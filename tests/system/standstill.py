@@ -9,11 +9,11 @@ import httpx
 
 from tests.system.processes import HTTP, Gateway, wait_until
 
-_TRIES = 3
+_TRIES = 5
 
 
 def shortest_standstill(gateway: Gateway, act: Callable[[], object], enough: float) -> float:
-    """Seconds that a probe had to wait at worst during *act*: the least of three tries, because others use this machine
+    """Seconds that a probe had to wait at worst during *act*: the least of five tries, because others use this machine
     as well, or of fewer where that is below *enough*.
     """
     found: list[float] = []

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.system.cos_door import Door
-from tests.system.processes import HTTP
-from tests.system.stack import MIB, Caller, read_answer, require_problem
+from tests.system.processes import HTTP, wait_until
+from tests.system.stack import Caller, read_answer, require_problem
 from tests.system.test_hostile_framing import RAW
 from tests.system.test_hostile_sockets import UPGRADE
 
@@ -123,14 +123,18 @@ def test_c55_an_address_at_its_rate_is_told_to_slow_down_at_cos_s_door_too(door:
 def test_c62_what_comes_of_a_form_before_anybody_signed_it_is_little(door: Door) -> None:
     line = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 500000"
     field = b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n' + bytes(4000) + b"\r\n"
-    raw = f"POST / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n".encode() + b"".join(field % n for n in range(98))
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n".encode()
+    most, more = (b"".join(field % number for number in numbers) for numbers in (range(16), range(16, 20)))
     server = door.stack.gateway.program
-    before = server.begin_peak()
+    rss, read = server.rss_bytes, server.read_bytes
     with ExitStack() as crowd:
         connections = [crowd.enter_context(socket.create_connection(("127.0.0.1", door.port))) for _ in range(50)]
         for connection in connections:
-            connection.sendall(raw)
+            connection.sendall(head + most)
+        wait_until(lambda: server.read_bytes - read >= 50 * len(head + most), "what was sent", 10)
+        held = server.rss_bytes - rss
         for connection in connections:
+            connection.sendall(more)
             require_cos_error(read_answer(connection), 400, "MalformedPOSTRequest")
 
-    assert server.peak_bytes - before < 8 * MIB
+    assert held < 50 * 160 * 1024

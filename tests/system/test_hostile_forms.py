@@ -12,7 +12,7 @@ from tests.system.standstill import shortest_standstill
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
-STALL_SECONDS: Final = 0.05
+STALL_SECONDS: Final = 0.1
 B: Final = "-----------------------------974767299852498929531610575"
 KEY: Final = "forms/hostile.bin"
 
