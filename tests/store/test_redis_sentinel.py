@@ -15,6 +15,7 @@ from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
 from gateway.store.redis_calls import RedisCalls
 from gateway.store.task_store import RedisTaskStore
+from tests.fakes.scripted_redis import ScriptedRedis
 from tests.store.conftest import TTL_SECONDS, new_task, part
 from tests.system.redis_topologies import SentinelSet, running_sentinels
 
@@ -50,6 +51,12 @@ async def _store_part_until_taken(store: RedisTaskStore, task: Task, number: int
             await asyncio.sleep(0.05)
 
 
+async def _pings(calls: RedisCalls) -> None:
+    """Several at once, each over a connection of its own, and each answered soon."""
+    async with asyncio.timeout(0.9):
+        await asyncio.gather(*(calls.command("PING") for _ in range(8)))
+
+
 async def test_sentinels_that_are_gone_or_know_nothing_are_passed_over(sentinels: SentinelSet) -> None:
     place = f"127.0.0.1:{sentinels.sentinels[2].port}"
     client = connect(f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinels.master.port},{place}/main/0")
@@ -64,10 +71,17 @@ async def test_sentinels_that_are_gone_or_know_nothing_are_passed_over(sentinels
 
 async def test_a_sentinel_that_names_a_replica_is_not_believed(sentinels: SentinelSet) -> None:
     (replica,) = [server for server in sentinels.servers if server is not sentinels.master]
-    client = connect(f"redis+sentinel://127.0.0.1:{replica.port}/main/0")
-    with pytest.raises(StateStoreUnavailable):
-        await RedisCalls(client).command("GET", "a")
-    await client.aclose()
+    port = str(replica.port).encode()
+    liar = ScriptedRedis("")
+    liar.replies.extend([b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%b\r\n" % (len(port), port)] * 10)
+    async with await asyncio.start_server(liar.serve, "127.0.0.1", 0) as server:
+        places = (server.sockets[0].getsockname()[1], sentinels.sentinels[0].port)
+        client = connect(f"redis+sentinel://{','.join(f'127.0.0.1:{place}' for place in places)}/main/0")
+
+        assert await RedisCalls(client).command("SET", "a", "1") == b"OK"
+        assert len(liar.asked) == 1  # and it is asked last from now on
+        await client.aclose()
+        await liar.aclose()
 
 
 @pytest.mark.promise(3, 24)
@@ -79,6 +93,8 @@ async def test_b44_a_master_that_stops_for_ever_is_replaced_within_seconds(
     await bus.start()
     task = await store.create(new_task(3))
     await _store_part_until_taken(store, task, 1)
+    calls = RedisCalls(client)
+    await _pings(calls)
     old = sentinels.master
     assert old.say("WAIT", 1, 1000) == 1
     async with bus.watch_owner("alice") as feed:
@@ -87,6 +103,7 @@ async def test_b44_a_master_that_stops_for_ever_is_replaced_within_seconds(
             failover = asyncio.create_task(asyncio.to_thread(sentinels.wait_for_failover, old))
             took = await _store_part_until_taken(store, task, 2)
             assert took - await failover < 2
+            await _pings(calls)  # over no connection to the old master
             async with asyncio.timeout(3):
                 while await feed.next(3) != {}:  # watchers are told to look for themselves
                     pass
