@@ -107,6 +107,17 @@ async def test_whoever_is_at_the_limit_costs_one_look_a_second(scene: Scene) -> 
     await scene.create(new_task(3))
 
 
+async def test_who_was_refused_holds_no_place(scene: Scene) -> None:
+    for number in range(3):
+        await scene.create(new_task(number))
+    with pytest.raises(QuotaExceeded):
+        await scene.here.claim(new_task(3))
+    scene.end(0)
+    scene.now += FULL_SECONDS
+
+    await scene.create(new_task(4))
+
+
 async def test_the_count_outlives_no_task(scene: Scene, redis: Redis) -> None:
     await scene.create(new_task(0))
 

@@ -151,6 +151,17 @@ async def test_anothers_batch_is_none_at_all(scene: Scene) -> None:
     assert (await scene.batches.get(overseer, view.batch.id)).batch == view.batch
 
 
+@pytest.mark.promise(25)
+async def test_who_may_not_see_all_of_a_batch_sees_none_of_it(scene: Scene) -> None:
+    mixed = await scene.create([new_task(key="here/1", size=1), new_task(key="elsewhere/2", size=1)])
+    without_tasks = await scene.create([new_task(key="/no key", size=1)])
+    overseer = Caller("root", Policy(prefix="here/", actions=frozenset({"read", "all_tasks"})), 2e9)
+
+    for caller, view in ((overseer, mixed), (overseer, without_tasks), (BOB, without_tasks)):
+        with pytest.raises(BatchNotFound):
+            await scene.batches.get(caller, view.batch.id)
+
+
 async def test_without_the_action_nothing_is_created_or_moved(scene: Scene) -> None:
     reader = Caller("alice", Policy(actions=frozenset({"read"})), 2e9)
     with pytest.raises(Forbidden):
