@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,18 @@ from gateway.serving import workers as module
 from gateway.serving.workers import Worker, Workers
 from tests.test_app import settings
 
-_PROGRAM = "import os, sys; end = int(sys.argv[1]); os.write(end, b'+'); sys.argv[2] == 'dies' or os.read(end, 1)"
+_PROGRAM = """
+import os, select, sys, time
+end, fate = int(sys.argv[1]), sys.argv[2]
+if fate != "breaks":
+    os.write(end, b"+")
+while fate == "beats" and not select.select([end], [], [], 0.05)[0]:
+    os.write(end, b"+")
+if fate == "stays":
+    time.sleep(60)
+if fate in ("lives", "waits"):
+    os.read(end, 1)
+"""
 PAUSE_SECONDS = 0.05
 
 
@@ -28,10 +40,10 @@ class Made(Worker):
         self.judged = asyncio.Event()
 
     async def becomes_ready(self) -> bool:
-        await self.ready.wait()
-        looked_at = asyncio.create_task(self.looked_at.wait())
-        await asyncio.wait({looked_at, self.ended}, return_when=asyncio.FIRST_COMPLETED)
-        looked_at.cancel()
+        for moment in (self.ready, self.looked_at):
+            waiting = asyncio.create_task(moment.wait())
+            await asyncio.wait({waiting, self.ended}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
         try:
             return await super().becomes_ready()
         finally:
@@ -42,7 +54,8 @@ class Maker:
     """Makes workers that say that they are ready, and then live until they hear anything.
 
     Args:
-        fates: of the first ones: "lives", "dies" once it is ready, "waits" to be looked at. The others live.
+        fates: of the first ones: "lives", "dies" once it is ready, "waits" to be looked at, "breaks" before it is
+            ready, "beats" as it lives, "stays" whatever it hears. The others live.
     """
 
     def __init__(self, *fates: str) -> None:
@@ -60,7 +73,7 @@ class Maker:
                 *(sys.executable, "-S", "-c", _PROGRAM, str(theirs.fileno()), fate), pass_fds=(theirs.fileno(),)
             )
         worker = Made(process, ours)
-        if fate == "lives":
+        if fate in ("lives", "beats", "stays"):
             worker.looked_at.set()
         self.made.append(worker)
         self._another.set()
@@ -117,6 +130,75 @@ async def test_a_worker_that_dies_before_its_starter_looks_is_replaced_once(tmp_
 
         assert len(maker.made) == 3
         assert maker.alive == [maker.made[2]]
+
+
+async def test_workers_that_die_young_are_replaced_ever_more_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PAUSE_SECONDS", 30)
+    maker = Maker("lives", "dies")
+    async with served_by(maker, tmp_path):
+        maker.made[0].kill()
+        await (await maker.ready(1)).ended  # made at once
+        await asyncio.sleep(0.3)
+
+        assert len(maker.made) == 2
+
+
+async def test_a_worker_that_says_nothing_for_long_is_killed_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HUNG_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.1)
+    maker = Maker("lives", "beats")
+    async with served_by(maker, tmp_path):
+        successor = await maker.ready(1)
+        await asyncio.sleep(0.6)
+
+        assert maker.made[0].ended.result() == -signal.SIGKILL
+        assert maker.alive == [successor]
+
+
+async def test_no_worker_is_blamed_for_a_machine_that_slept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HUNG_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.05)
+    maker = Maker("beats")
+    async with served_by(maker, tmp_path):
+        await asyncio.sleep(0.1)
+        os.kill(maker.made[0].pid, signal.SIGSTOP)
+        time.sleep(0.8)  # noqa: ASYNC251 -- the parent sleeps as well
+        await asyncio.sleep(0.1)
+        os.kill(maker.made[0].pid, signal.SIGCONT)
+        await asyncio.sleep(0.2)
+
+        assert maker.alive == maker.made[:1]
+
+
+async def test_a_successor_that_breaks_leaves_the_old_worker_in_charge(tmp_path: Path) -> None:
+    maker = Maker("lives", "breaks")
+    async with served_by(maker, tmp_path):
+        os.kill(os.getpid(), signal.SIGHUP)
+        while len(maker.made) < 2:  # noqa: ASYNC110 -- it is never ready
+            await asyncio.sleep(0.01)
+        await maker.made[1].judged.wait()
+        await asyncio.sleep(0.1)
+
+        assert (maker.alive, maker.made[0].leaves) == (maker.made[:1], False)
+
+
+async def test_a_second_signal_kills_workers_that_do_not_go(tmp_path: Path) -> None:
+    maker = Maker("stays")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with asyncio.timeout(30):
+            running = asyncio.create_task(Workers(settings(workers=1), [listener], tmp_path, maker.start).run())
+            worker = await maker.ready(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not worker.leaves:  # noqa: ASYNC110 -- nothing tells when it was ordered to
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+            assert await running == 1
+            assert worker.ended.result() == -signal.SIGKILL
 
 
 async def test_a_worker_that_dies_while_its_successor_starts_is_replaced_once(tmp_path: Path) -> None:
