@@ -108,17 +108,31 @@ async def test_a_process_that_hangs_past_its_limit_is_given_up(monkeypatch: pyte
 
 async def test_a_server_that_retires_stays_ready_for_those_it_has_and_takes_nobody_new() -> None:
     scene = Scene(WayOut(5, 30))
-    scene.may_answer.set()
     async with asyncio.timeout(20):
         serving = asyncio.create_task(scene.server.serve([scene.socket]))
         await scene.ready.wait()
-        assert await status_of(scene.url) == 200
+        asked = asyncio.create_task(status_of(scene.url))
+        await scene.begun.wait()
         scene.server.retire()
+        async with asyncio.timeout(2):  # sooner than the time of notice ends
+            await nobody_listens(scene.url)
+        assert not asked.done()
+        scene.may_answer.set()
+        assert await asked == 200
         await serving
 
     assert not scene.drain.is_unready
-    with pytest.raises(httpx.ConnectError):
-        await status_of(scene.url)
+
+
+async def nobody_listens(url: str) -> None:
+    """Return once connections to *url* are refused."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        except ConnectionRefusedError:
+            return
+        writer.close()
+        await asyncio.sleep(0.02)
 
 
 class CrowdedServer(Server):
