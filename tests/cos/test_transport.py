@@ -246,6 +246,18 @@ async def test_redirects_cookies_and_encodings_are_left_alone(transport: Aiohttp
         assert all(b"ookie" not in head for head in server.heads)
 
 
+async def test_the_environment_names_no_proxy(transport: AiohttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with raw_server(always(answer())) as server:
+        response = await transport.handle_async_request(put(server))
+        await response.aclose()
+
+        assert len(server.heads) == 1
+
+
 async def test_waiting_for_a_free_connection_has_a_deadline() -> None:
     transport = AiohttpTransport(connection_limit=1)
     async with raw_server(dripping(b"")) as server:

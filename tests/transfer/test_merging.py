@@ -1,12 +1,14 @@
 """One merge, judged by itself; tests/transfer/test_completion.py shows every doubt through a whole completion."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from gateway.domain.errors import IntegrityFailed, ObjectConflict, UploadLost
-from gateway.domain.objects import ObjectAddress, StoredObject
+from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.objects import ETag, ObjectAddress, StoredObject, UploadId
 from gateway.domain.parts import MIB
 from gateway.domain.task import Task
 from gateway.transfer import merging
@@ -128,6 +130,28 @@ async def test_an_object_that_may_not_be_overwritten_is_not_in_its_own_way(
 
     assert (await merge(world.objects, task, plan)).crc64 == plan.crc64
     assert world.objects.calls["complete"] == 2
+
+
+class NotesHeaders(WatchedObjects):
+    """What Complete was sent with."""
+
+    headers: Mapping[str, str] = {}
+
+    async def complete(
+        self, at: ObjectAddress, upload_id: UploadId, parts: Sequence[tuple[int, ETag]], headers: Mapping[str, str]
+    ) -> StoredObject:
+        self.headers = headers
+        return await super().complete(at, upload_id, parts, headers)
+
+
+@pytest.mark.promise(15)
+async def test_complete_forbids_to_overwrite_too_and_brings_no_other_header(
+    world: World, planned: tuple[Task, CompletionPlan]
+) -> None:
+    objects, (task, plan) = NotesHeaders(world.objects), planned
+    await merge(objects, replace(task, object_headers={FORBID_OVERWRITE: "true", "content-type": "a/b"}), plan)
+
+    assert objects.headers == {FORBID_OVERWRITE: "true"}
 
 
 async def test_what_cos_holds_is_listed_by_number(world: World, planned: tuple[Task, CompletionPlan]) -> None:

@@ -12,6 +12,7 @@ from gateway.domain.errors import (
     BodyIncomplete,
     Conflict,
     DigestMismatch,
+    FileTooLarge,
     Forbidden,
     GatewayError,
     InvalidPartNumber,
@@ -450,6 +451,24 @@ async def test_a_byte_that_flipped_on_the_way_to_cos_is_never_acknowledged(
         (part,) = await world.tasks.parts(task.id)
         assert part.crc64 == crc64(part_of(DATA, 1))
         assert len(world.journal(task, "UploadPart")) == 2
+
+
+@pytest.mark.promise(26)
+async def test_the_parts_of_a_file_of_unknown_size_are_together_no_larger_than_the_token_allows(world: World) -> None:
+    small = Caller("alice", Policy(max_size=2 * MIB), 2e9)
+    task = await world.create()
+
+    async def put(number: int) -> None:
+        body = part_of(DATA, number)
+        await world.parts.receive_part(
+            small, task.id, number, len(body), sent(body), digests=Digests(), conditions=PartConditions()
+        )
+
+    for number in (1, 2, 2):
+        await put(number)
+    with pytest.raises(FileTooLarge):
+        await put(3)
+    assert (await world.load(task)).loaded == 2 * MIB
 
 
 # --- bodies that end badly ----------------------------------------------------------------------------------------
