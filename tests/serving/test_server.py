@@ -131,6 +131,8 @@ async def nobody_listens(url: str) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:
+            continue  # the listener closed while we waited in its queue
         writer.close()
         await asyncio.sleep(0.02)
 
