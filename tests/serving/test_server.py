@@ -44,13 +44,16 @@ class Scene:
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
+        comes_too_late = self.drain.refuses
         self.begun.set()
         try:
             await self.may_answer.wait()
         except asyncio.CancelledError:
             assert self.drain.ends
             time.sleep(self._hangs_seconds)  # noqa: ASYNC251 -- a defect: the event loop stands still
-        await send({"type": "http.response.start", "status": 503 if self.drain.ends else 200, "headers": []})
+        await send(
+            {"type": "http.response.start", "status": 503 if self.drain.ends or comes_too_late else 200, "headers": []}
+        )
         await send({"type": "http.response.body", "body": b""})
 
 
