@@ -3,17 +3,20 @@
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
+from tests.system.processes import ROOT
 from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, token
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
 
 SIZE: Final = 2 * MIB + 5
+DAY_SECONDS: Final = 86_400
 
 
 @pytest.fixture
@@ -213,6 +216,24 @@ def test_c79_the_same_bytes_after_success_are_good(alice: Caller) -> None:
     task_id, data = in_state(alice, "success")
 
     assert good(alice.put_part(task_id, 1, data))["number"] == 1
+
+
+def test_c79_a_task_whose_time_is_over_takes_nothing_whatever_its_ticket_says(stack: Stack) -> None:
+    """For the gateway that is asked it is two days later: a ticket lasts to the end of its task's last day."""
+    clock = [sys.executable, str(ROOT / "tests" / "system" / "wrong_clock.py"), str(2 * DAY_SECONDS)]
+    late = stack.start_gateway(task_ttl_seconds="60", launcher=clock)
+    soon = stack.caller_with(token("c79", seconds=3 * DAY_SECONDS), stack.start_gateway(task_ttl_seconds="60"))
+    task = soon.create("tasks/expired.bin", 2 * MIB, part_size=MIB)
+    path, ticket = f"/v1/tasks/{task['id']}", {"Upload-Ticket": task["ticket"]}
+    good(soon.put_part(task["id"], 1, bytes(MIB)))
+    stack.redis.command("DEL", *(f"gw:{{{task['id']}}}{suffix}" for suffix in ("", ":parts", ":bodies")))
+
+    for method, rest in (("PUT", "/parts/2"), ("GET", ""), ("GET", "/parts"), ("POST", "/complete")):
+        content = bytes(MIB) if method == "PUT" else b""
+        answer = soon.at(late).call(method, path + rest, headers=ticket, content=content)
+        assert not require_problem(answer, 410, "task_expired")["retryable"]
+    assert len(stack.cos.journal("UploadPart", key="tasks/expired.bin")) == 1
+    late.close()
 
 
 MOVES = [
