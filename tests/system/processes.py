@@ -63,6 +63,12 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = START_SECON
     return time.monotonic() - began
 
 
+def _begin_as_from_a_terminal() -> None:
+    """Hear Ctrl-C, which shells have programs in the background ignore, and end with the tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class Program:
     """One process that ends with the test; what it says is in ``log``."""
 
@@ -77,7 +83,7 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) and None,
+                preexec_fn=_begin_as_from_a_terminal,
             )
 
     @property
