@@ -30,7 +30,8 @@ PAUSE_SECONDS: Final = 0.05
 CLAIM_SHARE: Final = 0.8
 """Of a period: for so long nobody else does what one process has done, so that each period somebody does."""
 FAILURES_IN_A_ROW: Final = 3
-"""So many calls to COS that fail end the round: one bad upload must not, and a brown-out must."""
+"""So many calls to COS that fail end the round: one bad upload must not, and a brown-out must. So many that COS refuses
+for good only make it a failed one: the uploads behind them are swept."""
 
 
 class Claims(Protocol):
@@ -60,6 +61,29 @@ class SweepRules:
     period_seconds: float
     idle_seconds: float
     whole_buckets: bool = False
+
+
+class Failures:
+    """What failed in one round since COS last did as it was asked. ``refusal``: of so many in a row, the last one."""
+
+    def __init__(self) -> None:
+        self._failed = self._refused = 0
+        self.refusal: GatewayError | None = None
+
+    def end(self) -> None:
+        """COS did as it was asked."""
+        self._failed = self._refused = 0
+
+    def add(self, error: GatewayError) -> None:
+        """One more. Raises it where it is one of too many that may be over later."""
+        if error.retryable:
+            self._failed += 1
+            if self._failed >= FAILURES_IN_A_ROW:
+                raise error
+        else:
+            self._refused += 1
+            if self._refused >= FAILURES_IN_A_ROW:
+                self.refusal = error
 
 
 class Sweeper:
@@ -122,7 +146,7 @@ class Sweeper:
             log.warning("the sweep takes longer than its period, the next one goes on", extra=told)
             self._metrics.count("gateway_sweeps_total", "unfinished")
         except GatewayError as error:
-            log.warning("the sweep was broken off: %s", error.code, extra=told)
+            log.warning("the sweep failed: %s", error.code, extra=told)
             self._metrics.count("gateway_sweeps_total", "failed")
         else:
             self._metrics.count("gateway_sweeps_total", "done")
@@ -132,11 +156,12 @@ class Sweeper:
         """Abort the uploads of *place* that belong to no living task and to which nothing came for ``idle_seconds``.
 
         Raises:
-            Storage: COS failed several times in a row, or Redis does not tell who lives.
+            Storage: COS failed several times in a row, or refused, which is told at the end.
+            StateStoreUnavailable: Redis does not tell who lives.
         """
         key_marker: str | None = ""
         upload_id_marker = ""
-        failures = 0
+        failures = Failures()
         while key_marker is not None:
             page = await self._objects.list_uploads(
                 place.bucket,
@@ -148,9 +173,11 @@ class Sweeper:
             self._metrics.count("gateway_sweep_uploads_seen_total", by=len(page.uploads))
             for upload in await self._without_task(page.uploads):
                 await asyncio.sleep(PAUSE_SECONDS)
-                failures = await self._end(ObjectAddress(place.bucket, upload.key), upload.upload_id, failures)
+                await self._end(ObjectAddress(place.bucket, upload.key), upload.upload_id, failures)
             key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker or ""
             await asyncio.sleep(PAUSE_SECONDS)
+        if failures.refusal is not None:
+            raise failures.refusal
 
     async def _without_task(self, uploads: Sequence[OpenUpload]) -> list[OpenUpload]:
         """Those of *uploads* that are old enough and that no living task has."""
@@ -160,24 +187,23 @@ class Sweeper:
         living = {task.upload_id for task in known if task is not None and not task.is_final}
         return [upload for upload in old if upload.upload_id not in living]
 
-    async def _end(self, at: ObjectAddress, upload_id: UploadId, failures: int) -> int:
-        """Abort the upload if it is idle; how many failures in a row that makes. Raises the last of too many."""
+    async def _end(self, at: ObjectAddress, upload_id: UploadId, failures: Failures) -> None:
+        """Abort the upload if it is idle. Raises the last of too many *failures*."""
         try:
             if await self._is_idle(at, upload_id):
                 gone = await abort_until_gone(self._objects, at, upload_id)
                 self._metrics.count("gateway_sweep_aborted_total" if gone else "gateway_sweep_errors_total")
                 log.info("an upload without a task was aborted", extra={"bucket": at.bucket.name, "gone": gone})
         except UploadLost:
-            return 0
+            failures.end()
         except StateStoreUnavailable:
             raise
         except GatewayError as error:
             self._metrics.count("gateway_sweep_errors_total")
             log.warning("an upload without a task stays: %s", error.code, extra={"bucket": at.bucket.name})
-            if failures + 1 >= FAILURES_IN_A_ROW:
-                raise
-            return failures + 1
-        return 0
+            failures.add(error)
+        else:
+            failures.end()
 
     async def _is_idle(self, at: ObjectAddress, upload_id: UploadId) -> bool:
         """Whether every part is old enough (List Parts, doc 7747). Raises UploadLost."""

@@ -239,7 +239,7 @@ async def test_b85_an_upload_is_aborted_until_cos_does_not_know_it(world: World,
 
 async def test_a_cos_that_fails_ends_the_round_and_the_next_goes_on(world: World, metrics: Metrics) -> None:
     orphans = {await _orphan(world, f"in/brown/{number}") for number in range(6)}
-    world.cos.fault("early_error", operation="AbortMultipartUpload", status=403, code="AccessDenied", times=None)
+    world.cos.fault("early_error", operation="AbortMultipartUpload", status=500, code="", times=None)
 
     await _sweeper(world, metrics).round()
     assert orphans <= _open(world)
@@ -264,6 +264,21 @@ async def test_failures_with_an_answer_in_between_are_not_in_a_row(world: World,
 
     assert orphans[5] not in _open(world)
     assert {orphans[0], orphans[1], orphans[3], orphans[4]} <= _open(world)
+
+
+@pytest.mark.promise(17)
+async def test_uploads_that_cos_refuses_to_end_keep_none_behind_them(world: World, metrics: Metrics) -> None:
+    """However many there are; operators hear of them by the round that failed."""
+    orphans = [await _orphan(world, f"in/refused/{number}") for number in range(6)]
+    for number in range(5):
+        rule = {"operation": "AbortMultipartUpload", "key": f"in/refused/{number}", "times": None}
+        world.cos.fault("early_error", status=403, code="AccessDenied", **rule)
+
+    await _sweeper(world, metrics).round()
+
+    assert _open(world) & set(orphans) == set(orphans[:5])
+    assert _sample(metrics, 'gateway_sweeps_total{outcome="failed"}') == 1
+    assert _sample(metrics, "gateway_sweep_errors_total") == 5
 
 
 async def test_one_upload_that_cannot_be_aborted_stops_no_other(world: World, metrics: Metrics) -> None:
