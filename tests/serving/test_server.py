@@ -109,6 +109,23 @@ async def test_a_process_that_hangs_past_its_limit_is_given_up(monkeypatch: pyte
     assert scene.gave_up == [1]
 
 
+async def test_a_drain_waits_until_a_sender_that_was_refused_early_has_seen_it() -> None:
+    """Its connection, closed while bytes come, would be reset and the answer lost."""
+    scene = Scene(WayOut(0, 30))
+    scene.may_answer.set()
+    async with asyncio.timeout(20):
+        serving = asyncio.create_task(scene.server.serve([scene.socket]))
+        await scene.ready.wait()
+        reader, writer = await asyncio.open_connection(*scene.socket.getsockname())
+        writer.write(b"PUT / HTTP/1.1\r\nHost: here\r\nContent-Length: 5000000\r\n\r\n" + bytes(1000))
+        assert await reader.read(12) == b"HTTP/1.1 200"
+        scene.server.drain()
+        await asyncio.wait({serving}, timeout=0.7)
+        assert not serving.done()
+        writer.close()
+        await serving
+
+
 async def test_a_server_that_retires_stays_ready_for_those_it_has_and_takes_nobody_new() -> None:
     scene = Scene(WayOut(5, 30))
     async with asyncio.timeout(20):
