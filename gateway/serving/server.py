@@ -30,6 +30,8 @@ LOOK_SECONDS: Final = 0.02
 RESERVE_SHARE: Final = 0.2
 MOST_RESERVE_SECONDS: Final = 5.0
 """Of the time to the end, what is kept for answering those who are ended, and for what they leave to COS and Redis."""
+CLOSE_SECONDS: Final = 0.5
+"""Before the limit, for what comes after the last request: closing connections, and the interpreter's own end."""
 OVERTIME_SECONDS: Final = 1.0
 SMALL_BODY_SECONDS: Final = 0.1
 """A body that takes longer is worth keeping the listeners open for: to answer that we are busy ending."""
@@ -144,7 +146,7 @@ class Server(uvicorn.Server):
         self._stop_taking()
         await self._until(began + way_out.bodies_seconds, self._is_quiet)
         self._end_requests()
-        await self._until(began + way_out.limit_seconds, self._is_quiet)
+        await self._until(began + max(way_out.bodies_seconds, way_out.limit_seconds - CLOSE_SECONDS), self._is_quiet)
 
     def _begin(self) -> None:
         told = {"retires": self._retires, "requests": len(self.server_state.tasks)}
