@@ -70,8 +70,10 @@ class Exchange:
         self._observe = observe
         self._origins: dict[Bucket, httpx.URL] = {}
 
-    async def once(self, request: CosRequest, headers: Mapping[str, str], body: PartBody | None) -> CosResponse:
-        """COS's answer, whatever its status.
+    async def once(
+        self, request: CosRequest, headers: Mapping[str, str], body: PartBody | None, *, alone: bool = False
+    ) -> CosResponse:
+        """COS's answer, whatever its status; *alone*: over a connection that serves nothing else.
 
         Raises:
             AttemptFailed: there was none.
@@ -81,7 +83,7 @@ class Exchange:
         started = time.perf_counter()
         status = 0
         try:
-            response = await self._exchange(request, headers, reading)
+            response = await self._exchange(request, headers, reading, alone=alone)
             status = response.status
             COS_REQUEST_ID.set(response.headers.get("x-cos-request-id"))
             return response
@@ -100,12 +102,14 @@ class Exchange:
         await self._transport.aclose()
 
     async def _exchange(
-        self, request: CosRequest, headers: Mapping[str, str], reading: "_Reading | None"
+        self, request: CosRequest, headers: Mapping[str, str], reading: "_Reading | None", *, alone: bool
     ) -> CosResponse:
         is_complete = request.operation == "complete"
         seconds = self._limits.complete_seconds if is_complete else self._limits.answer_seconds
         began = time.monotonic()
-        answer = await self._transport.handle_async_request(self._http_request(request, headers, reading, seconds))
+        message = self._http_request(request, headers, reading, seconds)
+        message.extensions["alone"] = alone
+        answer = await self._transport.handle_async_request(message)
         if is_complete:  # its head comes at once and its end after minutes: both together have the time
             seconds = max(0.0, seconds - (time.monotonic() - began))
         try:

@@ -96,7 +96,7 @@ class Sender:
         while True:
             await self._restraint.admit(request, before, streams=not replayable)
             signer = _Signer(await self._keys(), self._offset_seconds)
-            outcome = await self._attempt(request, read, body, signer)
+            outcome = await self._attempt(request, read, body, signer, again=attempts > 0)
             if isinstance(outcome, _Success):
                 self._restraint.succeeded(request.bucket)
                 return outcome.value
@@ -133,13 +133,20 @@ class Sender:
             raise
 
     async def _attempt(
-        self, request: CosRequest, read: Callable[[CosResponse], _T], body: PartBody | None, signer: _Signer
+        self,
+        request: CosRequest,
+        read: Callable[[CosResponse], _T],
+        body: PartBody | None,
+        signer: _Signer,
+        *,
+        again: bool,
     ) -> _Success[_T] | _Failure:
         now = self._clock() + signer.offset_seconds
         length = body.size if body is not None else len(request.content) if request.has_body else None
         headers = signed_headers(request, signer.credentials, length, now)
         try:
-            response = await self._exchange.once(request, headers, body)
+            # A connection that failed, or stood idle while COS failed, may hold the rest of what broke: use another.
+            response = await self._exchange.once(request, headers, body, alone=again)
         except AttemptFailed as failed:
             return _Failure(failed.error, nothing_sent=failed.nothing_sent)
         refusal = response.refusal()

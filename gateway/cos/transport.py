@@ -1,7 +1,8 @@
 """The way to COS: an httpx transport straight on aiohttp that adds nothing, repeats nothing and checks every length.
 
-Two httpx extensions steer a request: ``target`` is the request line's path and query, byte for byte, and
-``sni_hostname`` is the name that TLS expects where the URL only says where to connect. ``timeout`` holds seconds:
+Three httpx extensions steer a request: ``target`` is the request line's path and query, byte for byte,
+``sni_hostname`` is the name that TLS expects where the URL only says where to connect, and ``alone`` asks for a
+connection that has carried nothing before and will carry nothing after. ``timeout`` holds seconds:
 ``connect`` (with the wait for a free connection), ``write`` (no byte taken by the peer) and ``read`` (no answer, or
 no more of it).
 """
@@ -64,7 +65,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._connection_limit = connection_limit
         self._tls = tls
         self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        """By whether each request has a connection alone."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         limits: Mapping[str, float | None] = request.extensions.get("timeout", {})
@@ -92,29 +94,34 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=stream)
 
     async def aclose(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             await session.close()
 
     async def _send(
         self, request: httpx.Request, body: RequestBody | None, limits: Mapping[str, float | None]
     ) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = self._open()
-        return await self._session.request(
+        alone = bool(request.extensions.get("alone"))
+        if (session := self._sessions.get(alone)) is None:
+            session = self._sessions[alone] = self._open(alone=alone)
+        headers = [(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw]
+        if alone:  # told to close, a peer closes behind an early answer, and the rest of the body resets that answer
+            headers.append((hdrs.CONNECTION, "keep-alive"))
+        return await session.request(
             request.method,
             _url(request),
-            headers=[(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw],
+            headers=headers,
             data=body,
             timeout=aiohttp.ClientTimeout(total=None, connect=limits.get("connect"), sock_read=limits.get("read")),
             server_hostname=request.extensions.get("sni_hostname"),
             allow_redirects=False,
         )
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self, *, alone: bool) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=self._connection_limit,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
+            force_close=alone,
+            keepalive_timeout=None if alone else _KEEPALIVE_SECONDS,
             ttl_dns_cache=_DNS_SECONDS,
             ssl=self._tls if self._tls is not None else True,
             resolver=self._resolver,

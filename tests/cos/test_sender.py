@@ -86,6 +86,43 @@ async def test_a_failure_that_may_pass_is_tried_twice_again(
         assert server.bodies == [b"12345"] * 3
 
 
+async def test_a_repetition_has_a_connection_alone(transport: AiohttpTransport, keys: Keys) -> None:
+    async with sending(transport, keys, in_turn(OK, answer(500), answer(500), OK, OK)) as (server, sender):
+        assert await sender.call(PUT, status_of, Replayable(b"first")) == 200
+        assert await sender.call(PUT, status_of, Replayable(b"thrice")) == 200
+        assert await sender.call(PUT, status_of, Replayable(b"last")) == 200
+
+        assert server.bodies == [b"first", b"thrice", b"thrice", b"thrice", b"last"]
+        assert not any(b"connection: close" in head.lower() for head in server.heads)
+        assert server.connections == 3  # the last request is on the first one's again
+
+
+async def test_what_a_spoilt_request_leaves_behind_does_not_spoil_its_repetition(
+    transport: AiohttpTransport, keys: Keys
+) -> None:
+    async with sending(transport, keys, left_over_after(error(400, "BadDigest"))) as (server, sender):
+        assert await sender.call(PUT, status_of, Replayable(b"12345")) == 200
+
+        assert server.bodies == [b"12345", b"12345"]
+
+
+def left_over_after(said: bytes) -> Callable[[RawServer], Script]:
+    """The first connection answers once and then takes what comes for the middle of a request; the others are well."""
+
+    def script(server: RawServer) -> Script:
+        spoilt = server.connections == 1
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.read_body(reader)
+            writer.write(said if spoilt else OK)
+            await server.read_head(reader)
+            writer.write(answer(400))
+
+        return serve
+
+    return script
+
+
 async def test_after_the_third_failure_the_call_fails_with_coss_answer(transport: AiohttpTransport, keys: Keys) -> None:
     said = error(503, "SlowDown", "x-cos-request-id: NjA=")
     async with sending(transport, keys, always(said)) as (server, sender):
