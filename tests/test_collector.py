@@ -1,7 +1,12 @@
+import gc
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 
 import pytest
+
+from gateway.collector import let_go
 
 _COUNT_LOOKED_AT = """
 import gc
@@ -32,3 +37,44 @@ def test_the_collector_looks_at_what_came_after_the_start_alone(first: str, leas
     assert least < looked_at < most
     assert (threshold > 700) == bool(first)
     assert freed == 1
+
+
+class _Body:
+    """Something large."""
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("how", ["itself", "cause", "context"])
+def test_what_the_frames_of_an_error_hold_is_free_once_it_is_let_go(how: str) -> None:
+    held: list[weakref.ref[_Body]] = []
+    kept: list[BaseException] = []
+
+    def read() -> None:
+        body = _Body()
+        held.append(weakref.ref(body))
+        raise KeyError
+
+    try:
+        try:
+            read()
+        except KeyError as error:
+            if how == "itself":
+                raise
+            if how == "cause":
+                raise ValueError from error
+            raise ValueError  # noqa: B904 -- the context is what is tested
+    except (KeyError, ValueError) as error:
+        error.__cause__ = error.__cause__ or error  # a ring, as careless code makes one
+        kept.append(error)
+    assert held[0]() is not None
+
+    let_go(kept[0])
+
+    assert held[0]() is None

@@ -96,8 +96,7 @@ class ObjectCalls:
         body = IncomingBody(new.length, replayable=lease is not None, expected_crc64=said.crc64)
         headers = dict(new.headers) if said.md5_base64 is None else {**new.headers, "content-md5": said.md5_base64}
         appending = self._engine.owned.start(self._append(at, new.position, body, headers), "append")
-        if lease is not None:
-            release_after(appending, lease)
+        release_after(appending, body, lease)
         try:
             async with Interrupt() as interrupt:
                 appending.add_done_callback(lambda done: pass_on_failure(done, interrupt))

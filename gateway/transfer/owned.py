@@ -6,6 +6,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from gateway.collector import let_go
 from gateway.domain.errors import GatewayError
 from gateway.telemetry import COS_REQUEST_ID
 
@@ -48,12 +49,16 @@ class OwnedTasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        try:
+            task.result()  # not ``exception()``: a task that was not asked so keeps the traceback
+        except asyncio.CancelledError:
             return
-        if isinstance(error, GatewayError):
+        except GatewayError as error:
             log.debug("%s ended: %s", task.get_name(), error.code)
-        else:
-            log.error("%s failed", task.get_name(), exc_info=error)
+            let_go(error)
+        except BaseException as error:
+            log.exception("%s failed", task.get_name())
+            let_go(error)
 
     async def drain(self, timeout_seconds: float) -> int:
         """Wait for what runs, and for what that starts; return how much still runs after *timeout_seconds*."""

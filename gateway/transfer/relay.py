@@ -187,8 +187,7 @@ class _ArrivingPart:
             body.fail(error)
             raise
         finally:
-            if lease is not None:
-                release_after(storing, lease)
+            release_after(storing, body, lease)
 
     def _may_be(self, stored: StoredPart) -> bool:
         """Whether the body may turn out to be *stored* again. An MD5 is COS's to check, so that body goes there."""
@@ -252,12 +251,18 @@ class _ArrivingPart:
             raise PartInProgress("Another body for this part came at the same time and won.")
 
 
-def release_after(storing: "asyncio.Task[Any] | None", lease: Lease) -> None:
-    """The bytes are needed until COS has spoken, whatever became of the client."""
+def release_after(storing: "asyncio.Task[Any] | None", body: IncomingBody, lease: Lease | None) -> None:
+    """Let go of *body* and of its *lease* once COS has spoken, whatever became of the client."""
+
+    def release(_: object) -> None:
+        body.forget()
+        if lease is not None:
+            lease.release()
+
     if storing is None or storing.done():
-        lease.release()
+        release(storing)
     else:
-        storing.add_done_callback(lambda _: lease.release())
+        storing.add_done_callback(release)
 
 
 def pass_on_failure(storing: "asyncio.Task[Any]", interrupt: Interrupt) -> None:

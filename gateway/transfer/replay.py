@@ -259,6 +259,11 @@ class IncomingBody:
         self._wake_reader()
         self._wake_feeder()
 
+    def forget(self) -> None:
+        """Let go of the bytes now, whoever still refers to this body: nobody reads it any more."""
+        self._kept.clear()
+        self._unsent.clear()
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes as they come; from the first each time when ``replayable``."""
         sent = index = 0

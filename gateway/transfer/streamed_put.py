@@ -106,5 +106,4 @@ class StreamedPut:
             body.fail(error)
             raise
         finally:
-            if lease is not None:
-                release_after(storing, lease)
+            release_after(storing, body, lease)

@@ -13,6 +13,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.collector import let_go
 from gateway.domain.errors import GatewayError
 from gateway.telemetry import REQUEST_ID, Metrics
 from gateway.web.admission import Admission
@@ -92,6 +93,7 @@ class CosDoor:
             answer = _refused(refusal, scope, request_id)
         except GatewayError as error:
             answer = _refused(refusal_of(error), scope, request_id)
+            let_go(error)
         extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers, answer.headers)]
         await send_answer(exchange.send, answer, extra)
 

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
+from gateway.collector import let_go
 from gateway.domain.errors import BadInput, Busy, GatewayError, MethodNotAllowed, NotFound
 from gateway.domain.task import TaskError
 from gateway.telemetry import REQUEST_ID
@@ -89,6 +90,7 @@ def _status_headers(error: GatewayError) -> dict[str, str]:
 
 async def _answer_gateway_error(connection: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
+    let_go(error)
     return problem_response(error, current_request_id())
 
 
@@ -109,7 +111,7 @@ def _translated(status: int) -> GatewayError:
 
 
 async def _answer_nobody(connection: HTTPConnection, error: Exception) -> Response:
-    del connection, error
+    let_go(error)
     return Response(status_code=CLIENT_GONE)
 
 

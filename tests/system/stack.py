@@ -1,9 +1,11 @@
 """Everything at once, from outside: Redis, a COS that can fail, gateways, and callers with tokens."""
 
+import fcntl
 import hashlib
 import itertools
 import random
 import socket
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -244,3 +246,8 @@ def read_answer(connection: socket.socket | IO[bytes]) -> httpx.Response:
             break
     length = int({name.lower(): value for name, value in headers}.get(b"content-length", b"0"))
     return httpx.Response(status, headers=headers, content=file.read(length))
+
+
+def unread(connection: socket.socket) -> int:
+    """Bytes that the other end's system has not confirmed."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), "little")

@@ -1,12 +1,10 @@
 """Rows 19-38 of the fault matrix: clients and the network in front of two gateways, and between them and COS."""
 
 import copy
-import fcntl
 import itertools
 import json
 import random
 import socket
-import termios
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +19,7 @@ from tests.fakes.cos_caller import etag_of
 from tests.system.auditor import Auditor, Watched
 from tests.system.fault_proxy import Fault, FaultProxy, Harm, Way, running_fault_proxy
 from tests.system.processes import Gateway, wait_until
-from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, token
+from tests.system.stack import MIB, Caller, Stack, body, good, require_problem, token, unread
 from tests.system.steady_client import SteadyClient
 
 BEHIND_THE_HEAD = 5000
@@ -111,11 +109,6 @@ def test_b23_a_part_that_came_whole_is_stored_though_its_client_is_gone(
     wait_until(lambda: alice.look(file)["stored_parts"] == 1, "the part", 5)
     assert len(pair.cos.journal("UploadPart", key=file.key)) == 1
     alice.send_parts(file, [2])
-
-
-def unread(connection: socket.socket) -> int:
-    """Bytes that the other end's system has not confirmed."""
-    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), "little")
 
 
 @pytest.mark.promise(10)

@@ -1,7 +1,9 @@
 """Work that outlives its request."""
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -67,6 +69,26 @@ async def test_drain_tells_how_much_still_runs_at_its_end() -> None:
     assert await owned.drain(5) == 0
 
 
+async def test_work_that_failed_holds_nothing_though_somebody_keeps_it() -> None:
+    owned, held = OwnedTasks(), []
+
+    async def read() -> None:
+        body = {1, 2, 3}
+        held.append(weakref.ref(body))
+        raise StorageUnavailable("COS is away")
+
+    gc.disable()
+    try:
+        kept = owned.start(read(), "read")
+        assert await owned.drain(5) == 0
+        await asyncio.sleep(0)
+
+        assert isinstance(kept.exception(), StorageUnavailable)
+        assert held[0]() is None
+    finally:
+        gc.enable()
+
+
 async def test_an_unexpected_error_is_logged_though_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
     owned = OwnedTasks()
 
@@ -84,3 +106,4 @@ async def test_an_unexpected_error_is_logged_though_nobody_waits(caplog: pytest.
 
     (record,) = caplog.records
     assert (record.levelname, record.getMessage()) == ("ERROR", "work with a bug failed")
+    assert "in bug" in logging.Formatter().format(record), "where it happened"

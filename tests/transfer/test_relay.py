@@ -1,6 +1,7 @@
 """Numbered parts: any order, in parallel, again; and every way in which a body or COS can fail."""
 
 import asyncio
+import sys
 import time
 from base64 import b64encode
 from hashlib import md5
@@ -36,7 +37,8 @@ from gateway.domain.task import BodyMode, TaskId, TaskState
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import Digests
 from gateway.transfer.interrupt import Interrupt
-from gateway.transfer.relay import PartConditions, pass_on_failure
+from gateway.transfer.relay import PartConditions, pass_on_failure, release_after
+from gateway.transfer.replay import IncomingBody, ReplayBudget
 from tests.fakes.local_cos import RunningCos
 from tests.transfer.kit import (
     ALICE,
@@ -568,6 +570,23 @@ async def test_a_body_that_came_whole_is_committed_though_its_client_is_gone(wor
 
     assert await world.engine.owned.drain(5) == 0
     assert await world.stored(task) == [(1, MIB)]
+
+
+async def test_a_body_is_let_go_of_with_its_lease() -> None:
+    budget, spoken = ReplayBudget(10), asyncio.Event()
+    lease, body, chunk = budget.try_take(4, "alice"), IncomingBody(4, replayable=True), random_bytes(4)
+    await body.feed(chunk)
+    storing = asyncio.create_task(spoken.wait())
+    release_after(storing, body, lease)
+    held = sys.getrefcount(chunk)
+    assert budget.used_bytes == 4
+
+    spoken.set()
+    await storing
+    await asyncio.sleep(0)
+
+    assert budget.used_bytes == 0
+    assert sys.getrefcount(chunk) == held - 1
 
 
 # --- COS fails ----------------------------------------------------------------------------------------------------
