@@ -13,6 +13,8 @@ from gateway.dev.cos_files import IncomingFile, append_files, read_json, write_j
 from gateway.domain.checksums import crc64
 
 _READ_BYTES: Final = 1024 * 1024
+_UPLOAD_FILE: Final = "upload.json"
+"""A folder without it is no upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class UploadDisk:
     def initiate(self, bucket: str, key: str, headers: Mapping[str, str], now: float) -> LocalUpload:
         upload_id = f"{now:010.0f}{secrets.token_hex(32)}"
         upload = LocalUpload(bucket, key, upload_id, now, headers, self._root / bucket / upload_id)
-        write_json(upload.folder / "upload.json", {"key": key, "initiated": now, "headers": dict(headers)})
+        write_json(upload.folder / _UPLOAD_FILE, {"key": key, "initiated": now, "headers": dict(headers)})
         self._uploads[bucket][upload_id] = upload
         return upload
 
@@ -92,14 +94,20 @@ class UploadDisk:
         return part
 
     def close(self, upload: LocalUpload) -> None:
-        """Forget *upload* and drop its parts."""
+        """Forget *upload* and drop its parts; a server killed meanwhile has forgotten it, or not, but no part alone."""
         upload.open = False
         self._uploads[upload.bucket].pop(upload.upload_id, None)
+        (upload.folder / _UPLOAD_FILE).unlink(missing_ok=True)
         shutil.rmtree(upload.folder, ignore_errors=True)
 
     def _load(self, bucket: str) -> dict[str, LocalUpload]:
-        found = (_read_upload(bucket, path.parent) for path in (self._root / bucket).glob("*/upload.json"))
-        return {upload.upload_id: upload for upload in found}
+        found = {}
+        for folder in (self._root / bucket).glob("*"):
+            if (folder / _UPLOAD_FILE).exists():
+                found[folder.name] = _read_upload(bucket, folder)
+            else:  # what is left of one that had ended
+                shutil.rmtree(folder)
+        return found
 
 
 def crc64_of(parts: Sequence[LocalPart]) -> int:
@@ -122,7 +130,7 @@ def no_such_upload() -> Refusal:
 
 
 def _read_upload(bucket: str, folder: Path) -> LocalUpload:
-    document = read_json(folder / "upload.json")
+    document = read_json(folder / _UPLOAD_FILE)
     upload = LocalUpload(
         bucket, document["key"], folder.name, document["initiated"], document["headers"], folder=folder
     )
