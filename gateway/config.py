@@ -99,7 +99,11 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
         description="Where COS's addresses may lie, as 203.0.113.0/24,…; a DNS answer outside is refused; "
         "empty allows all.",
     )
-    cos_connections_count: int = Field(default=1024, ge=1024, description="Connections to COS, at most, per process.")
+    cos_connections_count: int = Field(
+        default=1024,
+        ge=1024,
+        description="Connections to COS, at most, per process; a quarter more for calls that are repeated.",
+    )
     cos_connect_seconds: float = Field(default=3, gt=0, description="Time to connect to COS.")
     cos_stall_seconds: float = Field(
         default=20, gt=0, description="Time without a byte moving after which a call to COS is given up."

@@ -45,6 +45,7 @@ def put(
     method: str = "PUT",
     target: str = "/k",
     limits: dict[str, float] = LIMITS,
+    alone: bool = False,
 ) -> httpx.Request:
     if isinstance(body, bytes):
         length = len(body) if length is None else length
@@ -55,7 +56,7 @@ def put(
         f"http://127.0.0.1:{server.port}/",
         headers=headers,
         stream=body,
-        extensions={"target": target.encode(), "timeout": limits},
+        extensions={"target": target.encode(), "timeout": limits, "alone": alone},
     )
 
 

@@ -258,13 +258,14 @@ async def test_the_environment_names_no_proxy(transport: AiohttpTransport, monke
         assert len(server.heads) == 1
 
 
-async def test_waiting_for_a_free_connection_has_a_deadline() -> None:
-    transport = AiohttpTransport(connection_limit=1)
+@pytest.mark.parametrize(("alone", "limit"), [(False, 1), (True, 1), (True, 4)])
+async def test_waiting_for_a_free_connection_has_a_deadline(*, alone: bool, limit: int) -> None:
+    transport = AiohttpTransport(connection_limit=limit)
     async with raw_server(dripping(b"")) as server:
-        first = asyncio.create_task(send(transport, put(server)))
+        first = asyncio.create_task(send(transport, put(server, alone=alone)))
         await server.arrived.wait()
         with pytest.raises(httpx.ConnectTimeout):
-            await send(transport, put(server, limits={**LIMITS, "connect": 0.1}))
+            await send(transport, put(server, limits={**LIMITS, "connect": 0.1}, alone=alone))
         first.cancel()
         await asyncio.wait([first])
     await transport.aclose()
