@@ -65,18 +65,20 @@ class Report:
     started: int = 0
     ended: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    file_bytes: int = 0
+    wanted_bytes: int = 0
+    """What the clients would send if nothing failed: of a file that they cancel, one part."""
     sent_bytes: int = 0
+    """Of a body that broke off or was refused, all of it, though less went out."""
     repeated_count: int = 0
     broken_connections: int = 0
 
     def __str__(self) -> str:
-        again = 100 * (self.sent_bytes - self.file_bytes) / max(1, self.file_bytes)
+        again = 100 * (self.sent_bytes - self.wanted_bytes) / max(1, self.wanted_bytes)
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         ended = ", ".join(f"{name} {count}" for name, count in sorted(self.ended.items()))
         return (
             f"seed {self.seed}: {sum(self.ended.values())} of {self.started} uploads ended ({ended});\n"
-            f"{self.file_bytes / MIB:.0f} MiB of files, {again:.1f} % sent again, "
+            f"{self.wanted_bytes / MIB:.0f} MiB to send, at most {again:.1f} % again, "
             f"{self.repeated_count} calls repeated;\n"
             f"{sum(self.faults.values())} faults ({faults}), {self.broken_connections} connections broken"
         )
@@ -132,7 +134,7 @@ class Storm:
             key = f"storm/{number}/{serial}-{kind}.bin"
             with self._changing:
                 self.report.started += 1
-                self.report.file_bytes += size
+                self.report.wanted_bytes += min(size, MIB) if kind == "canceled" else size
             file = client.create(key, body(f"{self.report.seed} {key}", size), size=size, part_size=MIB)
             task = _WAYS[kind](client, file)
             self._auditor.settle(file, task)
