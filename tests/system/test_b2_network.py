@@ -25,7 +25,6 @@ from tests.system.steady_client import SteadyClient
 BEHIND_THE_HEAD = 5000
 """An offset in a request that is in its body."""
 RACES = 200
-LATE_RACES = 60
 
 
 @pytest.fixture
@@ -219,7 +218,7 @@ def test_b34_a_part_that_races_with_the_completion_is_in_the_file_or_refused(
     callers: list[Caller], auditor: Auditor, alice: SteadyClient
 ) -> None:
     here, there = callers
-    for number in range(LATE_RACES):
+    for number in range(RACES):
         file = two_parts(alice, f"b2/late-{number}.bin")
         alice.put_part(file, 1, file.data[:MIB])
         alice.put_part(file, 2, file.data[MIB:])
