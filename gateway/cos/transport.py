@@ -26,14 +26,18 @@ from yarl import URL
 from gateway.cos.addresses import AddressOutside
 from gateway.cos.request_body import RequestBody
 
-SHARE_ALONE: Final = 0.25
-"""So much of the limit is on top for connections that serve one request: repetitions are a fifth of all calls."""
-
 _UNWANTED_HEADERS: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 _KEEPALIVE_SECONDS: Final = 15.0
 _DNS_SECONDS: Final = 30
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 _MAX_INTERIM_ANSWERS: Final = 16
+_SHARE_ALONE: Final = 0.25
+"""Of the limit, for requests that have a connection alone: repetitions are a fifth of all calls."""
+
+
+def alone_limit(connection_limit: int) -> int:
+    """How many connections are open at once, on top of *connection_limit*, for requests that have theirs alone."""
+    return max(1, int(connection_limit * _SHARE_ALONE))
 
 
 class AddressRefused(httpx.ConnectError):
@@ -52,8 +56,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     early answer is returned at once, and closing it ends the sending.
 
     Args:
-        connection_limit: connections open at once, and a ``SHARE_ALONE`` of it more for requests that have theirs
-            alone; further requests wait for ``connect`` seconds.
+        connection_limit: connections open at once, and the ``alone_limit`` on top; further requests wait for
+            ``connect`` seconds.
         tls: TLS settings; aiohttp's own (certificates verified) when None.
         resolver: finds a host's addresses; the system's when None. They are taken in turn, and one that does not
             connect within 0.25 s is raced by the next.
@@ -123,7 +127,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def _open(self, *, alone: bool) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=max(1, int(self._connection_limit * SHARE_ALONE)) if alone else self._connection_limit,
+            limit=alone_limit(self._connection_limit) if alone else self._connection_limit,
             force_close=alone,
             keepalive_timeout=None if alone else _KEEPALIVE_SECONDS,
             ttl_dns_cache=_DNS_SECONDS,

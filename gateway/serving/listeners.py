@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.config import Settings
 from gateway.config_values import ListenAddress
-from gateway.cos.transport import SHARE_ALONE
+from gateway.cos.transport import alone_limit
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,8 @@ def within_files(settings: Settings) -> Settings:
     """*settings* that let in no more connections than have a descriptor, and one to COS: who is more hears 503."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     left = max(2, limit - OWN_FILES)
-    fits = max(left // 2, left - int(settings.cos_connections_count * (1 + SHARE_ALONE)))
+    to_cos = settings.cos_connections_count
+    fits = max(left // 2, left - to_cos - alone_limit(to_cos))
     if limit == resource.RLIM_INFINITY or settings.connections_count <= fits:
         return settings
     log.warning(
