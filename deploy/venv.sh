@@ -41,7 +41,7 @@ install_locked() {
     fi
     echo "Installing $1 into .venv; the first time takes a minute"
     .venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
-        --require-hashes -r "$1" >.venv/install.log 2>&1 || {
+        --no-deps --require-hashes -r "$1" >.venv/install.log 2>&1 || {
         tail -n 20 .venv/install.log | without_addresses >&2
         echo "Installing $1 failed; .venv/install.log has all of it." >&2
         return 1
