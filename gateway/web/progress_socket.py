@@ -241,8 +241,9 @@ class _Teller:
             await self._send(await self._watch.batches(batch_ids))
 
     async def _send(self, messages: list[dict[str, Any]]) -> None:
-        for message in messages:
-            text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+        """Send *messages*, and take each out of the list: whoever made them holds none that has been sent."""
+        while messages:
+            text = json.dumps(messages.pop(0), ensure_ascii=False, separators=(",", ":"))
             try:
                 async with asyncio.timeout(self._timing.unsent):
                     await self._websocket.send_text(text)

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
@@ -13,7 +14,7 @@ from starlette.types import Message, Scope
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.domain.task import PauseRequested
+from gateway.domain.task import PauseRequested, Task
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect as connect_redis
 from gateway.store.task_store import RedisTaskStore
@@ -24,6 +25,7 @@ from gateway.web.auth import Authenticator
 from gateway.web.gate import Gate
 from gateway.web.problems import exception_handlers
 from gateway.web.progress_socket import ProgressSockets, Timing
+from gateway.web.progress_watch import Render
 from tests.fakes.store import MemoryTaskStore
 from tests.web.sample_tasks import grow, new_task, told
 from tests.web.serving import running
@@ -36,8 +38,8 @@ def token(subject: str = "alice", **claims: Any) -> str:
     return jwt.encode({"sub": subject, "exp": time.time() + 600, "aud": AUDIENCE, **claims}, SECRET)
 
 
-def gate(store: TaskStore, bus: ProgressBus, **options: Any) -> Gate:
-    sockets = ProgressSockets(Admission(Authenticator.with_secret(SECRET, AUDIENCE)), store, bus, told, **options)
+def gate(store: TaskStore, bus: ProgressBus, render: Render = told, **options: Any) -> Gate:
+    sockets = ProgressSockets(Admission(Authenticator.with_secret(SECRET, AUDIENCE)), store, bus, render, **options)
     app = Starlette(routes=sockets.routes(), exception_handlers=exception_handlers())
     return Gate(app, allowed_hosts={"127.0.0.1"}, metrics=Metrics())
 
@@ -100,6 +102,28 @@ async def test_a_watcher_hears_a_snapshot_and_then_each_change() -> None:
 
         paused = await scene.store.apply(task, PauseRequested())
         assert await hear(socket) == {"type": "task", "task": told(paused)}
+
+
+async def test_f5_a_websocket_holds_no_message_once_it_has_been_sent() -> None:
+    class Document(dict[str, object]):
+        """A dictionary that can be referred to weakly."""
+
+    def render(task: Task) -> dict[str, object]:
+        document = Document(told(task))
+        rendered.append(weakref.ref(document))
+        return document
+
+    rendered, scene = list[weakref.ref[Document]](), Scene(render=render)
+    for number in range(20):
+        await scene.store.create(new_task(f"t{number}"))
+    async with scene.running(), scene.connect() as socket:
+        for number in range(20, 23):  # once the next is heard, the one before is over
+            await hear(socket)
+            await scene.store.create(new_task(f"t{number}"))
+        await hear(socket)
+
+        assert len(rendered) == 23
+        assert [document["id"] for known in rendered[:-1] if (document := known()) is not None] == []
 
 
 async def test_a_burst_of_changes_becomes_few_messages_and_the_last_state_arrives() -> None:
