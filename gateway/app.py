@@ -44,6 +44,7 @@ from gateway.transfer.control import Control
 from gateway.transfer.engine import Engine
 from gateway.transfer.object_calls import ObjectCalls
 from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.process_memory import ProcessMemory
 from gateway.transfer.recovery import held_parts
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.replay import ReplayBudget
@@ -123,6 +124,9 @@ class Gateway:
         self._slots = BatchSlots(self._batches, self._tasks, bodies)
         budget = ReplayBudget(
             settings.replay_budget_bytes, on_short=lambda: self.metrics.count("gateway_replay_short_total")
+        )
+        self.memory = ProcessMemory.of(
+            settings.memory_budget_bytes, lambda of: self.metrics.count("gateway_memory_short_total", of)
         )
         typed = frozenset(place.bucket.name for place in destinations_of(settings).all if place.types is not None)
         self._engine = Engine(
@@ -263,7 +267,12 @@ class Gateway:
             "gateway_redis_servers_down": self._redis_watch.servers_down,
             "gateway_draining": lambda: self._drain.closes,
         }
-        return Gauges(self.metrics, looks, (self._objects.report,))
+        return Gauges(self.metrics, looks, (self._objects.report, self._report_memory))
+
+    def _report_memory(self) -> None:
+        for name, budget in self.memory.budgets():
+            self.metrics.put("gateway_memory_budget_bytes", budget.used_bytes, name)
+            self.metrics.put("gateway_memory_budget_limit_bytes", budget.limit_bytes, name)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -159,6 +159,12 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
         ge=_MIB,
         description="Memory per process that holds parts in flight, so that we can send them to COS again.",
     )
+    memory_budget_bytes: int = Field(
+        default=32 * _MIB,
+        ge=16 * _MIB,
+        description="Memory per process that holds whatever else callers send or have not taken yet: lists, form "
+        "fields, answers, progress.",
+    )
     complete_wait_seconds: float = Field(
         default=50, gt=0, description="Time a complete call waits for COS's verdict before it answers 202."
     )

@@ -123,6 +123,16 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_replay_budget_bytes": Metric("gauge", "Memory in use to send parts again."),
     "gateway_replay_budget_limit_bytes": Metric("gauge", "Memory that there is to send parts again."),
     "gateway_replay_short_total": Metric("counter", "Times that there was too little memory to keep a part."),
+    "gateway_memory_budget_bytes": Metric(
+        "gauge", "Memory in use for what is no file: of callers, and of strangers who are not known yet.", ("of",)
+    ),
+    "gateway_memory_budget_limit_bytes": Metric("gauge", "Memory that there is for what is no file.", ("of",)),
+    "gateway_memory_short_total": Metric(
+        "counter",
+        "Times that there was too little memory for what is no file.",
+        ("of",),
+        values=("callers", "strangers"),
+    ),
     "gateway_bodies_in_flight": Metric("gauge", "Bodies being received."),
     "gateway_body_bytes_in_flight": Metric("gauge", "Announced bytes of the requests under way: what to scale on."),
     "gateway_calls_in_flight": Metric("gauge", "Calls to COS and Redis that go on whatever becomes of their request."),

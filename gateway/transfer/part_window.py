@@ -8,7 +8,8 @@ from gateway.domain.objects import PartBody, StoredPart
 from gateway.domain.parts import MAX_PART_COUNT
 from gateway.domain.task import Task
 from gateway.transfer.engine import Engine
-from gateway.transfer.replay import BufferedBody, Lease
+from gateway.transfer.memory_budget import Lease
+from gateway.transfer.replay import BufferedBody
 
 
 class PartWindow:

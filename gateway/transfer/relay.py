@@ -31,8 +31,9 @@ from gateway.transfer.access import require_visible
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
+from gateway.transfer.memory_budget import Lease
 from gateway.transfer.ports import PartClaim
-from gateway.transfer.replay import IncomingBody, Lease
+from gateway.transfer.replay import IncomingBody
 
 ATTEMPT_ID_BYTES: Final = 8
 RECORD_AGAIN_SECONDS: Final = 0.5

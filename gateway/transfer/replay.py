@@ -1,128 +1,25 @@
 """Bodies on their way to COS, and the budget that lets the gateway, not the phone, repeat them."""
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.checksums import crc64
 from gateway.domain.errors import BodyIncomplete, DigestMismatch, GatewayError, Overloaded, PartTooLarge
 from gateway.domain.objects import PartBody
+from gateway.transfer.memory_budget import MemoryBudget
 
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 """What a body without budget may hold between client and COS."""
 
 
-SHARE: Final = 3
-"""An owner may hold up to so many times what is free: alone three quarters of the budget, two of them three sevenths
-each. So there is always some for whoever comes next."""
+class ReplayBudget(MemoryBudget):
+    """The bytes that all bodies of this process may keep for a repetition."""
 
-
-class Lease:
-    """Bytes taken from the budget until ``release``, which may be called again."""
-
-    __slots__ = ("_budget", "_owner", "size")
-
-    def __init__(self, budget: "ReplayBudget", size: int, owner: str) -> None:
-        self._budget = budget
-        self._owner = owner
-        self.size = size
-
-    def release(self) -> None:
-        """Give the bytes back."""
-        size, self.size = self.size, 0
-        if size:
-            self._budget.give_back(size, self._owner)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Turn:
-    """Somebody who waits for memory."""
-
-    size: int
-    owner: str
-    granted: "asyncio.Future[None]"
-
-
-class ReplayBudget:
-    """The bytes that all bodies of this process may keep for a repetition: whoever holds least comes first.
-
-    Args:
-        limit_bytes: the whole budget.
-        on_short: called whenever somebody asks for more than there is.
-    """
-
-    def __init__(self, limit_bytes: int, on_short: Callable[[], None] = lambda: None) -> None:
-        self.limit_bytes = limit_bytes
-        self._on_short = on_short
-        self.used_bytes = 0
-        self._held: Counter[str] = Counter()
-        self._waiting: list[_Turn] = []
-        """In the order of coming."""
-
-    def try_take(self, size: int, owner: str) -> Lease | None:
-        """A lease of *size* bytes for *owner*; None when the budget, the owner's share or the queue forbid it now."""
-        held = self._held.get(owner, 0)
-        if not self._allows(size, owner) or self._stands_back(held):
-            self._on_short()
-            return None
-        return self._lease(size, owner)
-
-    async def take(self, size: int, owner: str, timeout_seconds: float) -> Lease:
-        """A lease of *size* bytes for *owner*, waited for.
-
-        Raises:
-            Overloaded: it was not to be had within *timeout_seconds*.
-        """
-        if (lease := self.try_take(size, owner)) is not None:
-            return lease
-        turn = _Turn(size, owner, asyncio.get_running_loop().create_future())
-        self._waiting.append(turn)
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await turn.granted
-        except BaseException as error:
-            if turn.granted.done() and not turn.granted.cancelled():
-                self.give_back(size, owner)
-            else:
-                self._waiting.remove(turn)
-                self._wake()
-            if isinstance(error, TimeoutError):
-                raise Overloaded("No replay memory became free in time.", retry_after_seconds=5) from None
-            raise
-        return Lease(self, size, owner)
-
-    def give_back(self, size: int, owner: str) -> None:
-        """Return *size* bytes of *owner*'s and wake who waits for them."""
-        self.used_bytes -= size
-        self._held[owner] -= size
-        if not self._held[owner]:
-            del self._held[owner]
-        self._wake()
-
-    def _stands_back(self, held: int) -> bool:
-        """Whether somebody waits who holds no more than *held*: nobody overtakes those."""
-        return any(self._held.get(turn.owner, 0) <= held for turn in self._waiting if not turn.granted.cancelled())
-
-    def _allows(self, size: int, owner: str) -> bool:
-        left = self.limit_bytes - self.used_bytes - size
-        held = self._held.get(owner, 0)
-        return left >= 0 and (not held or held + size <= SHARE * left)
-
-    def _lease(self, size: int, owner: str) -> Lease:
-        self.used_bytes += size
-        self._held[owner] += size
-        return Lease(self, size, owner)
-
-    def _wake(self) -> None:
-        while turns := [turn for turn in self._waiting if not turn.granted.cancelled()]:
-            poorest = min(turns, key=lambda turn: self._held.get(turn.owner, 0))
-            if not self._allows(poorest.size, poorest.owner):
-                return
-            self._waiting.remove(poorest)
-            self._lease(poorest.size, poorest.owner)
-            poorest.granted.set_result(None)
+    def refusal(self, size: int, owner: str) -> Overloaded:
+        """Whoever's share it is: a body that cannot be kept now may be sent again soon."""
+        return Overloaded("No replay memory became free in time.", retry_after_seconds=5)
 
 
 class BufferedBody:

@@ -30,8 +30,9 @@ from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import DigestCheck, Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
+from gateway.transfer.memory_budget import Lease
 from gateway.transfer.part_window import PartWindow
-from gateway.transfer.replay import BufferedBody, IncomingBody, Lease
+from gateway.transfer.replay import BufferedBody, IncomingBody
 
 BUDGET_WAIT_SECONDS: Final = 10.0
 _NOT_WORTH_KEEPING: Final = (BodySuperseded, TaskCanceled, DigestMismatch)
