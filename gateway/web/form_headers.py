@@ -17,6 +17,15 @@ _PARAMETER: Final = re.compile(
 _VALUE: Final = re.compile(rf"[ \t]*(?P<value>{_WORD}(?:/{_WORD})?)")
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 _ESCAPE: Final = re.compile(r'\\(["\\])')
+UTF_8: Final = "utf-8"
+_CODECS: Final = {
+    **dict.fromkeys(("utf-8", "utf8", "us-ascii", "ascii"), UTF_8),
+    **dict.fromkeys(("iso-8859-1", "iso8859-1", "latin1"), "iso-8859-1"),
+    **dict.fromkeys(("gb18030", "gbk", "gb2312"), "gb18030"),
+    **{name: name for name in ("windows-1252", "big5", "shift_jis", "euc-jp", "euc-kr")},
+}
+"""What forms are written in, by the charset's name in lower case. Looked up here alone: Python remembers for ever every
+name that it was once asked for and does not know."""
 _UNSEEN: Final = dict.fromkeys(
     [
         *range(0x20),
@@ -68,6 +77,22 @@ def boundary_of(content_type: str | None) -> bytes:
     if not _BOUNDARY.fullmatch(boundary):
         raise MalformedForm("The form's boundary is not 1 to 70 of the allowed characters.")
     return boundary.encode()
+
+
+def codec_of(charset: str) -> str:
+    """Python's codec for a *charset* that a form declares. Raises MalformedForm where the gateway does not read it."""
+    codec = _CODECS.get(charset.strip().lower())
+    if codec is None:
+        raise MalformedForm("The form declares a charset that the gateway does not read, expected utf-8.")
+    return codec
+
+
+def declared_codec(content_type: str | None, default: str) -> str:
+    """The codec for the charset in a *content_type*, *default* where it has none. Raises MalformedForm."""
+    if content_type is None or "charset" not in content_type.lower():
+        return default
+    charset = parameters(content_type)[1].get("charset")
+    return default if charset is None else codec_of(charset)
 
 
 def clean_filename(raw: str) -> str:

@@ -14,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from gateway.domain.errors import FieldOrder, FieldTooLarge, FormTruncated, MalformedForm, TooManyFields
-from gateway.web.form_headers import boundary_of, clean_filename, parameters
+from gateway.web.form_headers import UTF_8, boundary_of, clean_filename, codec_of, declared_codec, parameters
 
 # It warns about every malformed byte, and quotes it.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -23,6 +23,8 @@ _MAX_EPILOGUE_BYTES: Final = 64 << 10
 _LINE_END: Final = b"\r\n"
 _HYPHEN: Final = ord("-")
 _REPLACED: Final = "\ufffd"
+_CHARSET_FIELD: Final = "_charset_"
+"""Says what the fields behind it are written in (RFC 7578 section 4.6); it is no field itself."""
 _FILE_FIELD: Final = "file"
 """COS's forms name the file's field so, and need not give a filename."""
 
@@ -57,17 +59,20 @@ class FormParser:
     """Turn the bytes of a form, however they are split, into fields and the pieces of one file.
 
     ``fields`` and ``file`` fill as bytes are fed; ``file`` is set once the file's own headers have been read.
-    ``ended`` is True once the closing boundary was.
+    ``ended`` is True once the closing boundary was. *codec* is for fields that declare no charset.
     """
 
-    def __init__(self, boundary: bytes, limits: FormLimits) -> None:
+    def __init__(self, boundary: bytes, limits: FormLimits, codec: str = UTF_8) -> None:
         self.fields: dict[str, str] = {}
         self.file: FormFile | None = None
         self.ended = False
         self._limits = limits
         self._begun = False
         self._line_end_allowed = _LINE_END
+        self._closing = b"\r\n--%b--" % boundary
+        self._last_bytes = b""
         self._epilogue_bytes = 0
+        self._codec = self._field_codec = codec
         self._part_count = 0
         self._headers: dict[str, str] = {}
         self._header_name = self._header_value = b""
@@ -106,8 +111,20 @@ class FormParser:
             self._parser.write(chunk)
         except FormParserError as error:
             raise MalformedForm("The form cannot be read.") from error
+        self._skip_epilogue(self._behind_closing(chunk))
+        self._last_bytes = (self._last_bytes + chunk[-len(self._closing) :])[-len(self._closing) :]
         pieces, self._pieces = self._pieces, []
         return pieces
+
+    def _behind_closing(self, chunk: bytes) -> int:
+        """How many bytes of *chunk* follow the closing boundary, if it ends in it."""
+        if not self.ended:
+            return 0
+        size, before = len(self._closing), len(self._last_bytes)
+        at = (self._last_bytes + chunk[:size]).find(self._closing) - before
+        if at < -before:
+            at = chunk.find(self._closing)
+        return len(chunk) - at - size
 
     def _without_leading_line_end(self, chunk: bytes) -> bytes:
         """Hand-written clients begin with a line end; the parser would skip more than that, as the chunks fall."""
@@ -164,6 +181,7 @@ class FormParser:
         if self._part_count > self._limits.field_count:
             raise TooManyFields(f"The form has more than {self._limits.field_count} fields.")
         self._field_name = name
+        self._field_codec = declared_codec(self._headers.get("content-type"), self._codec)
         self._field_value = bytearray()
         self._field_limit = self._limits.bytes_by_field.get(name, self._limits.field_bytes)
 
@@ -183,9 +201,13 @@ class FormParser:
             self._file_ended = True
             return
         try:
-            self.fields[self._field_name] = self._field_value.decode()
+            value = self._field_value.decode(self._field_codec)
         except UnicodeDecodeError as error:
-            raise MalformedForm("A form field is not UTF-8.") from error
+            raise MalformedForm("A form field is not in UTF-8, or not in the charset that it declares.") from error
+        if self._field_name == _CHARSET_FIELD:
+            self._codec = codec_of(value)
+        else:
+            self.fields[self._field_name] = value
 
     def _on_end(self) -> None:
         self.ended = True
@@ -201,14 +223,14 @@ class FormReader:
 
     Raises:
         UnsupportedMediaType: the body is no form data.
-        MalformedForm: it has no good boundary.
+        MalformedForm: it has no good boundary, or declares a charset that is none.
     """
 
     def __init__(
         self, content_type: str | None, chunks: AsyncIterator[bytes], limits: FormLimits = _DEFAULT_LIMITS
     ) -> None:
         self._chunks = chunks
-        self._parser = FormParser(boundary_of(content_type), limits)
+        self._parser = FormParser(boundary_of(content_type), limits, declared_codec(content_type, UTF_8))
         self._pieces: list[bytes] = []
 
     async def fields(self) -> dict[str, str]:

@@ -316,3 +316,61 @@ def test_no_chunk_of_64_kib_holds_the_loop_up(raw: bytes) -> None:
         return longest
 
     assert min(worst() for _ in range(10)) < 0.010
+
+
+EPILOGUE_MOST = 64 << 10
+
+
+@pytest.mark.parametrize("size", [0, EPILOGUE_MOST - 2, EPILOGUE_MOST - 1, EPILOGUE_MOST + 6000])
+@pytest.mark.parametrize("cut", ["one piece", "in the boundary", "behind the boundary", "small pieces"])
+def test_f14_bytes_behind_the_closing_boundary_are_bounded_however_they_come(size: int, cut: str) -> None:
+    before = field("key", b"a") + file(b"x--" + BOUNDARY + b"--")
+    raw = before + END + b"e" * size
+    edges = {
+        "one piece": [],
+        "in the boundary": [len(before) + 5],
+        "behind the boundary": [len(before) + len(END) - 2],
+        "small pieces": list(range(0, len(raw), 1000)),
+    }[cut]
+
+    parsed = outcome(split(raw, edges))
+
+    assert parsed == (MalformedForm,) if size + 2 > EPILOGUE_MOST else parsed[3] is True
+
+
+def typed(name: str, value: bytes, content_type: str) -> bytes:
+    return field(name, value).replace(b'"\r\n\r\n', b'"\r\nContent-Type: %b\r\n\r\n' % content_type.encode(), 1)
+
+
+@pytest.mark.parametrize("charset", ["utf-9", "x-unknown", "utf-7", "", "idna", "rot13", "\u00fcber"])
+@pytest.mark.parametrize("where", ["a field's type", "the field _charset_", "the form's type"])
+async def test_f14_a_charset_that_is_none_is_refused(charset: str, where: str) -> None:
+    content_type = CONTENT_TYPE + (f'; charset="{charset}"' if where == "the form's type" else "")
+    pieces = {
+        "a field's type": typed("key", b"a", f'text/plain; charset="{charset}"'),
+        "the field _charset_": field("_charset_", charset.encode()) + field("key", b"a"),
+        "the form's type": field("key", b"a"),
+    }[where]
+
+    with pytest.raises(MalformedForm):
+        await FormReader(content_type, stream([pieces, file(b"x"), END])).fields()
+
+
+@pytest.mark.parametrize("charset", ["GB18030", "gbk", "Big5", "UTF-8", "shift_jis"])
+@pytest.mark.parametrize("where", ["a field's type", "the field _charset_", "the form's type"])
+async def test_f14_a_field_is_read_in_the_charset_that_is_declared(charset: str, where: str) -> None:
+    value = "\u4e2d\u6587/a"
+    content_type = CONTENT_TYPE + (f"; charset={charset}" if where == "the form's type" else "")
+    raw = value.encode(charset)
+    pieces = {
+        "a field's type": typed("key", raw, f"text/plain; charset={charset}"),
+        "the field _charset_": field("_charset_", charset.encode()) + field("key", raw),
+        "the form's type": field("key", raw),
+    }[where]
+
+    assert await FormReader(content_type, stream([pieces, file(b"x"), END])).fields() == {"key": value}
+
+
+async def test_f14_bytes_that_are_not_in_the_declared_charset_are_refused() -> None:
+    with pytest.raises(MalformedForm):
+        await FormReader(CONTENT_TYPE, stream([typed("key", b"\xff\xff", "text/plain; charset=gbk"), END])).fields()
