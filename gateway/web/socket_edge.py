@@ -28,6 +28,8 @@ _PIECE_BYTES: Final = 4096
 _CONTROL_FRAMES: Final = 10
 _FRAMES: Final = 64
 """In a second, of any kind. Messages have a limit of their own, which the application keeps."""
+_MESSAGE_SECONDS: Final = 10.0
+"""From a message's first fragment to its last."""
 _UNSENT_BYTES: Final = 256 * 1024
 _NO_TEXT: Final = 1007
 _TOO_MANY: Final = 1008
@@ -80,6 +82,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         self._second = 0.0
         self._frames = self._control_frames = 0
         self._abort_timer: asyncio.TimerHandle | None = None
+        self._message_timer: asyncio.TimerHandle | None = None
         self._opens_no_more = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -91,6 +94,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         """The connection has ended."""
         if self._abort_timer is not None:
             self._abort_timer.cancel()
+        self._time_message(ended=True)
         super().connection_lost(exc)
         self._on_lost()
 
@@ -112,16 +116,19 @@ class SocketEdge(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         """Go on with a message in fragments."""
         if self._takes_frame():
+            self._time_message(ended=event.fin)
             super().handle_cont(event)
 
     def handle_text(self, event: Frame) -> None:
         """Begin a message."""
         if self._takes_frame():
+            self._time_message(ended=event.fin)
             super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
         """Begin a message."""
         if self._takes_frame():
+            self._time_message(ended=event.fin)
             super().handle_bytes(event)
 
     def send_receive_event_to_app(self) -> None:
@@ -195,6 +202,21 @@ class SocketEdge(WebSocketsSansIOProtocol):
         if self._frames == _FRAMES + 1:
             self._cut_off()
         return self._frames <= _FRAMES
+
+    def _time_message(self, *, ended: bool) -> None:
+        """Wait for the rest of a message that has begun, but not for ever."""
+        if not ended and self._message_timer is None:
+            self._message_timer = self.loop.call_later(_MESSAGE_SECONDS, self._message_is_late)
+        elif ended and self._message_timer is not None:
+            self._message_timer.cancel()
+            self._message_timer = None
+
+    def _message_is_late(self) -> None:
+        self._message_timer = None
+        if self.read_paused:  # it may be here, and we have not looked
+            self._time_message(ended=False)
+        else:
+            self._cut_off()
 
     def _cut_off(self) -> None:
         if self.close_sent or self.transport.is_closing():

@@ -17,6 +17,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Frame, Opcode
 
 from gateway.domain.errors import TaskNotFound
+from gateway.web import socket_edge
 from gateway.web.edge_connections import EdgeConnections, EdgeRules, Entry
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.problems import exception_handlers
@@ -113,6 +114,40 @@ UNREAD: dict[str, tuple[bytes, Deadlines, dict[str, Any]]] = {
 
 
 @pytest.mark.promise(21)
+async def test_f14_a_message_that_goes_on_for_ever_in_small_frames_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_edge, "_MESSAGE_SECONDS", 0.3)
+    app = Recorder(listen)
+    async with opened(app) as (_, wire):
+        await wire.send(frame(Opcode.TEXT, fin=False))
+
+        async def go_on() -> None:
+            while True:
+                await asyncio.sleep(0.03)
+                await wire.send(frame(Opcode.CONT, fin=False), frame(Opcode.PONG))
+
+        going_on = asyncio.create_task(go_on())
+        try:
+            assert await closing_code(wire) in (1008, 0)
+            await app.wait_for_end()
+        finally:
+            going_on.cancel()
+            await asyncio.gather(going_on, return_exceptions=True)
+
+
+async def test_f14_a_whole_message_in_fragments_is_heard_and_the_socket_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket_edge, "_MESSAGE_SECONDS", 0.2)
+    app = Recorder(listen)
+    async with opened(app) as (_, wire):
+        for _ in range(3):
+            await wire.send(frame(Opcode.TEXT, b"a", fin=False), frame(Opcode.CONT, b"b"))
+            await asyncio.sleep(0.1)
+        await wire.send(frame(Opcode.PING, b"here"))
+
+        async with asyncio.timeout(5):
+            assert await wire.reader.readexactly(6) == b"\x8a\x04here"
+    assert [message["text"] for message in app.messages if message["type"] == "websocket.receive"] == ["ab"] * 3
+
+
 @pytest.mark.parametrize("last", list(UNREAD))
 async def test_c100_a_client_that_reads_nothing_of_a_megabyte_is_cut_off(last: str) -> None:
     told, over = asyncio.Event(), asyncio.Event()
