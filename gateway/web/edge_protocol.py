@@ -65,6 +65,7 @@ class EdgeConnection(asyncio.Protocol):
         self._drainable = 0
         self._left = 0
         self._eof_written = False
+        self._client_has_ended = False
         self._is_closing_down = False
         self._is_websocket = False
         self._writable = asyncio.Event()
@@ -93,6 +94,11 @@ class EdgeConnection(asyncio.Protocol):
             case Entry.DROPPED:
                 self._transport.abort()
 
+    def eof_received(self) -> bool | None:
+        """The client sends no more. Whether our side stays open: as long as a whole request waits for its answer."""
+        self._client_has_ended = True
+        return self._owes_answer()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._server_state.connections.discard(cast(Any, self))
         self._edge.leave(self, self._host)
@@ -117,6 +123,10 @@ class EdgeConnection(asyncio.Protocol):
     @abstractmethod
     def _has_request(self) -> bool:
         """Whether a request is under way."""
+
+    @abstractmethod
+    def _owes_answer(self) -> bool:
+        """Whether a request that came to its end is not answered yet."""
 
     @abstractmethod
     def _drop_request(self) -> None:

@@ -229,6 +229,9 @@ class HttpEdge(EdgeConnection):
     def _has_request(self) -> bool:
         return self._exchange is not None
 
+    def _owes_answer(self) -> bool:
+        return self._exchange is not None and self._exchange.body_ended
+
     def _drop_request(self) -> None:
         if self._exchange is not None:
             self._exchange.client_lost()
@@ -241,6 +244,8 @@ class HttpEdge(EdgeConnection):
         if self._is_closing_down or self._drain_state.closes:
             return True
         if exchange.failure is not None or self._pipelined > MAX_PIPELINED:
+            return True
+        if self._client_has_ended and not self._later:
             return True
         return not exchange.body_ended and not 0 < self._left <= DRAIN_BYTES
 
@@ -283,6 +288,8 @@ class HttpEdge(EdgeConnection):
         self._transport.resume_reading()
         if data:
             self.data_received(data)
+        if self._client_has_ended and not self._owes_answer():
+            self._close()  # of what would have followed nothing comes
 
 
 def _malformed(head: bytes) -> GatewayError:

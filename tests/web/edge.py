@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ class Wire:
 
     def reset(self) -> None:
         """Vanish without a word."""
+        self.writer.transport.abort()
+
+    def break_off(self) -> None:
+        """Vanish with a reset, which is no half-close."""
+        connected: socket.socket = self.writer.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
@@ -452,3 +452,121 @@ async def test_requests_that_outlast_the_time_to_stop_are_cancelled_and_their_co
 
         assert await wire.is_closed()
     assert app.ended.is_set()
+
+
+def late_echo(release: asyncio.Event) -> ASGIApp:
+    """Echoes once *release* is set: its client has closed its sending side long before."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await read_body(receive)
+        await release.wait()
+        await answer(send, body, 200, (b"x-path", scope["raw_path"]))
+
+    return app
+
+
+WHOLE_REQUESTS = {
+    "no body": (b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+    "no keep-alive": (b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b""),
+    "HTTP/1.0": (b"GET /a HTTP/1.0\r\nHost: x\r\n\r\n", b""),
+    "a body": (b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
+    "a chunked body": (
+        b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"hello",
+    ),
+    "a large body": (
+        b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"l" * 3_000_000,
+        b"l" * 3_000_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("row", list(WHOLE_REQUESTS))
+async def test_f11_a_client_that_has_sent_all_and_closed_its_side_gets_its_answer(row: str) -> None:
+    raw, body = WHOLE_REQUESTS[row]
+    release = asyncio.Event()
+    app = Recorder(late_echo(release))
+    async with running_edge(app) as server:
+        wire = await server.connect()
+        await wire.send(raw)
+        wire.writer.write_eof()
+        await app.begun.wait()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+        answered = await wire.answer()
+
+        assert (answered.status, answered.body) == (200, body)
+        assert await wire.is_closed()
+
+
+async def test_f11_pipelined_requests_behind_a_half_close_are_all_answered() -> None:
+    release = asyncio.Event()
+    async with running_edge(late_echo(release)) as server:
+        wire = await server.connect()
+        await wire.send(*(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(3)))
+        wire.writer.write_eof()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+
+        assert [(await wire.answer()).headers["x-path"] for _ in range(3)] == ["/0", "/1", "/2"]
+        assert await wire.is_closed()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"GET /half HTTP/1.1\r\nHo",
+        b"PUT /b HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+        b"",
+        b"\x00junk\r\n\r\n",
+    ],
+)
+async def test_f11_half_a_request_behind_a_whole_one_ends_the_connection(behind: bytes) -> None:
+    release = asyncio.Event()
+    edge = EdgeConnections()
+    async with running_edge(late_echo(release), edge=edge) as server:
+        wire = await server.connect()
+        await wire.send(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+        wire.writer.write_eof()
+        asyncio.get_running_loop().call_later(0.05, release.set)
+
+        assert (await wire.answer()).headers["x-path"] == "/a"
+        async with asyncio.timeout(5):
+            await wire.reader.read()  # to the end
+            while len(edge):  # noqa: ASYNC110 -- nothing tells when
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+        b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nhalf",
+        b"PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ],
+)
+async def test_f11_a_half_closed_client_in_the_middle_of_a_body_is_a_broken_body(half: bytes) -> None:
+    app = Recorder(echo)
+    async with running_edge(app) as server:
+        wire = await server.connect()
+        await wire.send(half)
+        wire.writer.write_eof()
+
+        assert await wire.is_closed()
+        await app.wait_for_end()
+    assert app.kinds[-1] == "http.disconnect"
+
+
+async def test_f11_a_client_that_leaves_without_a_request_leaves_nothing_behind() -> None:
+    edge = EdgeConnections()
+    async with running_edge(echo, edge=edge) as server:
+        for raw in (b"", b"GET /half HTTP/1.1\r\nHo", b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"):
+            wire = await server.connect()
+            if raw.endswith(b"\r\n\r\n"):
+                await wire.send(raw)
+                await wire.answer()
+            else:
+                await wire.send(raw)
+            wire.writer.write_eof()
+            assert await wire.is_closed()
+        async with asyncio.timeout(5):
+            while len(edge):  # noqa: ASYNC110 -- nothing tells when
+                await asyncio.sleep(0.01)

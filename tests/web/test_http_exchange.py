@@ -269,7 +269,8 @@ async def test_a_client_that_leaves_after_its_last_byte_has_brought_a_whole_body
     async with running_edge(app, protocol=Noting) as server:
         wire = await server.connect()
         await wire.send(with_length(5) + b"hello")
-        await wire.close()
+        await app.begun.wait()
+        wire.break_off()
         await app.wait_for_end()
 
     assert app.body == b"hello"
@@ -289,7 +290,7 @@ async def test_an_application_that_waits_for_nothing_more_hears_of_the_client_s_
         wire = await server.connect()
         await wire.send(with_length(5) + b"hello")
         await read.wait()
-        wire.reset()
+        wire.break_off()
         await app.wait_for_end()
 
 
