@@ -175,7 +175,7 @@ class Gateway:
         tasks = TaskRoutes(admission, control, PartRelay(engine), sequential, documents, sealer, settings)
         whole_files = WholeFiles(control, sequential)
         files = FileRoutes(admission, control, whole_files, documents, settings)
-        uploads = UploadRoutes(admission, Uploads(engine), control, documents, destinations)
+        uploads = UploadRoutes(admission, Uploads(engine, control), control, documents, destinations)
         batches = Batches(self._batches, self._tasks, control, self._owned)
         objects = ObjectRoutes(admission, whole_files, ObjectCalls(engine, destinations), documents, settings)
         issuer = KeyIssuer(sealer, destinations)

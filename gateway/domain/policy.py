@@ -95,13 +95,15 @@ class Caller:
             raise Forbidden(f"The token does not allow the action {action.value}.")
 
     def check_key(self, destination: Destination, key: str) -> None:
-        """Refuse a key that COS does not take, or that lies outside the destination's or the token's prefix.
+        """Refuse a key that COS does not take, or that lies outside what the destination and the token are for.
 
         Raises:
             InvalidKey: no key for COS.
-            KeyNotAllowed: outside a prefix.
+            KeyNotAllowed: outside a prefix, or in a bucket that the token is not for.
         """
         check_key(key)
+        if not _bucket_allowed(self.policy, destination):
+            raise KeyNotAllowed("The token is not for this bucket.")
         if not (key.startswith(destination.prefix) and key.startswith(self.policy.prefix)):
             raise KeyNotAllowed("The key lies outside the prefix that the token and the destination allow.")
 

@@ -68,6 +68,7 @@ class Control:
         self._completion = completion
         self._sequential = sequential
         self._drafts = Drafts(destinations, task_ttl_seconds, clock)
+        self._task_ttl_seconds = task_ttl_seconds
         self._quota = quota
 
     async def create(self, caller: Caller, new: NewTask, idempotency: Idempotency | None = None) -> Task:
@@ -150,6 +151,16 @@ class Control:
         if not is_visible(caller, lost):
             raise TaskNotFound("No such task.")
         await self._engine.rebuild(lost)
+
+    async def take_up(self, lost: Task) -> Task:
+        """A task for an upload that COS holds and Redis has forgotten; it counts as one that is created does.
+
+        Raises:
+            QuotaExceeded: its owner has as many unfinished tasks as there may be.
+        """
+        if self._quota is not None:
+            await self._quota.claim(replace(lost, expires_at=lost.updated_at + self._task_ttl_seconds))
+        return await self._engine.rebuild(lost)
 
     async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:
         """Its stored parts in ascending order. Raises TaskNotFound, never tells that a lost task has none."""

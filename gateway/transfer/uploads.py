@@ -16,6 +16,7 @@ from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.policy import Action, Caller, Destination
 from gateway.domain.task import NEW_UPLOAD_AFTER, BodyMode, RestartRequested, Task, TaskId, TaskState, task_id_of
 from gateway.transfer.access import require_visible
+from gateway.transfer.control import Control
 from gateway.transfer.engine import Engine
 
 MAX_LIST: Final = 1000
@@ -37,18 +38,22 @@ class UploadsQuery:
 class Uploads:
     """Finds and lists uploads."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, control: Control) -> None:
         self._engine = engine
+        self._control = control
 
-    async def find(self, caller: Caller, at: ObjectAddress, upload_id: UploadId, action: Action) -> Task:
-        """The task whose upload at *at* is *upload_id*.
+    async def find(self, caller: Caller, place: Destination, key: str, upload_id: UploadId, action: Action) -> Task:
+        """The task whose upload at *key* of *place* is *upload_id*.
 
         Raises:
             UploadLost: there is none for this caller.
             Forbidden: the token lacks the action.
+            KeyNotAllowed: the key lies outside of what the token and the destination allow.
+            QuotaExceeded: Redis has forgotten it, and the caller has as many unfinished tasks as there may be.
         """
         caller.require(action)
-        tasks = self._engine.tasks
+        caller.check_key(place, key)
+        tasks, at = self._engine.tasks, ObjectAddress(place.bucket, key)
         (task_id,) = await tasks.find_uploads([upload_id], None)
         task = None if task_id is None else await tasks.load(task_id)
         if task is None:
@@ -67,9 +72,11 @@ class Uploads:
         """A task of *caller*'s for an upload that COS holds at a key of theirs and Redis has forgotten; else None.
 
         Nothing at COS says whose an upload was. Its id is long, random and told to its opener alone, so whoever names
-        it, and may write the key, may go on; a note that is left in Redis still rules.
+        it, and may write the key, may go on; a note that is left in Redis still rules. The caller has checked the key.
         """
         engine = self._engine
+        if not caller.policy.allows(Action.UPLOAD):  # whoever may only look makes nothing
+            return None
         if task_id is not None and await engine.tasks.find_uploads([upload_id], caller.owner) == [None]:
             return None
         try:
@@ -77,30 +84,31 @@ class Uploads:
         except UploadLost:
             return None
         now = time.time()
-        return await engine.rebuild(
-            Task(
-                id=task_id or _task_id(upload_id),
-                owner=caller.owner,
-                at=at,
-                size=None,
-                part_size=plan_part_size(None, None),
-                slice_size=MIB,
-                async_limit=1,
-                mode=BodyMode.PARTS,
-                upload_id=upload_id,
-                created_at=now,
-                updated_at=now,
-                expires_at=now,
-            )
+        lost = Task(
+            id=task_id or _task_id(upload_id),
+            owner=caller.owner,
+            at=at,
+            size=None,
+            part_size=plan_part_size(None, None),
+            slice_size=MIB,
+            async_limit=1,
+            mode=BodyMode.PARTS,
+            upload_id=upload_id,
+            created_at=now,
+            updated_at=now,
+            expires_at=now,
         )
+        return await self._control.take_up(lost)
 
-    async def find_open(self, caller: Caller, at: ObjectAddress, upload_id: UploadId, action: Action) -> Task:
+    async def find_open(
+        self, caller: Caller, place: Destination, key: str, upload_id: UploadId, action: Action
+    ) -> Task:
         """As ``find``, for a caller about to go on: COS has no failed uploads, so a task in ``error`` is restarted.
 
         Raises:
             UploadLost: also when the task's error has made its upload worthless.
         """
-        task = await self.find(caller, at, upload_id, action)
+        task = await self.find(caller, place, key, upload_id, action)
         if task.state is not TaskState.ERROR:
             return task
         if task.error is not None and task.error.code in NEW_UPLOAD_AFTER:
@@ -108,11 +116,18 @@ class Uploads:
         return await self._engine.tasks.apply(task, RestartRequested())
 
     async def parts(
-        self, caller: Caller, at: ObjectAddress, upload_id: UploadId, *, marker: int = 0, limit: int = MAX_LIST
+        self,
+        caller: Caller,
+        place: Destination,
+        key: str,
+        upload_id: UploadId,
+        *,
+        marker: int = 0,
+        limit: int = MAX_LIST,
     ) -> PartsPage:
         """One page of what COS holds of *upload_id* (List Parts, doc 7747). Raises UploadLost."""
-        await self.find(caller, at, upload_id, Action.READ)
-        return await self._engine.objects.list_parts(at, upload_id, marker=marker, limit=limit)
+        task = await self.find(caller, place, key, upload_id, Action.READ)
+        return await self._engine.objects.list_parts(task.at, upload_id, marker=marker, limit=limit)
 
     async def list(self, caller: Caller, place: Destination, query: UploadsQuery) -> UploadsPage:
         """One page of the caller's open uploads in *place*.

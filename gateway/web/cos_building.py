@@ -39,7 +39,7 @@ def build_cos_door(
     drain: Drain,
 ) -> CosDoor:
     """The door over *engine* and its use cases, for keys that *issuer* issues."""
-    auth, uploads = CosAuth(issuer, destinations), Uploads(engine)
+    auth, uploads = CosAuth(issuer, destinations), Uploads(engine, control)
     puts = StreamedPut(engine, completion, control, sequential)
     handlers = {
         **UploadCalls(control, uploads, PartRelay(engine), Backoff()).handlers(),

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 
 from gateway.domain.objects import ObjectAddress
-from gateway.domain.policy import MAX_KEY_BYTES, Caller, Destination
+from gateway.domain.policy import MAX_KEY_BYTES, Action, Caller, Destination
 from gateway.web.cos_answers import CosAnswer
 from gateway.web.cos_problems import CosRefusal
 
@@ -46,6 +46,21 @@ class Operation(StrEnum):
     LIST_PARTS = "ListParts"
     COMPLETE_UPLOAD = "CompleteMultipartUpload"
     ABORT_UPLOAD = "AbortMultipartUpload"
+
+
+ACTIONS: Final[Mapping[Operation, tuple[Action, ...]]] = {
+    Operation.PUT_OBJECT: (Action.CREATE, Action.UPLOAD),
+    Operation.APPEND_OBJECT: (Action.APPEND,),
+    Operation.POST_OBJECT: (Action.CREATE, Action.UPLOAD),
+    Operation.HEAD_OBJECT: (Action.HEAD,),
+    Operation.LIST_UPLOADS: (Action.LIST,),
+    Operation.INITIATE_UPLOAD: (Action.CREATE,),
+    Operation.UPLOAD_PART: (Action.UPLOAD,),
+    Operation.LIST_PARTS: (Action.READ,),
+    Operation.COMPLETE_UPLOAD: (Action.COMPLETE,),
+    Operation.ABORT_UPLOAD: (Action.CONTROL,),
+}
+"""What a key must allow for each operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,19 @@ class Admitted:
     def at(self) -> ObjectAddress:
         """Where the object stands, or is to stand."""
         return ObjectAddress(self.place.bucket, self.key)
+
+    def require(self, operation: Operation) -> None:
+        """Refuse *operation* unless the key, the token it was issued for and the destination allow it at this key.
+
+        Asked here for every operation, before any handler: an UploadId says nothing about who may use it.
+
+        Raises:
+            Forbidden, InvalidKey, KeyNotAllowed.
+        """
+        for action in ACTIONS[operation]:
+            self.caller.require(action)
+        if operation is not Operation.LIST_UPLOADS:  # it is about the bucket, and shows what lies inside alone
+            self.caller.check_key(self.place, self.key)
 
 
 Handler = Callable[[Admitted], Awaitable[CosAnswer]]

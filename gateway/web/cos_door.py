@@ -114,6 +114,7 @@ class CosDoor:
         operation = operation_of(asked.call)
         exchange.route = _route(operation)
         caller, handle = self._admission.admit(asked.caller), self._handlers[operation]
+        asked.require(operation)
         if operation is Operation.INITIATE_UPLOAD:
             self._admission.creating(caller)
         if operation not in _WITH_BYTES:

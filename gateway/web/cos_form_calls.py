@@ -14,7 +14,7 @@ from gateway.transfer.streamed_put import StreamedPut
 from gateway.web.admission import Admission
 from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
 from gateway.web.cos_auth import CosAuth, policy_text
-from gateway.web.cos_call import Admitted, CosCall
+from gateway.web.cos_call import Admitted, CosCall, Operation
 from gateway.web.cos_form_policy import read_form_policy
 from gateway.web.cos_objects import location_of, new_object, stored_headers
 from gateway.web.cos_problems import CosRefusal
@@ -66,13 +66,14 @@ class FormCalls:
         fields = {name.lower(): value for name, value in sent.items() if value}
         fields["key"] = fields.get("key", "").replace("${filename}", form.file.filename)
         asked = self._auth.admit_form(call, fields)
+        caller = self._admission.admit(asked.caller)
+        asked.require(Operation.POST_OBJECT)
         sizes = self._sizes(asked, fields)
         _check_redirect(fields)
         headers = {**fields, "x-cos-acl": fields["acl"]} if "acl" in fields else fields
         new = new_object(asked, headers)
         said = Digests(md5_of(fields["content-md5"])) if "content-md5" in fields else Digests()
         source = sizes.watched(form.file_chunks())
-        caller = self._admission.admit(asked.caller)
         with self._admission.receiving(caller, call.request.scope):
             task = await self._puts.receive_unknown(caller, new, source, said, call.content_length)
         return _answer(asked, fields, task)

@@ -66,7 +66,7 @@ class ListCalls:
         shown = _Shown(query)
         limit = _number(query, "max-parts", MAX_LIST, least=1, most=MAX_LIST)
         marker = _number(query, "part-number-marker", 0, least=0, most=10**_DIGITS_MOST)
-        page = await self._uploads.parts(asked.caller, asked.at, upload_id, marker=marker, limit=limit)
+        page = await self._uploads.parts(asked.caller, asked.place, asked.key, upload_id, marker=marker, limit=limit)
         parts = zip(page.parts, page.last_modified, strict=True)
         rows = [
             text("Bucket", asked.place.bucket.name),

@@ -126,7 +126,7 @@ class UploadCalls:
 
     async def abort(self, asked: Admitted) -> CosAnswer:
         """Abort Multipart Upload, doc 7740: a cancel of the task, which leaves no part behind."""
-        task = await self._uploads.find(asked.caller, asked.at, _upload_id(asked), Action.CONTROL)
+        task = await self._uploads.find(asked.caller, asked.place, asked.key, _upload_id(asked), Action.CONTROL)
         TASK_ID.set(task.id)
         if task.is_final:
             raise UploadLost("No upload of this id is open here.")
@@ -134,7 +134,7 @@ class UploadCalls:
         return CosAnswer(204)
 
     async def _found(self, asked: Admitted, action: Action) -> Task:
-        task = await self._uploads.find_open(asked.caller, asked.at, _upload_id(asked), action)
+        task = await self._uploads.find_open(asked.caller, asked.place, asked.key, _upload_id(asked), action)
         TASK_ID.set(task.id)
         return task
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from gateway.cos.signing import encode
 from gateway.domain.errors import BadQuery, InvalidKey, TaskNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, OpenUpload, PartsPage, Person, UploadId, UploadsPage
-from gateway.domain.policy import Action, Caller, Destinations
+from gateway.domain.policy import Action, Caller, Destination, Destinations
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.uploads import MAX_LIST, Uploads, UploadsQuery
@@ -69,39 +69,40 @@ class UploadRoutes:
         caller = self._admission.caller(request)
         query = query_parameters(request, PARTS_PARAMETERS)
         spell = _spelling(query)
-        at, upload_id = self._named(request, caller, query)
+        place, key, upload_id = self._named(request, caller, query)
         after = query.get("cursor", query.get("part_number_marker", "0"))
         try:
             page = await self._uploads.parts(
                 caller,
-                at,
+                place,
+                key,
                 upload_id,
                 marker=0 if after == "0" else part_number(after),
                 limit=_limit(query, "max_parts"),
             )
         except UploadLost as lost:
             raise _not_found(lost) from None
-        return JSONResponse(upload_parts_document(at, upload_id, page, spell))
+        return JSONResponse(upload_parts_document(ObjectAddress(place.bucket, key), upload_id, page, spell))
 
     async def abort(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         query = query_parameters(request, _PLACE | {"key"})
-        at, upload_id = self._named(request, caller, query)
+        place, key, upload_id = self._named(request, caller, query)
         try:
-            task = await self._uploads.find(caller, at, upload_id, Action.CONTROL)
+            task = await self._uploads.find(caller, place, key, upload_id, Action.CONTROL)
         except UploadLost as lost:
             raise _not_found(lost) from None
         TASK_ID.set(task.id)
         task = await self._control.cancel(caller, task.id, None)
         return JSONResponse(self._documents.of(task), headers={"ETag": f'"{task.version}"'})
 
-    def _named(self, request: Request, caller: Caller, query: dict[str, str]) -> tuple[ObjectAddress, UploadId]:
+    def _named(self, request: Request, caller: Caller, query: dict[str, str]) -> tuple[Destination, str, UploadId]:
         """The upload that a request is about: COS knows one by its bucket, key and id together."""
         if "key" not in query:
             raise InvalidKey("An upload is named by its id and, in the query, its key.")
         place = self._destinations.find(caller.policy, query.get("bucket"), query.get("region"))
         caller.check_key(place, query["key"])
-        return ObjectAddress(place.bucket, query["key"]), UploadId(request.path_params["upload_id"])
+        return place, query["key"], UploadId(request.path_params["upload_id"])
 
 
 def uploads_document(bucket: str, asked: UploadsQuery, page: UploadsPage, spell: Spell) -> Document:

@@ -4,23 +4,26 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.errors import Forbidden, KeyNotAllowed, StorageDenied, UploadLost
-from gateway.domain.objects import ObjectAddress, UploadId
+from gateway.domain.errors import Forbidden, KeyNotAllowed, QuotaExceeded, StorageDenied, UploadLost
+from gateway.domain.objects import UploadId
 from gateway.domain.parts import MIB
 from gateway.domain.policy import Action, Caller, Policy
 from gateway.domain.task import Failed, Task, TaskError, TaskState
+from gateway.store.redis_address import connect
+from gateway.store.redis_keys import owner_key, quota_key
+from gateway.store.task_quota import RedisTaskQuota
+from gateway.transfer.control import Control
 from gateway.transfer.drafts import NewTask
 from gateway.transfer.uploads import SCAN_PAGES, Uploads, UploadsQuery
-from tests.fakes.local_cos import BUCKET
 from tests.fakes.redis_server import send_command
-from tests.transfer.kit import ALICE, BOB, PLACES, World, random_bytes
+from tests.transfer.kit import ALICE, BOB, PLACES, TTL_SECONDS, World, random_bytes
 
 PLACE = PLACES.all[0]
 
 
 @pytest.fixture
 def uploads(world: World) -> Uploads:
-    return Uploads(world.engine)
+    return Uploads(world.engine, world.control)
 
 
 async def opened(world: World, folder: str, *names: str, caller: Caller = ALICE) -> list[Task]:
@@ -36,19 +39,19 @@ async def test_an_upload_is_found_by_its_owner_at_its_own_key(world: World, uplo
     (task,) = await opened(world, "find", "a")
     assert task.upload_id is not None
 
-    assert await uploads.find(ALICE, task.at, task.upload_id, Action.READ) == task
-    for caller, at, upload_id in (
-        (BOB, task.at, task.upload_id),
-        (ALICE, ObjectAddress(BUCKET, "find/b"), task.upload_id),
-        (ALICE, task.at, UploadId("unknown")),
+    assert await uploads.find(ALICE, PLACE, task.at.key, task.upload_id, Action.READ) == task
+    for caller, key, upload_id in (
+        (BOB, task.at.key, task.upload_id),
+        (ALICE, "find/b", task.upload_id),
+        (ALICE, task.at.key, UploadId("unknown")),
     ):
         with pytest.raises(UploadLost):
-            await uploads.find(caller, at, upload_id, Action.READ)
+            await uploads.find(caller, PLACE, key, upload_id, Action.READ)
     listing = replace(ALICE, policy=Policy(actions=frozenset({"list"})))
     with pytest.raises(Forbidden):
-        await uploads.find(listing, task.at, task.upload_id, Action.READ)
+        await uploads.find(listing, PLACE, task.at.key, task.upload_id, Action.READ)
     overseer = replace(BOB, policy=Policy(actions=frozenset({"read", "all_tasks"})))
-    assert await uploads.find(overseer, task.at, task.upload_id, Action.READ) == task
+    assert await uploads.find(overseer, PLACE, task.at.key, task.upload_id, Action.READ) == task
 
 
 @pytest.mark.promise(2)
@@ -60,11 +63,11 @@ async def test_an_upload_that_redis_forgot_goes_on_for_who_names_it(
     await world.put_part(task, 1, random_bytes(MIB, 1))
     send_command(redis_url, "FLUSHALL")
 
-    found = await uploads.find_open(ALICE, task.at, task.upload_id, Action.UPLOAD)
+    found = await uploads.find_open(ALICE, PLACE, task.at.key, task.upload_id, Action.UPLOAD)
     assert (found.owner, found.stored_count, found.loaded, found.upload_id) == ("alice", 1, MIB, task.upload_id)
-    assert await uploads.find(ALICE, task.at, task.upload_id, Action.READ) == found
+    assert await uploads.find(ALICE, PLACE, task.at.key, task.upload_id, Action.READ) == found
     with pytest.raises(UploadLost):
-        await uploads.find(BOB, task.at, task.upload_id, Action.READ)
+        await uploads.find(BOB, PLACE, task.at.key, task.upload_id, Action.READ)
 
 
 async def test_an_upload_that_cos_does_not_hold_leaves_no_task_behind(
@@ -73,11 +76,69 @@ async def test_an_upload_that_cos_does_not_hold_leaves_no_task_behind(
     (task,) = await opened(world, "forgotten", "b")
     assert task.upload_id is not None
     send_command(redis_url, "FLUSHALL")
-    for at, upload_id in ((task.at, UploadId("made-up")), (replace(task.at, key="forgotten/c"), task.upload_id)):
+    for key, upload_id in ((task.at.key, UploadId("made-up")), ("forgotten/c", task.upload_id)):
         with pytest.raises(UploadLost):
-            await uploads.find(ALICE, at, upload_id, Action.READ)
+            await uploads.find(ALICE, PLACE, key, upload_id, Action.READ)
 
     assert (await world.tasks.list_tasks("alice")).tasks == ()
+
+
+@pytest.mark.parametrize("prefix", ["forgotten/mine/", "forgotten/e/"])
+async def test_s2_a_forgotten_upload_is_nobody_s_outside_of_the_caller_s_prefix(
+    world: World, uploads: Uploads, redis_url: str, prefix: str
+) -> None:
+    (task,) = await opened(world, "forgotten", "e", caller=BOB)
+    assert task.upload_id is not None
+    send_command(redis_url, "FLUSHALL")
+    world.cos.clear_journal()
+
+    with pytest.raises(KeyNotAllowed):
+        await uploads.find(
+            replace(ALICE, policy=Policy(prefix=prefix)), PLACE, task.at.key, task.upload_id, Action.UPLOAD
+        )
+    with pytest.raises(KeyNotAllowed):
+        await uploads.find(ALICE, replace(PLACE, prefix=prefix), task.at.key, task.upload_id, Action.UPLOAD)
+    elsewhere = replace(ALICE, policy=Policy(buckets=frozenset({"elsewhere"})))
+    with pytest.raises(KeyNotAllowed):
+        await uploads.find(elsewhere, PLACE, task.at.key, task.upload_id, Action.UPLOAD)
+
+    assert world.cos.journal() == []
+
+
+async def test_s2_who_may_only_look_makes_no_task_of_a_forgotten_upload(
+    world: World, uploads: Uploads, redis_url: str
+) -> None:
+    (task,) = await opened(world, "forgotten", "f")
+    assert task.upload_id is not None
+    send_command(redis_url, "FLUSHALL")
+    reader = replace(ALICE, policy=Policy(actions=frozenset({"read", "complete", "control", "list"})))
+
+    for action in (Action.READ, Action.COMPLETE, Action.CONTROL):
+        with pytest.raises(UploadLost):
+            await uploads.find(reader, PLACE, task.at.key, task.upload_id, action)
+
+    assert (await world.tasks.list_tasks("alice")).tasks == ()
+
+
+async def test_s2_a_forgotten_upload_counts_as_a_new_task_does(world: World, redis_url: str) -> None:
+    tasks = await opened(world, "forgotten", "g", "h")
+    send_command(redis_url, "FLUSHALL")
+    redis = connect(redis_url)
+    quota = RedisTaskQuota(redis, 1, world.tasks.load_many)
+    control = Control(
+        world.engine, world.completion, world.sequential, PLACES, task_ttl_seconds=TTL_SECONDS, quota=quota
+    )
+    uploads = Uploads(world.engine, control)
+    first, second = (task.upload_id for task in tasks)
+    assert first is not None
+    assert second is not None
+
+    await uploads.find(ALICE, PLACE, tasks[0].at.key, first, Action.READ)
+    with pytest.raises(QuotaExceeded):
+        await uploads.find(ALICE, PLACE, tasks[1].at.key, second, Action.READ)
+    assert len((await world.tasks.list_tasks("alice")).tasks) == 1
+    assert await redis.ttl(quota_key(owner_key("alice"))) > TTL_SECONDS - 60
+    await redis.aclose()
 
 
 async def test_a_note_that_is_left_still_says_whose_an_upload_is(
@@ -88,20 +149,20 @@ async def test_a_note_that_is_left_still_says_whose_an_upload_is(
     send_command(redis_url, "DEL", f"gw:{{{task.id}}}")
 
     with pytest.raises(UploadLost):
-        await uploads.find(BOB, task.at, task.upload_id, Action.READ)
-    assert (await uploads.find(ALICE, task.at, task.upload_id, Action.READ)).id == task.id
+        await uploads.find(BOB, PLACE, task.at.key, task.upload_id, Action.READ)
+    assert (await uploads.find(ALICE, PLACE, task.at.key, task.upload_id, Action.READ)).id == task.id
 
 
 async def test_a_task_in_error_goes_on_unless_its_upload_is_worthless(world: World, uploads: Uploads) -> None:
     (task,) = await opened(world, "error", "a")
     assert task.upload_id is not None
     await world.tasks.apply(task, Failed(TaskError.of(StorageDenied())))
-    found = await uploads.find_open(ALICE, task.at, task.upload_id, Action.UPLOAD)
+    found = await uploads.find_open(ALICE, PLACE, task.at.key, task.upload_id, Action.UPLOAD)
     await world.tasks.apply(found, Failed(TaskError.of(UploadLost())))
 
     assert (found.state, found.upload_id) == (TaskState.WAITING, task.upload_id)
     with pytest.raises(UploadLost):
-        await uploads.find_open(ALICE, task.at, task.upload_id, Action.UPLOAD)
+        await uploads.find_open(ALICE, PLACE, task.at.key, task.upload_id, Action.UPLOAD)
 
 
 async def test_parts_are_told_as_cos_holds_them(world: World, uploads: Uploads) -> None:
@@ -110,13 +171,13 @@ async def test_parts_are_told_as_cos_holds_them(world: World, uploads: Uploads) 
     for number in (1, 2, 3):
         await world.put_part(task, number, random_bytes(MIB, number))
 
-    first = await uploads.parts(ALICE, task.at, task.upload_id, limit=2)
-    rest = await uploads.parts(ALICE, task.at, task.upload_id, marker=2)
+    first = await uploads.parts(ALICE, PLACE, task.at.key, task.upload_id, limit=2)
+    rest = await uploads.parts(ALICE, PLACE, task.at.key, task.upload_id, marker=2)
 
     assert [part.number for part in first.parts] == [1, 2]
     assert (first.next_marker, [part.number for part in rest.parts], rest.next_marker) == (2, [3], None)
     with pytest.raises(UploadLost):
-        await uploads.parts(BOB, task.at, task.upload_id)
+        await uploads.parts(BOB, PLACE, task.at.key, task.upload_id)
 
 
 async def test_a_listing_is_of_one_s_own_in_cos_s_order(world: World, uploads: Uploads) -> None:
