@@ -67,7 +67,7 @@ from gateway.web.object_routes import ObjectRoutes
 from gateway.web.passage import Passage
 from gateway.web.problems import exception_handlers
 from gateway.web.progress_socket import ProgressSockets, Timing
-from gateway.web.task_document import TaskDocuments
+from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_routes import TaskRoutes
 from gateway.web.upload_routes import UploadRoutes
 
@@ -183,7 +183,7 @@ class Gateway:
             admission,
             self._tasks,
             self._bus,
-            documents.of,
+            listed_document,
             settings.sockets_per_subject_count,
             add_up=batches.totals,
             total_count=settings.sockets_count,

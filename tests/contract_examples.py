@@ -138,12 +138,18 @@ def _rendered(task: Task) -> dict[str, Any]:
     return {**document, "updated_at": task.updated_at}
 
 
+def _listed(task: Task) -> dict[str, Any]:
+    """The same, as lists and websockets tell it."""
+    return {name: value for name, value in _rendered(task).items() if name not in ("upload_id", "ticket")}
+
+
 _EVENT: Final = Notice("evt_5f0c6d0d9a3e4f4b8f7f3f6f0a1b2c3d", NoticeKind.SUCCESS, _SUCCESS.updated_at, _SUCCESS)
 
 
 def answers() -> Mapping[str, Any]:
     """What the gateway says, by file name."""
     waiting, uploading, success = _rendered(_WAITING), _rendered(_UPLOADING), _rendered(_SUCCESS)
+    moving = _listed(_UPLOADING)
     return {
         "task-waiting": waiting,
         "task-uploading": uploading,
@@ -152,7 +158,7 @@ def answers() -> Mapping[str, Any]:
         "task-paused": _rendered(_PAUSED),
         "task-error": _rendered(_FAILED),
         "task-canceled": _rendered(_CANCELED),
-        "tasks": {"tasks": [uploading], "next_cursor": None},
+        "tasks": {"tasks": [moving], "next_cursor": None},
         "part": part_document(PARTS[0]),
         "parts": {"parts": [part_document(part) for part in (PARTS[0], PARTS[2])], "next_cursor": None},
         "problem-offset-mismatch": problem(
@@ -167,9 +173,9 @@ def answers() -> Mapping[str, Any]:
             StorageSlowDown("COS answered 503 SlowDown", cos=CosAnswer(503, "SlowDown", _COS.request_id)), _REQUEST_ID
         ),
         "event-task-success": event_document(_EVENT, success),
-        "progress-snapshot": {"type": "snapshot", "tasks": [uploading, success]},
-        "progress-task": {"type": "task", "task": uploading},
-        "progress-part-lost": {"type": "part_lost", "task": _rendered(_FALLEN)},
+        "progress-snapshot": {"type": "snapshot", "tasks": [moving, _listed(_SUCCESS)]},
+        "progress-task": {"type": "task", "task": moving},
+        "progress-part-lost": {"type": "part_lost", "task": _listed(_FALLEN)},
         "appended": appended_document(Appended(4096, ETag('"9a0364b9e99bb480dd25e1f0284c8555"'), None)),
         "batch": _batch(),
         "key": key_document(_KEY),
@@ -205,7 +211,7 @@ def _batch() -> Mapping[str, Any]:
     refused = TaskError.of(KeyNotAllowed("The key lies outside the prefix that the token and the destination allow."))
     files = (BatchFile(task.id), BatchFile(None, refused))
     batch = Batch(BatchId("Yk9wXlq1u3uQW0a7pZ2n5g"), "alice", 3, task.created_at, files)
-    return batch_document(BatchView(batch, {task.id: task}), _rendered)
+    return batch_document(BatchView(batch, {task.id: task}), _listed)
 
 
 def _batch_totals() -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ from gateway.web.object_routes import APPEND_OPTIONS
 from gateway.web.passage import Passage
 from gateway.web.progress_watch import Watch
 from gateway.web.sealing import MAX_SEALED_BYTES
-from gateway.web.task_document import task_document
+from gateway.web.task_document import listed_document, task_document
 from gateway.web.task_requests import FORM_FIELDS, CompleteTask, CreateTask, FingerprintBody, ListedPart
 from tests import contract_examples
 from tests.fakes.store import MemoryTaskStore
@@ -165,9 +165,11 @@ def test_the_task_states_are_those_of_the_code() -> None:
 
 
 def test_a_task_document_has_exactly_the_documented_members() -> None:
-    document = task_document(new_task("t1"), None)
+    listed, whole = (SCHEMAS[name] for name in ("ListedTask", "Task"))
 
-    assert list(document) == list(SCHEMAS["Task"]["properties"]) == SCHEMAS["Task"]["required"]
+    assert list(listed_document(new_task("t1"))) == list(listed["properties"]) == listed["required"]
+    assert list(task_document(new_task("t1"), None)) == [*listed["properties"], *whole["properties"]]
+    assert list(whole["properties"]) == whole["required"] == ["upload_id", "ticket"]
 
 
 def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Document:

@@ -275,6 +275,7 @@ export function newSender(api, slots, given, changed, prepare) {
       if (task.state !== "success") throw new Problem(task.error ?? { code: PARTS_MISSING, title: "Parts were lost" });
     }
 
+    if (task.upload_id === undefined) await look(); // a list told of it, which leaves the upload and the ticket out
     if (FINAL.test(task.state) || task.state === "completing") return settled();
     mode ??= task.upload_id ? "parts" : "content"; // small: one PUT is the whole file
     for (let attempts = 1; ; attempts++) {

@@ -16,7 +16,7 @@ from gateway.web.admission import Admission
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
 from gateway.web.progress_watch import Render, totals_document
-from gateway.web.task_document import TaskDocuments
+from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_requests import CreateTask
 from gateway.web.task_routes import TaskDefaults, idempotency
 
@@ -94,7 +94,7 @@ class BatchRoutes:
             return error
 
     def _answer(self, view: BatchView) -> Response:
-        return JSONResponse(batch_document(view, self._documents.of))
+        return JSONResponse(batch_document(view, listed_document))
 
 
 def batch_document(view: BatchView, render: Render) -> dict[str, Any]:

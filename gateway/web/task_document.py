@@ -1,4 +1,4 @@
-"""A task as JSON: the one rendering that REST answers and progress messages share."""
+"""A task as JSON: the rendering that REST answers and progress messages share, and what single tasks add to it."""
 
 import time
 from typing import Any, Final
@@ -13,7 +13,7 @@ SPEED_IS_STALE_SECONDS: Final = 10.0
 
 
 class TaskDocuments:
-    """Renders tasks, each with the sealed ticket from which it can be rebuilt when Redis has lost it."""
+    """Renders single tasks, each with the sealed ticket from which it can be rebuilt when Redis has lost it."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._tickets = Tickets(sealer)
@@ -31,7 +31,15 @@ class TaskDocuments:
 
 
 def task_document(task: Task, ticket: str | None) -> dict[str, Any]:
-    """The task as a JSON object: sizes in bytes, ``speed`` in bytes/s, ``percent`` 0-1, times in Unix seconds."""
+    """The task as the answers tell it that are about this task alone."""
+    return {**listed_document(task), "upload_id": task.upload_id, "ticket": ticket}
+
+
+def listed_document(task: Task) -> dict[str, Any]:
+    """The task as lists and websockets tell it: without its ticket, the larger part of a whole document.
+
+    Sizes are in bytes, ``speed`` in bytes/s, ``percent`` 0-1, times in Unix seconds.
+    """
     moving = task.state is TaskState.UPLOADING and time.time() - task.updated_at < SPEED_IS_STALE_SECONDS
     return {
         "id": task.id,
@@ -48,7 +56,6 @@ def task_document(task: Task, ticket: str | None) -> dict[str, Any]:
         "part_size": task.part_size,
         "part_count": task.part_count,
         "stored_parts": task.stored_count,
-        "upload_id": task.upload_id,
         "batch_id": task.batch_id,
         "client_ref": task.client_ref,
         "version": task.version,
@@ -57,7 +64,6 @@ def task_document(task: Task, ticket: str | None) -> dict[str, Any]:
         "expires_at": round(task.expires_at, 3),
         "result": None if task.result is None else _result_document(task, task.result),
         "error": None if task.error is None else error_document(task.error),
-        "ticket": ticket,
     }
 
 

@@ -33,7 +33,7 @@ from gateway.web.request_reading import (
     required_length,
 )
 from gateway.web.sealing import SealBroken, Sealer
-from gateway.web.task_document import TaskDocuments, part_document
+from gateway.web.task_document import TaskDocuments, listed_document, part_document
 from gateway.web.task_requests import CompleteTask, CreateTask
 from gateway.web.tickets import Tickets, upload_ticket
 
@@ -121,7 +121,7 @@ class TaskRoutes:
         )
         following = page.next_cursor
         sealed = None if following is None else self._sealer.seal("cursor", {"o": caller.owner, "c": following})
-        return JSONResponse({"tasks": [self._documents.of(task) for task in page.tasks], "next_cursor": sealed})
+        return JSONResponse({"tasks": list(map(listed_document, page.tasks)), "next_cursor": sealed})
 
     async def get(self, request: Request) -> Response:
         caller = self._admission.caller(request)

@@ -70,8 +70,11 @@ async def test_each_file_has_its_place_and_its_own_end(alice: httpx.AsyncClient,
     assert (now["size"], now["loaded"]) == (len(data) + 10, len(data))
     assert 0.99 < now["percent"] < 1
     assert cos.read(BUCKET, "rest/b/1") == data
+    assert batch["files"][4]["task"]["ticket"]
+    assert not {"ticket", "upload_id"} & now["files"][4]["task"].keys()
     listed = (await alice.get("/v1/tasks", params={"batch": batch["id"]})).json()["tasks"]
     assert {task["key"] for task in listed} == {"rest/b/1", "rest/b/5"}
+    assert not any({"ticket", "upload_id"} & task.keys() for task in listed)
 
 
 async def test_bodies_over_the_limit_are_told_to_wait(alice: httpx.AsyncClient) -> None:

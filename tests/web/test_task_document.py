@@ -10,7 +10,13 @@ from gateway.domain.errors import CosAnswer, StorageDenied
 from gateway.domain.objects import ETag, StoredPart
 from gateway.domain.task import BodyMode, Task, TaskError, TaskResult, TaskState
 from gateway.web.sealing import Sealer
-from gateway.web.task_document import SPEED_IS_STALE_SECONDS, TaskDocuments, part_document, task_document
+from gateway.web.task_document import (
+    SPEED_IS_STALE_SECONDS,
+    TaskDocuments,
+    listed_document,
+    part_document,
+    task_document,
+)
 from tests.web.sample_tasks import MIB, new_task
 
 DOCUMENTS = TaskDocuments(Sealer({"a": "s" * 40}, "a"))
@@ -62,6 +68,14 @@ def test_a_ticket_belongs_to_tasks_that_can_still_move() -> None:
     for state in TaskState:
         final = state in (TaskState.SUCCESS, TaskState.CANCELED)
         assert (DOCUMENTS.of(uploading(state=state))["ticket"] is None) == final
+
+
+def test_s6_lists_leave_out_the_ticket_and_the_upload() -> None:
+    task = uploading(client_ref="mine", speed=1.0)
+    whole = DOCUMENTS.of(task)
+
+    assert set(whole) - set(listed_document(task)) == {"ticket", "upload_id"}
+    assert {**whole, **listed_document(task)} == whole
 
 
 def test_the_tickets_of_tasks_that_have_ended_are_kept_no_longer() -> None:
