@@ -24,3 +24,8 @@ class RedisRevocations:
             subject.decode("utf-8", "replace"): float(until)
             for subject, until in zip(listed[::2], listed[1::2], strict=True)
         }
+
+    async def revoked_until(self, owner: str) -> float | None:
+        """See ``transfer.ports.Revocations``."""
+        until = await self._calls.command("ZSCORE", REVOKED, owner)
+        return None if until is None else float(until)

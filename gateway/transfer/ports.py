@@ -296,6 +296,9 @@ class Revocations(Protocol):
     async def load(self) -> Mapping[str, float]:
         """Subjects, and the Unix time up to which each one's tokens were revoked. Raises StateStoreUnavailable."""
 
+    async def revoked_until(self, owner: str) -> float | None:
+        """The time of *owner* alone, None for one who was not revoked. Raises StateStoreUnavailable."""
+
 
 class Clock(Protocol):
     """Unix time in seconds."""

@@ -148,6 +148,19 @@ class Admission:
         until = self._revoked.get(caller.owner)
         return until is not None and caller.issued_at <= until
 
+    async def require_unrevoked(self, caller: Caller) -> None:
+        """Ask Redis itself before *caller* gets what outlives this request: ``run`` may not have heard yet.
+
+        Raises:
+            TokenInvalid: the subject was revoked.
+            StateStoreUnavailable: Redis does not tell.
+        """
+        if self._revocations is None:
+            return
+        until = await self._revocations.revoked_until(caller.owner)
+        if until is not None and caller.issued_at <= until:
+            raise TokenInvalid
+
     async def run(self) -> None:
         """Learn, again and again, who was revoked, and end the bodies of those and of tokens that have run out."""
         while True:

@@ -65,6 +65,8 @@ class KeyIssuer:
     def issue(self, caller: Caller, bucket: str | None, prefix: str | None, ttl_seconds: int) -> IssuedKey:
         """A key that may do what *caller* may, in one bucket and below *prefix*, and for no longer.
 
+        It counts as issued when *caller*'s token was; ``start_time`` is for the SDK's clock alone.
+
         Raises:
             UnknownDestination: the caller may not use *bucket*.
             KeyNotAllowed: *prefix* is wider than the caller's or the destination's.
@@ -87,7 +89,7 @@ class KeyIssuer:
             "max_size": policy.max_size,
             "types": policy.types,
             "actions": None if policy.actions is None else sorted(policy.actions),
-            "iat": now,
+            "iat": caller.issued_at,  # a key is as old as its token: what revokes the one revokes the other
             "exp": expires,
         }
         try:

@@ -36,6 +36,7 @@ class KeyRoutes:
     async def issue(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         wanted = parse(AskForKey, await read_json(request, allow_empty=True))
+        await self._admission.require_unrevoked(caller)
         key = self._issuer.issue(caller, wanted.bucket, wanted.prefix, wanted.ttl_seconds)
         return JSONResponse(key_document(key), headers={"Cache-Control": "no-store"})
 

@@ -15,4 +15,8 @@ async def test_a_subject_is_revoked_by_one_command_with_the_time_up_to_which_its
     await redis.execute_command("ZADD", "gw:revoked", "1800000000", "alice")  # type: ignore[no-untyped-call]
     await redis.execute_command("ZADD", "gw:revoked", "1800000001.5", "张三 \N{PILE OF POO}")  # type: ignore[no-untyped-call]
 
-    assert await RedisRevocations(redis).load() == {"alice": 1.8e9, "张三 \N{PILE OF POO}": 1800000001.5}
+    revocations = RedisRevocations(redis)
+    assert await revocations.load() == {"alice": 1.8e9, "张三 \N{PILE OF POO}": 1800000001.5}
+    assert await revocations.revoked_until("alice") == 1.8e9
+    assert await revocations.revoked_until("张三 \N{PILE OF POO}") == 1800000001.5
+    assert await revocations.revoked_until("bob") is None

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import jwt
@@ -18,10 +19,13 @@ from gateway.domain.errors import (
     TokenInvalid,
     Unauthenticated,
 )
-from gateway.domain.policy import Caller, Policy
+from gateway.domain.objects import Bucket
+from gateway.domain.policy import Caller, Destination, Destinations, Policy
 from gateway.web.admission import BURST_SECONDS, Admission, AdmissionLimits
 from gateway.web.auth import Authenticator
+from gateway.web.cos_keys import KeyIssuer
 from gateway.web.receptions import refusal_of
+from gateway.web.sealing import Sealer
 
 SECRET = "a secret of thirty-two bytes, or more"
 ALICE = Caller("alice", Policy(), 2e9)
@@ -49,6 +53,9 @@ class Redis:
         if self.revoked is None:
             raise StateStoreUnavailable
         return self.revoked
+
+    async def revoked_until(self, owner: str) -> float | None:
+        return (await self.load()).get(owner)
 
 
 class Scene:
@@ -229,6 +236,34 @@ async def test_a_revoked_subject_is_refused_with_tokens_of_before_and_let_in_wit
             scene.ask(token)
     assert scene.ask(new).owner == "alice"
     assert scene.ask(signed("bob")).owner == "bob"
+
+
+async def test_s4_a_key_of_a_token_from_before_the_revocation_is_refused_whenever_it_was_issued(scene: Scene) -> None:
+    now, places = time.time(), Destinations((Destination("files", Bucket("files-1250000000", "ap-guangzhou"), ""),))
+    ahead = now + 3000  # when the process that issues it has not heard yet, or its clock is wrong
+    issuer = KeyIssuer(Sealer.derive_from_secret(SECRET), places, lambda: ahead)
+    scene.redis.revoked = {"alice": now}
+    await scene.rechecked()
+
+    for issued_at, is_refused in ((0.0, True), (now - 10, True), (now, True), (now + 1, False)):
+        key = issuer.issue(Caller("alice", Policy(), ahead + 60, issued_at), None, None, 60)
+        opened = issuer.open(key.tmp_secret_id, key.session_token).caller
+        with pytest.raises(TokenInvalid) if is_refused else nullcontext():
+            scene.admission.admit(opened)
+
+
+async def test_s4_who_was_revoked_a_moment_ago_is_found_by_asking_redis() -> None:
+    scene = Scene()
+    scene.redis.revoked = {"alice": time.time()}
+
+    assert scene.ask().owner == "alice", "this process has not looked yet"
+    with pytest.raises(TokenInvalid):
+        await scene.admission.require_unrevoked(ALICE)
+    await scene.admission.require_unrevoked(Caller("alice", Policy(), 2e9, time.time() + 1))
+    await scene.admission.require_unrevoked(Caller("bob", Policy(), 2e9))
+    scene.redis.revoked = None
+    with pytest.raises(StateStoreUnavailable):
+        await scene.admission.require_unrevoked(ALICE)
 
 
 async def test_who_was_revoked_stays_so_while_redis_is_silent(scene: Scene) -> None:

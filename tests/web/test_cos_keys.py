@@ -15,7 +15,7 @@ NOW = 1_800_000_000.5
 FILES = Destination("files", Bucket("files-1250000000", "ap-guangzhou"), "")
 SHARED = Destination("shared", Bucket("shared-1250000000", "ap-beijing"), "team/")
 PLACES = Destinations((FILES, SHARED))
-ALICE = Caller("alice", Policy(), NOW + 3600)
+ALICE = Caller("alice", Policy(), NOW + 3600, NOW - 600)
 KEYS = {"a": "a secret of thirty-two bytes, or more", "b": "another secret of thirty-two bytes"}
 
 
@@ -46,7 +46,7 @@ def test_a_key_opens_to_its_owner_and_policy(issuer: KeyIssuer) -> None:
 
     assert (key.start_time, key.expired_time, key.place) == (int(NOW), int(NOW) + 60, FILES)
     known = replace(policy, prefix="mine/deeper/", places=frozenset({(FILES.bucket.name, FILES.prefix)}))
-    assert opened.caller == Caller("alice", known, float(key.expired_time), float(key.start_time))
+    assert opened.caller == Caller("alice", known, float(key.expired_time), ALICE.issued_at)
     assert opened.secret_key == key.tmp_secret_key
     assert is_key_id(key.tmp_secret_id)
     assert not is_key_id("AKIDQjz3ltompVjBni5LitkWHFlFpwkn9U5q")
@@ -65,6 +65,21 @@ def test_a_key_lives_no_longer_than_its_token(issuer: KeyIssuer) -> None:
     assert issuer.issue(soon, None, None, 7200).expired_time == int(NOW + 10)
     with pytest.raises(TokenExpired):
         issuer.issue(replace(ALICE, expires_at=NOW - 1), None, None, 60)
+
+
+@pytest.mark.parametrize("issued_at", [0.0, NOW - 0.25, NOW - 86_400])
+@pytest.mark.parametrize("later", [0, 1, 3000])
+def test_s4_a_key_is_as_old_as_its_token_whenever_it_is_issued(
+    issuer: KeyIssuer, clock: Clock, issued_at: float, later: float
+) -> None:
+    clock.now += later
+
+    key = issuer.issue(replace(ALICE, issued_at=issued_at), None, None, 60)
+    opened = issuer.open(*_pair(key)).caller
+
+    assert opened.issued_at == issued_at
+    assert opened.expires_at <= ALICE.expires_at
+    assert (key.start_time, key.expired_time) == (int(clock.now), int(clock.now) + 60)
 
 
 def test_a_key_is_never_wider_than_its_token_and_destination(issuer: KeyIssuer) -> None:

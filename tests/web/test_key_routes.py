@@ -16,6 +16,9 @@ from gateway.web.cos_keys import KeyIssuer
 from gateway.web.key_routes import KeyRoutes
 from gateway.web.problems import exception_handlers
 from gateway.web.sealing import Sealer
+from tests.fakes.local_cos import RunningCos
+from tests.fakes.redis_server import send_command
+from tests.web.rest import running_rest
 
 SECRET = "a secret of thirty-two bytes, or more"
 PLACES = Destinations((Destination("files", Bucket("files-1250000000", "ap-guangzhou"), ""),))
@@ -72,3 +75,17 @@ async def test_only_those_who_may_get_one() -> None:
     assert (await ask(token=None)).json()["code"] == "unauthenticated"
     assert (await ask(actions=["upload"])).json()["code"] == "forbidden"
     assert (await ask('{"prefix": "a"}', prefix="b")).json()["code"] == "key_not_allowed"
+
+
+@pytest.mark.parametrize("since", [0, 5])
+async def test_s4_a_revoked_subject_gets_no_key_though_its_token_is_still_let_in(
+    redis_url: str, cos: RunningCos, since: int
+) -> None:
+    now = int(time.time())
+    async with running_rest(redis_url, cos, token_recheck_seconds=60) as rest:
+        send_command(redis_url, "ZADD", "gw:revoked", str(now - since), "eve")
+        async with rest.as_caller("eve", iat=now - since) as old, rest.as_caller("eve", iat=now - since + 1) as new:
+            assert (await old.get("/v1/tasks")).status_code == 200, "the process has not looked yet"
+            refused = await old.post("/v1/keys")
+            assert (refused.status_code, refused.json()["code"]) == (401, "token_invalid")
+            assert (await new.post("/v1/keys")).status_code == 200
