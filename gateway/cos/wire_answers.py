@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from gateway.cos.wire_errors import CosRefusal, read_refusal, showable
+from gateway.cos.wire_pictures import read_upload_result, upload_result_in
 from gateway.cos.xml_tree import Unreadable, XmlElement, read_xml
 from gateway.domain.errors import CosAnswer, StorageBadAnswer, StorageIntegrity
 from gateway.domain.objects import (
@@ -57,6 +58,7 @@ def read_stored_object(response: CosResponse) -> StoredObject:
         _crc64(response),
         response.headers.get("x-cos-version-id"),
         headers=_object_headers(response),
+        processed=read_upload_result(response.body),
     )
 
 
@@ -161,6 +163,7 @@ def read_completed(response: CosResponse) -> StoredObject:
         _crc64(response) if "x-cos-hash-crc64ecma" in response.headers else None,
         response.headers.get("x-cos-version-id"),
         headers=_object_headers(response),
+        processed=upload_result_in(tree),
     )
 
 

@@ -21,6 +21,7 @@ from gateway.dev.cos_metadata import (
 from gateway.dev.cos_object_calls import refuse_overwrite
 from gateway.dev.cos_objects import LocalObject, ObjectDisk
 from gateway.dev.cos_policy import check_policy, read_policy
+from gateway.dev.cos_said import check_fields
 
 _STATUSES: Final = {"200": 200, "201": 201}
 
@@ -48,6 +49,7 @@ class FormCalls:
         check_key(fields["key"])
         call = replace(form_call, key=fields["key"])
         headers = {**fields, "x-cos-acl": fields["acl"]} if "acl" in fields else fields
+        check_fields(name for name, value in fields.items() if value)
         metadata = read_metadata({name: value for name, value in headers.items() if value})
         check_traffic_limit(fields)
         expected = content_md5({name: value for name, value in fields.items() if value})

@@ -5,6 +5,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
+from fnmatch import fnmatchcase
 from typing import Final
 
 from gateway.dev.cos_answers import Header, Refusal, utf8
@@ -25,6 +26,7 @@ _ECHOED: Final = {
     "content-type": "Content-Type",
     "expires": "Expires",
     "x-cos-server-side-encryption": "x-cos-server-side-encryption",
+    "x-cos-server-side-encryption-cos-kms-key-id": "x-cos-server-side-encryption-cos-kms-key-id",
     "x-cos-storage-class": "x-cos-storage-class",
 }
 _GRANTS: Final = frozenset(
@@ -36,7 +38,9 @@ _GRANTS: Final = frozenset(
         "x-cos-grant-full-control",
     }
 )
-_KEPT: Final = {*_ECHOED, *_GRANTS, "x-cos-acl", "x-cos-tagging", "x-cos-forbid-overwrite"}
+_KMS: Final = frozenset({"x-cos-server-side-encryption-cos-kms-key-id", "x-cos-server-side-encryption-context"})
+_MIME_LIMIT: Final = "x-cos-mime-limit"
+_KEPT: Final = {*_ECHOED, *_GRANTS, *_KMS, "x-cos-acl", "x-cos-tagging", "x-cos-forbid-overwrite"}
 _ACLS: Final = frozenset(
     {"default", "private", "public-read", "authenticated-read", "bucket-owner-read", "bucket-owner-full-control"}
 )
@@ -59,8 +63,11 @@ def read_metadata(headers: Mapping[str, str]) -> dict[str, str]:
         raise Refusal("NotSupportedStorageClass", "x-cos-storage-class is not one of COS's.")
     if not all(_GRANT.fullmatch(kept[name]) for name in _GRANTS & kept.keys()):
         raise Refusal("InvalidArgument", 'A grant is id="…", several with a comma between.')
-    if "x-cos-server-side-encryption-customer-algorithm" in headers or "x-cos-copy-source" in headers:
-        raise Refusal("NotImplemented", "The local COS neither copies objects nor takes customers' encryption keys.")
+    if kept.get("x-cos-server-side-encryption", "AES256") not in ("AES256", "cos/kms"):
+        raise Refusal("InvalidArgument", "x-cos-server-side-encryption is AES256 or cos/kms.")
+    if _KMS & kept.keys() and kept.get("x-cos-server-side-encryption") != "cos/kms":
+        raise Refusal("InvalidArgument", "A KMS key or context goes with cos/kms only.")
+    _check_mime_limit(headers)
     return kept
 
 
@@ -125,6 +132,17 @@ def describe(found: LocalObject) -> tuple[Header, ...]:
 
 def _is_echoed(name: str, value: str) -> bool:
     return name.startswith(_META) or (name in _ECHOED and (name, value) != ("x-cos-storage-class", "STANDARD"))
+
+
+def _check_mime_limit(headers: Mapping[str, str]) -> None:
+    """``image/png;image/*`` allows these types, ``!text/html`` forbids them (doc 436/71190)."""
+    limit = headers.get(_MIME_LIMIT)
+    if limit is None:
+        return
+    said = headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    listed = any(fnmatchcase(said, pattern.strip().lower()) for pattern in limit.removeprefix("!").split(";"))
+    if listed == limit.startswith("!"):
+        raise Refusal("AccessDenied", "The type is not one that x-cos-mime-limit allows.")
 
 
 def _check_user_metadata(kept: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from gateway.dev.cos_metadata import (
 )
 from gateway.dev.cos_objects import LocalObject, ObjectDisk
 from gateway.dev.cos_pages import EncodedText, Entry, owner, page_limit, take_page
+from gateway.dev.cos_pictures import process, read_rules
 
 _READ_BYTES: Final = 1 << 20
 _OVERRIDES: Final = {
@@ -43,6 +44,7 @@ class ObjectCalls:
         """PUT Object, doc 7749."""
         headers = read_metadata(call.headers)
         check_traffic_limit({**call.query, **call.headers})
+        rules = read_rules(call.headers)
         require_length(call, chunked=True)
         self._check_overwrite(call)
         with self._disk.receive() as body:
@@ -51,7 +53,14 @@ class ObjectCalls:
             etag = body.md5.hex()
             stored = LocalObject(call.key, "", body.size, etag, body.crc64, call.now, headers)
             self._disk.put(call.bucket.name, body, stored)
-        return Answer(200, checksum_headers(etag, body.crc64))
+        checksums = checksum_headers(etag, body.crc64)
+        if not rules:
+            return Answer(200, checksums)
+        info, results = process(self._disk, call, rules, self._find(call))
+        original = tag(
+            "OriginalInfo", text("Key", call.key), text("Location", call.location), text("ETag", quoted(etag)), info
+        )
+        return xml_answer(tag("UploadResult", original, results), headers=checksums)
 
     async def append(self, call: Call) -> Answer:
         """APPEND Object, doc 7741: as the sample there, the ETag comes without quotes and no CRC is told."""

@@ -21,6 +21,7 @@ from gateway.dev.cos_metadata import (
 from gateway.dev.cos_object_calls import receive_body, refuse_overwrite, require_length
 from gateway.dev.cos_objects import LocalObject, ObjectDisk
 from gateway.dev.cos_pages import EncodedText, Entry, owner, page_limit, take_page
+from gateway.dev.cos_pictures import process, read_rules
 from gateway.dev.cos_uploads import LocalPart, LocalUpload, UploadDisk, crc64_of, merge, no_such_upload
 
 MIN_PART_BYTES: Final = 1 << 20
@@ -118,6 +119,7 @@ class UploadCalls:
         its result, or an error found by then, is the body, with spaces before it while the client waits.
         """
         upload = self._find(call)
+        read_rules(call.headers)
         parts = _listed_parts(upload, await _read_list(call))
         self._check_overwrite(call, upload)
         try:
@@ -162,14 +164,16 @@ class UploadCalls:
                 etag = _opaque_etag(upload, parts)
                 size = sum(part.size for part in parts)
                 stored = LocalObject(upload.key, "", size, etag, crc64, call.now, upload.headers)
-                self._objects.put(upload.bucket, whole, stored)
+                stored = self._objects.put(upload.bucket, whole, stored)
             self._uploads.close(upload)
+        made = await asyncio.to_thread(process, self._objects, call, read_rules(call.headers), stored)
         return tag(
             "CompleteMultipartUploadResult",
             text("Location", call.location),
             text("Bucket", call.bucket.name),
             text("Key", call.key),
             text("ETag", quoted(etag)),
+            *made,
             namespace=_NAMESPACE,
         )
 

@@ -3,9 +3,10 @@
 ``python -m gateway.dev.local_cos --listen 127.0.0.1:9000 --data ./data --bucket files-1250000000@ap-guangzhou
 --key ID:SECRET`` runs it alone.
 
-Where COS's pages are silent it takes the stricter side: a temporary key without its token is AccessDenied; a part or
-an append needs a Content-Length; x-cos-forbid-overwrite ends in 409 FileAlreadyExists, at PUT, POST and Complete; a
-part sent while its upload is being merged is 409 UploadConflict; too much or misnamed metadata is InvalidArgument.
+Where COS's pages are silent it takes the stricter side: a temporary key without its token is AccessDenied; a header,
+parameter or field that it does not act on is NotImplemented; a part or an append needs a Content-Length;
+x-cos-forbid-overwrite ends in 409 FileAlreadyExists, at PUT, POST and Complete; a part sent while its upload is being
+merged is 409 UploadConflict; too much or misnamed metadata is InvalidArgument.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from gateway.dev.cos_cors import cors_headers, preflight
 from gateway.dev.cos_form_calls import FormCalls
 from gateway.dev.cos_object_calls import ObjectCalls
 from gateway.dev.cos_objects import ObjectDisk
+from gateway.dev.cos_said import check_said
 from gateway.dev.cos_server import server_config
 from gateway.dev.cos_upload_calls import UploadCalls
 from gateway.dev.cos_uploads import UploadDisk
@@ -115,6 +117,7 @@ class LocalCos:
         # A form carries its signature in its fields, which its handler reads.
         if call.operation is not Operation.POST_OBJECT:
             self._key_ring.check(call)
+        check_said(call)
         return await self._handlers[call.operation](call)
 
 

@@ -4,15 +4,17 @@ Source: PUT Object, COS documentation 436/7749; the options are the seed SDK's, 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from gateway.domain.errors import InvalidField, InvalidMetadata
+from gateway.domain.picture_operations import MAX_PIC_OPERATIONS_BYTES, PIC_OPERATIONS
 
 TRAFFIC_LIMIT: Final = "x-cos-traffic-limit"
 META_MD5: Final = "x-cos-meta-md5"
 FORBID_OVERWRITE: Final = "x-cos-forbid-overwrite"
 MAX_META_BYTES: Final = 2048
+MAX_VALUE_LENGTH: Final = 1024
 MIN_TRAFFIC_LIMIT: Final = 819_200
 MAX_TRAFFIC_LIMIT: Final = 838_860_800
 """Bits per second, both."""
@@ -50,12 +52,30 @@ _ACLS: Final = frozenset(
     }
 )
 _GRANT: Final = re.compile(r'(id|uin|uri)="[^"]+"(, *(id|uin|uri)="[^"]+")*')
-_PASSED_ON: Final = re.compile(
-    r"x-cos-(server-side-encryption(-cos-kms-key-id|-context)?|tagging|mime-limit)|pic-operations"
+PASSED_ON: Final = frozenset(
+    {
+        "x-cos-server-side-encryption",
+        "x-cos-server-side-encryption-context",
+        "x-cos-server-side-encryption-cos-kms-key-id",
+        "x-cos-tagging",
+        "x-cos-mime-limit",
+        PIC_OPERATIONS,
+    }
 )
-"""What ``headers{}`` may hold: object headers of COS that have no option of their own. Not ``x-cos-callback``: COS
-would call whatever address the caller names."""
-_META: Final = "x-cos-meta-"
+"""What ``headers{}`` may hold: headers that describe the object and have no option of their own, and Pic-Operations,
+which is confined before it goes to COS. A header that carries an address or an instruction is none of them."""
+NEVER_PASSED_ON: Final = frozenset(
+    {
+        *("x-cos-callback", "x-cos-callback-var", "x-cos-return-body", "x-cos-website-redirect-location"),
+        *("x-cos-copy-source", "x-cos-copy-source-range", "x-cos-metadata-directive", "x-cos-tagging-directive"),
+        *("x-cos-server-side-encryption-customer-algorithm", "x-cos-server-side-encryption-customer-key"),
+        *("x-cos-server-side-encryption-customer-key-md5", "x-cos-grant-write"),
+    }
+)
+"""Known headers of COS that the gateway takes from nobody: addresses, instructions, keys that it must not see."""
+KNOWN_HEADERS: Final = frozenset({*_HEADER_OF_OPTION.values(), *PASSED_ON, TRAFFIC_LIMIT, FORBID_OVERWRITE})
+"""Every header but metadata that may go to COS with an object."""
+META: Final = "x-cos-meta-"
 _META_NAME: Final = re.compile(r"[a-z0-9-]{1,128}")
 
 
@@ -75,10 +95,27 @@ def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: M
         raise InvalidField('A grant is not id="…", several with a comma between.')
     for name, value in extra.items():
         lowered = name.lower()
-        if not _PASSED_ON.fullmatch(lowered):
-            raise InvalidField("headers holds a header that has an option of its own or is not passed on.")
-        headers[lowered] = _clean("headers", value)
+        if lowered not in PASSED_ON:
+            raise InvalidField(f"headers holds {_named(lowered)}, which has an option of its own or is not passed on.")
+        most = MAX_PIC_OPERATIONS_BYTES if lowered == PIC_OPERATIONS else MAX_VALUE_LENGTH
+        headers[lowered] = _clean("headers", value, most)
     return headers | _meta_headers(meta)
+
+
+def acts_on_cos(name: str) -> bool:
+    """Whether a header of this lower-case name means something to COS beyond HTTP: it is taken, or refused by name."""
+    return name.startswith(("x-cos-", "x-ci-")) or name == PIC_OPERATIONS
+
+
+def require_taken(names: Iterable[str], taken: Container[str], *, meta: bool) -> None:
+    """Refuse those of the lower-case header *names* that act on COS and are not *taken*; *meta*: metadata is.
+
+    Raises:
+        InvalidField: nothing that a caller says to COS is dropped in silence.
+    """
+    for name in names:
+        if acts_on_cos(name) and name not in taken and not (meta and name.startswith(META)):
+            raise InvalidField(f"The request has {_named(name)}, which is not passed on here.")
 
 
 def with_md5(headers: Mapping[str, str], md5_hex: str | None) -> dict[str, str]:
@@ -87,7 +124,7 @@ def with_md5(headers: Mapping[str, str], md5_hex: str | None) -> dict[str, str]:
     Raises:
         InvalidMetadata: the metadata has no room for it.
     """
-    meta = {name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)}
+    meta = {name.removeprefix(META): value for name, value in headers.items() if name.startswith(META)}
     _meta_headers({**meta, "md5": md5_hex or "0" * 32})
     return {**headers, META_MD5: md5_hex or ""}
 
@@ -110,14 +147,14 @@ def require_md5(headers: Mapping[str, str]) -> None:
 def headers_as_sent(sent: Mapping[str, str]) -> dict[str, str]:
     """The object headers among *sent*, which are COS's own by lower-case name, checked as ``object_headers`` does.
 
-    What is no object header is left out, as COS leaves it.
+    What is no object header is left out: see ``require_taken``.
 
     Raises:
         InvalidField, InvalidMetadata.
     """
     options = {option: sent[header] for option, header in _HEADER_OF_OPTION.items() if header in sent}
-    meta = {name.removeprefix(_META): value for name, value in sent.items() if name.startswith(_META)}
-    extra = {name: value for name, value in sent.items() if _PASSED_ON.fullmatch(name)}
+    meta = {name.removeprefix(META): value for name, value in sent.items() if name.startswith(META)}
+    extra = {name: value for name, value in sent.items() if name in PASSED_ON}
     headers = object_headers(options, meta, extra)
     if sent.get(FORBID_OVERWRITE, "").lower() == "true":
         headers[FORBID_OVERWRITE] = "true"
@@ -139,10 +176,15 @@ def part_headers(traffic_limit: int | None) -> dict[str, str]:
     return {TRAFFIC_LIMIT: str(traffic_limit)}
 
 
-def _clean(option: str, value: str) -> str:
+def _named(name: str) -> str:
+    """*name*, if it is one of COS's that are known here: a caller's own words are not told again."""
+    return name if name in NEVER_PASSED_ON | KNOWN_HEADERS else "a header of COS's"
+
+
+def _clean(option: str, value: str, most: int = MAX_VALUE_LENGTH) -> str:
     """Header values are printable ASCII: nothing that could end the header."""
-    if len(value) > 1024 or any(not (" " <= c <= "~") for c in value):
-        raise InvalidField(f"{option} is not printable ASCII of at most 1024 characters.")
+    if len(value) > most or any(not (" " <= c <= "~") for c in value):
+        raise InvalidField(f"{option} is not printable ASCII of at most {most} characters.")
     return value.strip()
 
 
@@ -154,7 +196,7 @@ def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
         if any(not (" " <= c <= "~") for c in value):
             raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
         if value.strip():  # COS takes an empty header for none
-            headers[_META + name] = value.strip()
+            headers[META + name] = value.strip()
     total = sum(len(name) + len(value) for name, value in headers.items())
     if total > MAX_META_BYTES:
         raise InvalidMetadata(f"The metadata has {total} bytes, expected at most {MAX_META_BYTES}.")

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import NewType, Protocol
+from typing import Any, NewType, Protocol
 
 UploadId = NewType("UploadId", str)
 ETag = NewType("ETag", str)
@@ -69,7 +69,8 @@ class StoredObject:
     """A whole object as COS reports it after PUT, Complete or HEAD.
 
     ``size`` is None where COS's answer does not say it (PUT, Complete). ``headers`` holds the answer's object
-    headers under lower-case names.
+    headers under lower-case names. ``processed`` is COS's UploadResult where Pic-Operations asked for one:
+    ``{"original": {…}, "results": [{…}, …]}`` with COS's names in snake_case.
     """
 
     etag: ETag
@@ -77,6 +78,7 @@ class StoredObject:
     version_id: str | None
     size: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    processed: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

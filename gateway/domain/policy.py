@@ -14,7 +14,7 @@ from gateway.domain.errors import (
     TypeNotAllowed,
     UnknownDestination,
 )
-from gateway.domain.objects import Bucket
+from gateway.domain.objects import Bucket, ObjectAddress
 
 MAX_KEY_BYTES: Final = 850
 _MEDIA_TYPE: Final = re.compile(r"\s*([\w!#$&^.+-]+/[\w!#$&^.+-]+)\s*(;[^,]*)?", re.ASCII)
@@ -170,6 +170,11 @@ class Destinations:
         if place is None or region not in (None, place.bucket.region):
             raise UnknownDestination("The bucket and region are not among those that the token and the gateway allow.")
         return place
+
+    def of(self, at: ObjectAddress) -> Destination | None:
+        """The destination in which *at* lies; of several in one bucket that with the longest prefix."""
+        places = [place for place in self.all if place.bucket == at.bucket and at.key.startswith(place.prefix)]
+        return max(places, key=lambda place: len(place.prefix), default=None)
 
     def resolved(self, policy: Policy) -> Policy:
         """*policy* that also knows what its aliases stand for."""

@@ -68,7 +68,10 @@ class Intent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """The finished object. ``crc64_verified`` is False when part CRCs were lost with Redis and nobody restored them."""
+    """The finished object. ``crc64_verified`` is False when part CRCs were lost with Redis and nobody restored them.
+
+    ``processed`` is what COS made of a picture beside; see ``StoredObject``.
+    """
 
     location: str
     etag: ETag
@@ -76,6 +79,7 @@ class TaskResult:
     crc64: int | None
     size: int
     crc64_verified: bool
+    processed: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +142,13 @@ class CheckFinished:
 
 @dataclass(frozen=True, slots=True)
 class CompleteRequested:
-    """Every byte is in COS, or about to be in one PUT. A size that nobody told is known only with success."""
+    """Every byte is in COS, or about to be in one PUT. A size that nobody told is known only with success.
+
+    ``headers`` are object headers that only now became known, to go with that call beside the task's own.
+    """
 
     intent: Intent
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,8 +388,8 @@ class Task:
                 return {"hash_percent": percent}
             case CheckFinished():
                 return {"hash_percent": 1.0}
-            case CompleteRequested(intent):
-                return {"intent": intent}
+            case CompleteRequested(intent, headers):
+                return {"intent": intent, "object_headers": {**self.object_headers, **headers}}
             case PartsLost():
                 return {"intent": Intent.NONE}
             case Succeeded(result):

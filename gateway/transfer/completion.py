@@ -42,7 +42,7 @@ from gateway.transfer.merging import held_etags, merge
 from gateway.transfer.opening import abort_quietly
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ObjectStore, TaskStore
-from gateway.transfer.put_headers import put_headers, streamed_headers
+from gateway.transfer.put_headers import empty_headers, put_headers, streamed_headers
 from gateway.transfer.replay import BufferedBody, LastChunkAfter
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ class Completion:
                 plan = plan_completion(task, stored, wanted)
                 if unlisted := plan.unlisted(stored):  # whoever takes over must find exactly what was listed
                     task = await self._tasks.forget_parts(task, unlisted)
-                event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT)
+                event = CompleteRequested(Intent.COMPLETE if plan.size else Intent.PUT, wanted.headers)
                 return await self._tasks.apply(task, event, expected_version=task.version), plan
             except (DigestMismatch, PartsMissing, VersionMismatch) as error:
                 now = await self._tasks.load(task.id)
@@ -302,7 +302,7 @@ class Completion:
         """0 bytes have no parts: the upload is aborted and an empty object put."""
         if task.upload_id is not None:
             await abort_quietly(self._objects, task, task.upload_id)
-        return await self._put(task, BufferedBody(()), {**task.object_headers, **task.part_headers})
+        return await self._put(task, BufferedBody(()), empty_headers(task))
 
 
 def raise_unless_succeeded(task: Task) -> None:

@@ -1,6 +1,6 @@
 """What a completion asks of COS: which parts, and what the object must then be. Pure: it decides, others act."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.domain.checksums import combine_all
@@ -21,11 +21,15 @@ class ClaimedPart:
 
 @dataclass(frozen=True, slots=True)
 class CompleteWanted:
-    """What the caller says of the file: size in bytes, parts, CRC-64 of the whole. Nothing means: what is stored."""
+    """What the caller says of the file: size in bytes, parts, CRC-64 of the whole. Nothing means: what is stored.
+
+    ``headers`` are the object's that came with Complete, as COS's headers.
+    """
 
     size: int | None = None
     parts: Sequence[ClaimedPart] = field(default_factory=tuple)
     crc64: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,7 @@ class Control:
             task = await self._sequential.flush_tail(task, wanted.size)
             if task.size is None:  # only now is it known
                 caller.check_size(task.loaded)
+            wanted = replace(wanted, headers=self._drafts.late_headers(caller, task, wanted.headers))
         return await self._completion.complete(task, wanted)
 
     async def pause(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.domain.errors import InvalidMetadata, KeyNotAllowed
 from gateway.domain.fingerprint import Fingerprint
-from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.object_headers import FORBID_OVERWRITE, META
 from gateway.domain.objects import ObjectAddress
 from gateway.domain.parts import MIB, plan_part_size
+from gateway.domain.picture_operations import PIC_OPERATIONS
 from gateway.domain.policy import Caller, Destinations
 from gateway.domain.task import Intent, Task, task_id_of
+from gateway.domain.write_headers import headers_of_write
 from gateway.transfer.ports import Clock
 
 MAX_SLICE_BYTES: Final = 64 * MIB
@@ -56,6 +59,24 @@ class Drafts:
         place = self._destinations.find(caller.policy, bucket, region)
         return max(caller.policy.prefix, place.prefix, key=len) + name
 
+    def late_headers(self, caller: Caller, task: Task, said: Mapping[str, str]) -> dict[str, str]:
+        """What of *said*, COS's headers that *caller* sends as the parts of *task* become one, goes with that call.
+
+        SDKs say the metadata of the upload's begin again. After a loss of Redis nobody knows any more what that was.
+
+        Raises:
+            InvalidMetadata: it is other metadata, which COS would not keep.
+            GatewayError: it may not be said.
+        """
+        place = self._destinations.of(task.at)
+        if place is None:
+            raise KeyNotAllowed("The destination is none of the gateway's any more.")
+        known = task.object_headers
+        late = headers_of_write(caller, place, task.at.key, said, forbid_overwrite=FORBID_OVERWRITE in known)
+        if known and any(known.get(name) != late[name] for name in late if name.startswith(META)):
+            raise InvalidMetadata("The metadata is not that which the upload was begun with.")
+        return {name: late[name] for name in (FORBID_OVERWRITE, PIC_OPERATIONS) if name in late}
+
     def task(self, caller: Caller, new: NewTask) -> Task:
         """The task that *new* asks for, which nobody knows yet.
 
@@ -69,11 +90,7 @@ class Drafts:
             caller.check_size(new.size)
         slice_size = min(new.slice_size, MAX_SLICE_BYTES)
         now = self._clock()
-        headers = dict(new.object_headers)
-        if new.forbid_overwrite:
-            headers[FORBID_OVERWRITE] = "true"
-        if place.types is not None:
-            headers.setdefault("content-disposition", "attachment")
+        headers = headers_of_write(caller, place, new.key, new.object_headers, forbid_overwrite=new.forbid_overwrite)
         at = ObjectAddress(place.bucket, new.key)
         return Task(
             id=task_id_of(secrets.token_bytes(16)),

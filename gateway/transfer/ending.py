@@ -76,6 +76,7 @@ def result_of(task: Task, stored: StoredObject, size: int, crc64: int | None, *,
         crc64=crc64 if crc64 is not None else stored.crc64,
         size=size,
         crc64_verified=verified,
+        processed=stored.processed,
     )
 
 

@@ -19,11 +19,11 @@ from gateway.domain.errors import (
     StorageUnavailable,
     UploadLost,
 )
-from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import ETag, StoredObject
 from gateway.domain.task import Task
 from gateway.transfer.completion_plan import CompletionPlan
 from gateway.transfer.ports import ObjectStore
+from gateway.transfer.put_headers import merging_headers
 from gateway.transfer.recovery import list_held
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> Store
         GatewayError: COS's last word.
     """
     assert task.upload_id is not None
-    headers = {name: value for name, value in task.object_headers.items() if name == FORBID_OVERWRITE}
+    headers = merging_headers(task)
     now = asyncio.get_running_loop().time
     began, pause = now(), MERGE_PAUSE_SECONDS
     while True:
@@ -90,7 +90,8 @@ def _made(plan: CompletionPlan, told: StoredObject, stands: StoredObject) -> Sto
         log.warning("the completed object was replaced at once: what Complete told of it stands")
         return told
     crc64 = stands.crc64 if stands.crc64 is not None else told.crc64
-    return replace(stands, crc64=crc64, version_id=told.version_id or stands.version_id)
+    version_id = told.version_id or stands.version_id
+    return replace(stands, crc64=crc64, version_id=version_id, processed=told.processed)
 
 
 async def _settle(

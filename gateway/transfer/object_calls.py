@@ -10,15 +10,19 @@ from gateway.domain.errors import (
     AppendPosition,
     FileTooLarge,
     GatewayError,
+    InvalidField,
     ObjectNotFound,
     StorageBadAnswer,
     StorageSlowDown,
     StorageUnavailable,
 )
+from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import Appended, ETag, ObjectAddress, StoredObject
 from gateway.domain.parts import MAX_PUT_BYTES
+from gateway.domain.picture_operations import PIC_OPERATIONS
 from gateway.domain.policy import Action, Caller, Destination, Destinations
 from gateway.domain.signatures import OPAQUE
+from gateway.domain.write_headers import headers_of_write
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
@@ -27,6 +31,7 @@ from gateway.transfer.replay import IncomingBody
 
 log = logging.getLogger(__name__)
 
+_NOT_APPENDED: Final = frozenset({FORBID_OVERWRITE, PIC_OPERATIONS})
 _IN_DOUBT: Final = (StorageUnavailable, StorageBadAnswer, StorageSlowDown)
 """After these nobody knows whether COS has appended."""
 
@@ -78,6 +83,9 @@ class ObjectCalls:
         caller.check_size(new.position + new.length)
         if new.position + new.length > MAX_PUT_BYTES:
             raise FileTooLarge(f"An appended object has at most {MAX_PUT_BYTES} bytes.", expected=MAX_PUT_BYTES)
+        if not new.headers.keys().isdisjoint(_NOT_APPENDED):
+            raise InvalidField("An append replaces nothing and makes nothing of a picture: it takes neither option.")
+        new = replace(new, headers=headers_of_write(caller, place, name.key, new.headers))
         if new.position == 0:
             source = self._engine.looked_at(at, {"content-type": new.content_type or OPAQUE}, source)
         return await self._relay(at, caller.owner, new, source, said)

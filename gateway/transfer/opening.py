@@ -8,6 +8,7 @@ from gateway.domain.object_headers import require_md5
 from gateway.domain.objects import UploadId
 from gateway.domain.task import Task, UploadOpened
 from gateway.transfer.ports import ObjectStore, TaskStore
+from gateway.transfer.put_headers import opening_headers
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ async def open_upload(tasks: TaskStore, objects: ObjectStore, task: Task) -> Tas
     if task.upload_id is not None:
         return task
     require_md5(task.object_headers)
-    mine = await objects.initiate(task.at, task.object_headers)
+    mine = await objects.initiate(task.at, opening_headers(task))
     for _ in range(OPEN_ATTEMPTS):
         try:
             return await tasks.apply(task, UploadOpened(mine), expected_version=task.version)

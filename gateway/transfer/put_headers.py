@@ -1,10 +1,11 @@
-"""The headers of a PUT that stores a whole file."""
+"""The headers of a PUT that stores a whole file, and of the two calls between which parts become one."""
 
 import asyncio
 import hashlib
 
-from gateway.domain.object_headers import META_MD5, lacks_md5
+from gateway.domain.object_headers import FORBID_OVERWRITE, META_MD5, lacks_md5
 from gateway.domain.objects import PartBody
+from gateway.domain.picture_operations import PIC_OPERATIONS
 from gateway.domain.task import Task
 
 
@@ -28,3 +29,18 @@ def streamed_headers(task: Task, content_md5: str | None) -> dict[str, str]:
     """The headers for a body of which nobody has seen the end."""
     md5 = {} if content_md5 is None else {"content-md5": content_md5}
     return {**task.object_headers, **task.part_headers, **md5}
+
+
+def opening_headers(task: Task) -> dict[str, str]:
+    """The headers of Initiate: what is made of a picture comes with its Complete."""
+    return {name: value for name, value in task.object_headers.items() if name != PIC_OPERATIONS}
+
+
+def empty_headers(task: Task) -> dict[str, str]:
+    """The headers of a PUT without a byte, of which COS makes nothing."""
+    return {**opening_headers(task), **task.part_headers}
+
+
+def merging_headers(task: Task) -> dict[str, str]:
+    """The headers of Complete: COS replaces an object, and reads a picture, only now."""
+    return {name: value for name, value in task.object_headers.items() if name in (FORBID_OVERWRITE, PIC_OPERATIONS)}

@@ -16,6 +16,7 @@ from gateway.web.admission import Admission
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
 from gateway.web.progress_watch import Render, totals_document
+from gateway.web.request_reading import refuse_object_headers
 from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_requests import CreateTask
 from gateway.web.task_routes import TaskDefaults, idempotency
@@ -57,6 +58,7 @@ class BatchRoutes:
 
     async def create(self, request: Request) -> Response:
         caller = self._admission.caller(request)
+        refuse_object_headers(request)
         wanted = parse(CreateBatch, await read_json(request, LARGE_BODY_BYTES))
         self._admission.creating(caller, len(wanted.files))
         files = [self._file(options) for options in wanted.files]

@@ -18,6 +18,7 @@ from gateway.transfer.control import Control
 from gateway.web.cos_answers import DECLARATION, XML_TYPE, CosAnswer, error_element, tag, text
 from gateway.web.cos_call import Admitted, CosCall
 from gateway.web.cos_objects import location_of
+from gateway.web.cos_pictures import complete_rows
 from gateway.web.cos_problems import CosRefusal, refusal_of
 from gateway.web.problems import current_request_id
 from gateway.web.request_reading import body_chunks, digests
@@ -29,7 +30,7 @@ MAX_LIST_BYTES: Final = 4 << 20
 _NAMESPACE: Final = "http://www.qcloud.com/document/product/436/7751"
 
 
-async def read_list(call: CosCall) -> CompleteWanted:
+async def read_list(call: CosCall) -> tuple[ClaimedPart, ...]:
     """The parts that a Complete lists.
 
     Raises:
@@ -53,7 +54,7 @@ async def read_list(call: CosCall) -> CompleteWanted:
         raise CosRefusal("MalformedXML", f"The list has no parts, or more than {MAX_PART_COUNT}.")
     if any(after.number <= before.number for before, after in pairwise(parts)):
         raise CosRefusal("InvalidPartOrder", "The list of parts was not in ascending order.")
-    return CompleteWanted(parts=tuple(parts))
+    return tuple(parts)
 
 
 def _part(row: XmlElement) -> ClaimedPart:
@@ -72,6 +73,7 @@ def completed_element(asked: Admitted, task: Task) -> str:
         text("Bucket", asked.place.bucket.name),
         text("Key", asked.key),
         text("ETag", task.result.etag),
+        *complete_rows(task.result.processed),
         namespace=_NAMESPACE,
     )
 

@@ -23,6 +23,7 @@ from gateway.web.cos_call import CosCall, Handler, Operation, operation_of, read
 from gateway.web.cos_cors import CosCors
 from gateway.web.cos_form_calls import FormCalls
 from gateway.web.cos_problems import CosRefusal, refusal_of
+from gateway.web.cos_said import check_said
 from gateway.web.drain import Drain
 from gateway.web.head_rules import Head, HeadRules
 from gateway.web.passage import ROUTE
@@ -113,6 +114,7 @@ class CosDoor:
         asked = self._auth.admit(call)
         operation = operation_of(asked.call)
         exchange.route = _route(operation)
+        check_said(operation, asked.call)
         caller, handle = self._admission.admit(asked.caller), self._handlers[operation]
         asked.require(operation)
         if operation is Operation.INITIATE_UPLOAD:

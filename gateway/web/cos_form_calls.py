@@ -18,6 +18,7 @@ from gateway.web.cos_call import Admitted, CosCall, Operation
 from gateway.web.cos_form_policy import read_form_policy
 from gateway.web.cos_objects import location_of, new_object, stored_headers
 from gateway.web.cos_problems import CosRefusal
+from gateway.web.cos_said import check_headers, check_said
 from gateway.web.formdata import FormLimits, FormReader
 from gateway.web.request_reading import body_chunks, md5_of
 
@@ -62,6 +63,7 @@ class FormCalls:
     async def post(self, call: CosCall) -> CosAnswer:
         """POST Object."""
         form = FormReader(call.headers.get("content-type"), body_chunks(call.request), _LIMITS)
+        check_said(Operation.POST_OBJECT, call)
         sent = await form.fields()
         fields = {name.lower(): value for name, value in sent.items() if value}
         fields["key"] = fields.get("key", "").replace("${filename}", form.file.filename)
@@ -70,6 +72,7 @@ class FormCalls:
         asked.require(Operation.POST_OBJECT)
         sizes = self._sizes(asked, fields)
         _check_redirect(fields)
+        check_headers(Operation.POST_OBJECT, fields)
         headers = {**fields, "x-cos-acl": fields["acl"]} if "acl" in fields else fields
         new = new_object(asked, headers)
         said = Digests(md5_of(fields["content-md5"])) if "content-md5" in fields else Digests()

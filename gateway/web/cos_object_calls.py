@@ -5,9 +5,10 @@ from typing import Final
 
 from gateway.transfer.object_calls import NewAppend, ObjectCalls, ObjectName
 from gateway.transfer.streamed_put import StreamedPut
-from gateway.web.cos_answers import CosAnswer, Header
+from gateway.web.cos_answers import CosAnswer, Header, xml_answer
 from gateway.web.cos_call import Admitted, Handler, Operation
 from gateway.web.cos_objects import new_object, stored_headers
+from gateway.web.cos_pictures import upload_result
 from gateway.web.cos_problems import CosRefusal
 from gateway.web.request_reading import body_chunks, digests
 
@@ -42,6 +43,9 @@ class SingleCalls:
             task = await self._puts.receive_unknown(asked.caller, new, source, said, None)
         else:
             raise CosRefusal("MissingContentLength", "The body has no Content-Length.")
+        assert task.result is not None
+        if task.result.processed is not None:
+            return xml_answer(upload_result(task.result.processed), headers=stored_headers(task))
         return CosAnswer(200, stored_headers(task))
 
     async def append(self, asked: Admitted) -> CosAnswer:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 from gateway.domain.errors import TaskInError, TaskNotFound, UploadLost
+from gateway.domain.object_headers import acts_on_cos, headers_as_sent
 from gateway.domain.objects import StoredPart, UploadId
 from gateway.domain.parts import MAX_PART_COUNT
 from gateway.domain.policy import Action
 from gateway.domain.task import Task, TaskId, TaskState
 from gateway.telemetry import TASK_ID
+from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.control import Control
 from gateway.transfer.relay import PartConditions, PartRelay
 from gateway.transfer.uploads import Uploads
@@ -115,8 +117,10 @@ class UploadCalls:
         A verdict within the waiting time has a status of its own; a later one is the end of a body that began with 200,
         as COS's own always is.
         """
-        wanted = await read_list(asked.call)
+        parts = await read_list(asked.call)
         task = await self._found(asked, Action.COMPLETE)
+        acting = {name: value for name, value in asked.call.headers.items() if acts_on_cos(name)}
+        wanted = CompleteWanted(parts=parts, headers=headers_as_sent(acting))
         async with self._backoff.turn(task.id, _COMPLETION):
             task = await self._control.complete(asked.caller, task.id, wanted)
         if task.state is TaskState.SUCCESS:

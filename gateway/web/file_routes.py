@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.domain.errors import BadDigest, InvalidKey, UnsupportedMediaType
-from gateway.domain.object_headers import FIELD_OF_HEADER
+from gateway.domain.object_headers import FIELD_OF_HEADER, acts_on_cos
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task, TaskState
 from gateway.transfer.control import Control
@@ -20,7 +20,13 @@ from gateway.transfer.whole_files import WholeFiles
 from gateway.web.admission import Admission
 from gateway.web.formdata import FormReader
 from gateway.web.json_bodies import parse, require_identity_encoding
-from gateway.web.request_reading import body_chunks, content_length, digests, query_parameters
+from gateway.web.request_reading import (
+    body_chunks,
+    content_length,
+    digests,
+    query_parameters,
+    refuse_object_headers,
+)
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_requests import FORM_FIELDS, CreateTask, typed_fields
 from gateway.web.task_routes import TaskDefaults
@@ -64,6 +70,7 @@ class FileRoutes:
 
     async def _post_form(self, request: Request, caller: Caller) -> Task:
         require_identity_encoding(request)
+        refuse_object_headers(request)
         form = FormReader(request.headers["content-type"], body_chunks(request))
         fields = await form.fields()
         file = form.file
@@ -119,7 +126,7 @@ def _said_by_headers(request: Request) -> tuple[dict[str, str], dict[str, str]]:
             said[name.removeprefix(_COS)] = value
         elif name in FIELD_OF_HEADER:
             said[FIELD_OF_HEADER[name]] = value
-        elif name.startswith(_COS):
+        elif acts_on_cos(name):  # what may not be passed on is refused with the options
             headers[name] = value
     return said, headers
 

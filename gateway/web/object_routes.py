@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.domain.errors import BadQuery, InvalidKey
-from gateway.domain.object_headers import OPTION_NAMES
+from gateway.domain.object_headers import FORBID_OVERWRITE, OPTION_NAMES
 from gateway.domain.objects import Appended
 from gateway.transfer.object_calls import NewAppend, ObjectCalls, ObjectName
 from gateway.transfer.whole_files import WholeFiles
@@ -81,7 +81,9 @@ class ObjectRoutes:
         length = required_length(request)
         options = {**raw_options(request, query), "key": _key(request)}
         wanted = new_file(options, self._defaults)
-        new = NewAppend(int(position), length, wanted.content_type, {**wanted.object_headers, **wanted.part_headers})
+        overwrite = {FORBID_OVERWRITE: "true"} if wanted.forbid_overwrite else {}
+        headers = {**wanted.object_headers, **wanted.part_headers, **overwrite}
+        new = NewAppend(int(position), length, wanted.content_type, headers)
         name = ObjectName(wanted.key, wanted.bucket, wanted.region)
         with self._admission.receiving(caller, request.scope):
             done = await self._objects.append(caller, name, new, body_chunks(request), digests(request))

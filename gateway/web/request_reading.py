@@ -18,6 +18,7 @@ from gateway.domain.errors import (
     InvalidRange,
     LengthRequired,
 )
+from gateway.domain.object_headers import require_taken
 from gateway.domain.objects import ETag
 from gateway.transfer.digests import Digests
 from gateway.transfer.relay import PartConditions
@@ -28,6 +29,7 @@ from gateway.web.receptions import refusal_of
 MAX_CRC64: Final = (1 << 64) - 1
 NO_XML: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 """Control characters, and what else no XML of COS's can hold (XML 1.0 section 2.2)."""
+_DIGEST_HEADERS: Final = frozenset({"x-cos-hash-crc64ecma"})
 _PART_NUMBER: Final = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,16})-([0-9]{1,16})/([0-9]{1,16}|\*)", re.ASCII)
@@ -107,6 +109,15 @@ def _content_digests(header: str | None) -> list[tuple[str, str]]:
     if not all(matches):
         raise BadDigest("Content-Digest is not a list of algorithm=:base64:.")
     return [(match[1], match[2]) for match in matches if match is not None]
+
+
+def refuse_object_headers(request: Request) -> None:
+    """Refuse COS's own headers on a call that takes none: what an object is to be is said when its task is created.
+
+    Raises:
+        InvalidField: there is one.
+    """
+    require_taken((name for name, value in request.headers.items() if value), _DIGEST_HEADERS, meta=False)
 
 
 def md5_of(text: str) -> str:

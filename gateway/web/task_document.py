@@ -90,6 +90,7 @@ def _result_document(task: Task, result: TaskResult) -> dict[str, Any]:
         "crc64": _decimal(result.crc64),
         "crc64_verified": result.crc64_verified,
         "size": result.size,
+        **({} if result.processed is None else {"upload_result": dict(result.processed)}),
     }
 
 

@@ -30,6 +30,7 @@ from gateway.web.request_reading import (
     part_conditions,
     part_number,
     query_parameters,
+    refuse_object_headers,
     required_length,
 )
 from gateway.web.sealing import SealBroken, Sealer
@@ -99,6 +100,7 @@ class TaskRoutes:
 
     async def create(self, request: Request) -> Response:
         caller = self._admission.caller(request)
+        refuse_object_headers(request)
         data = await read_json(request, CREATE_LIMIT_BYTES)
         wanted = parse(CreateTask, data)
         new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
@@ -139,6 +141,7 @@ class TaskRoutes:
 
     async def put_part(self, request: Request) -> Response:
         caller, opened = self._admission.caller(request), list[Task]()
+        refuse_object_headers(request)
 
         async def receive(task_id: TaskId) -> StoredPart:
             return await self._parts.receive_part(
@@ -163,6 +166,7 @@ class TaskRoutes:
 
     async def put_content(self, request: Request) -> Response:
         caller = self._admission.caller(request)
+        refuse_object_headers(request)
 
         async def receive(task_id: TaskId) -> Task:
             return await self._sequential.receive_content(
@@ -175,6 +179,7 @@ class TaskRoutes:
 
     async def complete(self, request: Request) -> Response:
         caller = self._admission.caller(request)
+        refuse_object_headers(request)
         wanted = parse(CompleteTask, await read_json(request, CREATE_LIMIT_BYTES, allow_empty=True)).wanted()
         task = await self._with_task(request, caller, lambda task_id: self._control.complete(caller, task_id, wanted))
         return self._answer(task, _status_of(task))

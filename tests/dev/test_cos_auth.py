@@ -40,7 +40,7 @@ def test_an_unknown_secret_id_is_named_so(cos: RunningCos) -> None:
 
 def test_what_was_signed_must_be_what_comes(caller: CosCaller, cos: RunningCos) -> None:
     """Method, path, a signed query parameter and a signed header are each part of the signature."""
-    signed = {"x-cos-acl": "private"}
+    signed = {"x-cos-traffic-limit": "819200"}
     query = {"partNumber": "1", "uploadId": "u"}
     honest = _sent_headers(caller, "PUT", "/a b", query, signed)
 
@@ -50,7 +50,7 @@ def test_what_was_signed_must_be_what_comes(caller: CosCaller, cos: RunningCos) 
         caller.send("PUT", f"/a+b?{encode_query(query)}", honest, b""),
         caller.send("PUT", f"/a%2520b?{encode_query(query)}", honest, b""),
         caller.send("PUT", f"/a%20b?{encode_query({**query, 'partNumber': '2'})}", honest, b""),
-        caller.send("PUT", f"/a%20b?{encode_query(query)}", {**honest, "x-cos-acl": "public-read"}, b""),
+        caller.send("PUT", f"/a%20b?{encode_query(query)}", {**honest, "x-cos-traffic-limit": "838860800"}, b""),
         caller.send("PUT", f"/a%20b?{encode_query(query)}", {**honest, "Host": OTHER_BUCKET.host}, b""),
     ]
 

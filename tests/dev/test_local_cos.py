@@ -1,5 +1,6 @@
 """The local COS as a program of its own, and as browsers meet it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,36 @@ def test_wrong_arguments_are_explained(wrong: list[str], capsys: pytest.CaptureF
 
     assert ended.value.code == 2
     assert "usage: python -m gateway.dev.local_cos" in capsys.readouterr().err
+
+
+def test_s1_what_the_local_cos_does_not_act_on_it_refuses(caller: CosCaller, cos: RunningCos) -> None:
+    """So no header or parameter that means something to COS passes a test unseen."""
+    put = {"x-cos-callback": "x", "x-cos-website-redirect-location": "/", "x-ci-a": "b", "x-made-up": "1"}
+    for name, value in put.items():
+        answer = caller.call("PUT", "refused", headers={name: value}, body=b"x")
+        assert (answer.status, answer.code) == (501, "NotImplemented"), name
+    for method, query in (("PUT", {"image_process": ""}), ("POST", {"uploads": "", "x": "1"})):
+        assert caller.call(method, "refused", query, body=b"").code == "NotImplemented"
+    for name in ("x-cos-acl", "x-cos-meta-a", "pic-operations", "x-cos-forbid-overwrite"):
+        assert caller.call("HEAD", "refused", headers={name: "true"}).status == 501
+    assert cos.keys(BUCKET) == []
+
+
+def test_s1_pic_operations_act_as_coss_do(caller: CosCaller, cos: RunningCos) -> None:
+    rules = [{"fileid": "small.png", "rule": "imageSlim"}, {"fileid": "/top.png", "rule": "imageSlim"}]
+    said = {"pic-operations": json.dumps({"is_pic_info": 1, "rules": rules})}
+
+    answer = caller.call("PUT", "album/a.png", headers=said, body=b"picture")
+
+    assert (answer.status, answer.texts("Key")) == (200, ["album/a.png", "album/small.png", "top.png"])
+    assert {cos.read(BUCKET, key) for key in ("album/a.png", "album/small.png", "top.png")} == {b"picture"}
+    assert caller.call("PUT", "b.png", headers={"pic-operations": "{}"}, body=b"x").code == "InvalidArgument"
+
+
+@pytest.mark.parametrize(
+    ("limit", "said", "status"),
+    [("image/*;text/css", "image/png", 200), ("image/*", "text/html", 403), ("!text/html", "text/html", 403)],
+)
+def test_s1_x_cos_mime_limit_acts(caller: CosCaller, limit: str, said: str, status: int) -> None:
+    headers = {"x-cos-mime-limit": limit, "Content-Type": said}
+    assert caller.call("PUT", "limited", headers=headers, body=b"x").status == status

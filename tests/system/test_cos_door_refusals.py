@@ -86,7 +86,7 @@ def test_a_key_that_has_run_out(door: Door, dora: Caller) -> None:
 
 def test_a_signature_is_good_for_its_own_request_only(door: Door, dora: Caller, key: Key) -> None:
     caller = key.caller()
-    signed = {"Host": HOST, "x-cos-security-token": key.token or "", "x-cos-acl": "private"}
+    signed = {"Host": HOST, "x-cos-security-token": key.token or "", "x-cos-traffic-limit": "819200"}
     signed["Authorization"] = _authorization(key, "PUT", "/once", {"partNumber": "1", "uploadId": "u"}, signed)
     target = "/once?partNumber=1&uploadId=u"
 
@@ -94,7 +94,7 @@ def test_a_signature_is_good_for_its_own_request_only(door: Door, dora: Caller, 
         ("PUT", "/another?partNumber=1&uploadId=u", {}),
         ("PUT", "/once?partNumber=2&uploadId=u", {}),
         ("DELETE", target, {}),
-        ("PUT", target, {"x-cos-acl": "public-read"}),
+        ("PUT", target, {"x-cos-traffic-limit": "838860800"}),
         ("PUT", target, {"Host": "localhost"}),
     ):
         refused(caller.send(method, where, {**signed, **changed}, b"x"), 403, "SignatureDoesNotMatch")
