@@ -12,10 +12,17 @@ from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
 from gateway.log_writer import LogWriter
-from gateway.telemetry import COS_REQUEST_ID, REQUEST_ID, TASK_ID
+from gateway.telemetry import CODE, COS_REQUEST_ID, REQUEST_ID, SUBJECT, TASK_ID, TOKEN
 from gateway.tracing import TRACE
 
-_CONTEXT: Final = (("request_id", REQUEST_ID), ("task_id", TASK_ID), ("cos_request_id", COS_REQUEST_ID))
+_CONTEXT: Final = (
+    ("request_id", REQUEST_ID),
+    ("subject", SUBJECT),
+    ("token", TOKEN),
+    ("task_id", TASK_ID),
+    ("cos_request_id", COS_REQUEST_ID),
+    ("code", CODE),
+)
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _QUIET: Final = {"httpx": logging.WARNING, "python_multipart": logging.CRITICAL, "uvicorn.access": logging.CRITICAL}
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr).encode

@@ -2,9 +2,17 @@
 
 from typing import Final
 
+from gateway.audit import AuditEvent, audit
+from gateway.domain.pseudonyms import subject_pseudonym
+from gateway.domain.task import CancelRequested, Succeeded, Task, TaskState
 from gateway.telemetry import DOOR, Metrics
 from gateway.tracing import record
 
+_AUDITED: Final = {
+    "Created": AuditEvent.CREATE,
+    Succeeded.__name__: AuditEvent.COMPLETE,
+    CancelRequested.__name__: AuditEvent.CANCEL,
+}
 _STORING: Final = frozenset({"put_object", "upload_part", "append_object"})
 
 
@@ -25,9 +33,14 @@ class Observer:
             self._metrics.count("gateway_redis_failures_total", call)
         record(f"Redis {call}", seconds, {"db.system.name": "redis"}, failed=not was_done)
 
-    def move(self, event: str, state: str) -> None:
-        """A task moved."""
-        self._metrics.count("gateway_task_transitions_total", event, state, DOOR.get())
+    def move(self, event: str, task: Task) -> None:
+        """*event* made *task*, or led to it."""
+        self._metrics.count("gateway_task_transitions_total", event, task.state, DOOR.get())
+        done = [_AUDITED[event]] if event in _AUDITED else []
+        if event == "Created" and task.state is TaskState.SUCCESS:
+            done.append(AuditEvent.COMPLETE)  # a small file is written with its end in it
+        for what in done:
+            audit(what, task_id=task.id, owner=subject_pseudonym(task.owner), bucket=task.at.bucket.name)
 
     def cos(self, operation: str, status: int, seconds: float, sent_bytes: int) -> None:
         """An attempt at COS was answered *status*, 0 for not at all."""

@@ -26,8 +26,15 @@ from gateway import VERSION
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
 TASK_ID: Final[ContextVar[str | None]] = ContextVar("task_id", default=None)
 COS_REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("cos_request_id", default=None)
+SUBJECT: Final[ContextVar[str | None]] = ContextVar("subject", default=None)
+"""Whose request of the moment it is, as a pseudonym."""
+TOKEN: Final[ContextVar[str | None]] = ContextVar("token", default=None)
+"""With which token, as a pseudonym; None where it has no ``jti``."""
+CODE: Final[ContextVar[str | None]] = ContextVar("code", default=None)
+"""The code of the error that it was answered with."""
 DOOR: Final[ContextVar[str]] = ContextVar("door", default="none")
 """Which door the request of the moment came through: rest, cos, or none when the gateway acts by itself."""
+_OF_A_REQUEST: Final = (REQUEST_ID, TASK_ID, COS_REQUEST_ID, SUBJECT, TOKEN, CODE)
 EXPOSITION_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -153,6 +160,12 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_loop_stalls_total": Metric("counter", "Times that the event loop stood still for more than a second."),
     "gateway_log_lines_dropped_total": Metric("counter", "Log lines that were dropped because stderr took no more."),
 }
+
+
+def forget_request() -> None:
+    """A new request begins: one that was pipelined behind another inherits what was known of that."""
+    for variable in _OF_A_REQUEST:
+        variable.set(None)
 
 
 class UnregisteredMetric(LookupError):

@@ -19,11 +19,15 @@ _LINES_MAX: Final = 350
 # Adapters may import the ports that they provide; pure parts of cos serve its two doors.
 _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "domain": (),
+    "audit": ("domain.*", "telemetry"),
     "cos": ("domain.*", "telemetry", "tracing", "transfer.ports"),
     "store": ("domain.*", "telemetry", "tracing", "transfer.ports"),
-    "transfer": ("collector", "domain.*", "telemetry", "tracing"),
+    "transfer": ("audit", "collector", "domain.*", "telemetry", "tracing"),
     "hooks": ("domain.*", "telemetry"),
-    "web": ("collector", "domain.*", "telemetry", "tracing", "transfer.*", "cos.signing", "cos.wire*", "cos.xml_tree"),
+    "web": (
+        *("audit", "collector", "domain.*", "telemetry", "tracing", "transfer.*"),
+        *("cos.signing", "cos.wire*", "cos.xml_tree"),
+    ),
     "dev": ("domain.*", "telemetry", "cos.signing", "cos.wire*"),
     "config_values": (),
     "config": ("config_values", "config_edge", "config_limits", "config_tracing", "config_upkeep"),
@@ -36,7 +40,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "log_writer": (),
     "loop_watch": ("telemetry",),
     "gauges": ("telemetry",),
-    "observer": ("telemetry", "tracing"),
+    "observer": ("audit", "domain.*", "telemetry", "tracing"),
     "tracing": (),
     "collector": (),
     "malloc": (),
@@ -71,6 +75,7 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "logs": frozenset(),
     "gauges": frozenset(),
     "observer": frozenset(),
+    "audit": frozenset(),
     "tracing": frozenset(),
     "log_writer": frozenset(),
     "loop_watch": frozenset(),
@@ -116,7 +121,7 @@ _ENVIRONMENT: Final = {
     "gateway/telemetry.py": "tells prometheus-client its folder, which it takes from nowhere else",
 }
 _UNIX_TIME: Final[Mapping[str, frozenset[str]]] = {
-    "commands": frozenset({"cos_visit", "survey", "token"}),
+    "commands": frozenset({"cos_visit", "revoke", "survey", "token"}),
     "cos": frozenset({"client", "credentials"}),
     "dev": frozenset({"local_cos"}),
     "hooks": frozenset({"sender"}),

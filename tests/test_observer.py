@@ -1,11 +1,15 @@
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from gateway import tracing
+from gateway.domain.task import TaskState
 from gateway.observer import Observer
 from gateway.telemetry import DOOR, Metrics
 from tests.test_telemetry import samples
+from tests.web.sample_tasks import new_task
 
 
 @pytest.fixture
@@ -55,10 +59,33 @@ def test_an_attempt_at_cos_tells_how_cos_is(spans: list[tracing.Span]) -> None:
 def test_a_move_is_told_with_the_door_it_came_through() -> None:
     metrics = Metrics()
     token = DOOR.set("cos")
-    Observer(metrics).move("Succeeded", "success")
+    succeeded = replace(new_task("t"), state=TaskState.SUCCESS)
+    Observer(metrics).move("Succeeded", succeeded)
     DOOR.reset(token)
-    Observer(metrics).move("Succeeded", "success")
+    Observer(metrics).move("Succeeded", succeeded)
 
     found = samples(metrics.exposition())
     assert found["gateway_task_transitions_total", "cos", "Succeeded", "success"] == 1
     assert found["gateway_task_transitions_total", "none", "Succeeded", "success"] == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "state", "written"),
+    [
+        ("Created", TaskState.WAITING, ["create"]),
+        ("Created", TaskState.SUCCESS, ["create", "complete"]),
+        ("Restored", TaskState.WAITING, []),
+        ("PartStored", TaskState.UPLOADING, []),
+        ("Succeeded", TaskState.SUCCESS, ["complete"]),
+        ("CancelRequested", TaskState.CANCELED, ["cancel"]),
+    ],
+)
+def test_s12_what_becomes_of_a_task_is_in_the_audit_trail(
+    caplog: pytest.LogCaptureFixture, event: str, state: TaskState, written: list[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    Observer(Metrics()).move(event, replace(new_task("t", owner="alice"), state=state))
+
+    assert [line.message for line in caplog.records if line.name == "gateway.audit"] == written
+    for line in caplog.records:
+        assert {"task_id": "t", "owner": "2bd806c97f0e00af", "bucket": "b-1250000000"}.items() <= vars(line).items()

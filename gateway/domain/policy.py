@@ -15,6 +15,7 @@ from gateway.domain.errors import (
     UnknownDestination,
 )
 from gateway.domain.objects import Bucket, ObjectAddress
+from gateway.domain.pseudonyms import TOKEN_PREFIX, subject_pseudonym, token_pseudonym
 
 MAX_KEY_BYTES: Final = 850
 _MEDIA_TYPE: Final = re.compile(r"\s*([\w!#$&^.+-]+/[\w!#$&^.+-]+)\s*(;[^,]*)?", re.ASCII)
@@ -82,12 +83,33 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: ``owner`` is the token's subject; times are Unix seconds, ``issued_at`` 0 where the token has none."""
+    """Who asks: ``owner`` is the token's subject; times are Unix seconds, ``issued_at`` 0 where the token has none.
+
+    ``token_id`` is the token's ``jti``, None without one. A key that was issued for a token has that token's.
+    """
 
     owner: str
     policy: Policy
     expires_at: float
     issued_at: float = 0.0
+    token_id: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The owner as logs show it."""
+        return subject_pseudonym(self.owner)
+
+    @property
+    def token(self) -> str | None:
+        """The token as logs show it, None for one without an id."""
+        return None if self.token_id is None else token_pseudonym(self.token_id)
+
+    @property
+    def revocable_names(self) -> tuple[str, ...]:
+        """Each name by which the caller, or this one token, can be revoked: in full, or as logs show it."""
+        if self.token_id is None:
+            return self.owner, self.subject
+        return self.owner, self.subject, TOKEN_PREFIX + self.token_id, token_pseudonym(self.token_id)
 
     def require(self, action: Action) -> None:
         """Raise Forbidden unless the token allows *action*."""

@@ -47,7 +47,7 @@ class RedisTaskStore(TaskParts):
 
     Every key of a task lives *ttl_seconds* after its last change. A final task is remembered until a day after its last
     ticket has ended: what was canceled stays known as canceled. *redis* comes from ``redis_address.connect``. *clock*
-    gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the state it led to;
+    gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the task it led to;
     of new tasks as ``Created``, and as ``Restored`` where Redis had lost them. *intent_seconds*, *announced* and
     *on_notice* are those of ``Duties``, *held* is that of ``TaskParts``.
     """
@@ -59,7 +59,7 @@ class RedisTaskStore(TaskParts):
         ttl_seconds: int,
         clock: Callable[[], float] = time.time,
         observe: Observe | None = None,
-        observe_move: Callable[[str, str], None] = lambda event, state: None,
+        observe_move: Callable[[str, Task], None] = lambda event, task: None,
         intent_seconds: float = 60.0,
         announced: frozenset[Bucket] = frozenset(),
         on_notice: Callable[[TaskId, float], None] = lambda task_id, due: None,
@@ -110,7 +110,7 @@ class RedisTaskStore(TaskParts):
         answer = read_answer(text)
         if answer.outcome != "created":
             return self._decode(task.id, answer.fields)
-        self._observe_move("Restored" if restored else "Created", task.state)
+        self._observe_move("Restored" if restored else "Created", task)
         return replace(task, expires_at=task.updated_at + self._ttl_seconds)
 
     async def _run_between(
@@ -167,7 +167,7 @@ class RedisTaskStore(TaskParts):
         if answer.outcome != "ok":
             await self._list_again(task.id, answer, duty)
             return False, self._decode(task.id, answer.fields)
-        self._observe_move(type(event).__name__, after.state)
+        self._observe_move(type(event).__name__, after)
         self._duties.done(duty)
         return True, replace(after, version=int(answer.more[0]))
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from gateway.audit import audit_refusal
 from gateway.domain.batch import Batch, BatchFile, BatchId, BatchTotals
 from gateway.domain.errors import BatchNotFound, Conflict, GatewayError, TaskNotFound
 from gateway.domain.policy import Action, Caller
@@ -91,6 +92,7 @@ class Batches:
         async def create(numbered: tuple[int, NewTask | GatewayError]) -> BatchFile:
             index, new = numbered
             if isinstance(new, GatewayError):
+                audit_refusal(new)
                 return BatchFile(None, TaskError.of(new))
             once = Idempotency(f"{batch_id}:{index}", "batch") if repeatable else None
             try:
@@ -98,6 +100,7 @@ class Batches:
                 if task is None:
                     task = await self._control.create(caller, replace(new, batch_id=batch_id), once)
             except GatewayError as error:
+                audit_refusal(error)
                 return BatchFile(None, TaskError.of(error))
             return BatchFile(task.id)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from gateway.audit import AuditEvent, audit
 from gateway.domain.errors import (
     AppendPosition,
     FileTooLarge,
@@ -115,6 +116,13 @@ class ObjectCalls:
             raise
 
     async def _append(
+        self, at: ObjectAddress, position: int, body: IncomingBody, headers: Mapping[str, str]
+    ) -> Appended:
+        done = await self._appended(at, position, body, headers)
+        audit(AuditEvent.APPEND, bucket=at.bucket.name, position=position, size=body.size)
+        return done
+
+    async def _appended(
         self, at: ObjectAddress, position: int, body: IncomingBody, headers: Mapping[str, str]
     ) -> Appended:
         try:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
+from gateway.audit import AuditEvent, audit, note_caller
 from gateway.domain.errors import (
     BatchNotFound,
     GatewayError,
@@ -24,6 +25,7 @@ from gateway.domain.errors import (
     Unauthenticated,
 )
 from gateway.domain.policy import Caller
+from gateway.domain.pseudonyms import pseudonym_of
 from gateway.transfer.ports import Clock, Revocations
 from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
 from gateway.web.client_address import address_group
@@ -73,6 +75,7 @@ class Admission:
         self._recheck_seconds = recheck_seconds
         self._clock = clock
         self._revoked: Mapping[str, float] = {}
+        self._has_looked = False
         bad, unknown = limits.bad_tokens_per_address_minute, limits.unknown_ids_per_subject_minute
         self._subjects = _steady(limits.requests_per_subject, monotonic)
         self._addresses = _steady(limits.requests_per_address, monotonic)
@@ -121,6 +124,7 @@ class Admission:
 
     def admit(self, caller: Caller) -> Caller:
         """*caller*, whose one more request this is. Raises RateLimited, and TokenInvalid when they were revoked."""
+        note_caller(caller)
         if self._revoked and self.is_revoked(caller):
             raise TokenInvalid
         _spend(self._subjects, caller.owner)
@@ -144,9 +148,9 @@ class Admission:
         return self.receptions.receiving(caller, scope)
 
     def is_revoked(self, caller: Caller) -> bool:
-        """Whether the caller's token was issued before its subject was revoked."""
-        until = self._revoked.get(caller.owner)
-        return until is not None and caller.issued_at <= until
+        """Whether the caller's token was issued before it, or its subject, was revoked."""
+        revoked = self._revoked
+        return any(caller.issued_at <= revoked[name] for name in caller.revocable_names if name in revoked)
 
     async def require_unrevoked(self, caller: Caller) -> None:
         """Ask Redis itself before *caller* gets what outlives this request: ``run`` may not have heard yet.
@@ -166,11 +170,19 @@ class Admission:
         while True:
             if self._revocations is not None:
                 try:
-                    self._revoked = await self._revocations.load()
+                    self._learn(await self._revocations.load())
                 except StateStoreUnavailable:
                     _log.warning("redis does not tell who was revoked; those known before stay so")
             self.receptions.judge(self._objection)
             await asyncio.sleep(self._recheck_seconds)
+
+    def _learn(self, revoked: Mapping[str, float]) -> None:
+        """From now on *revoked* counts; what is new in it is written down, but for what was there at the start."""
+        known, self._revoked = self._revoked, revoked
+        if self._has_looked:
+            for name in (name for name, until in revoked.items() if known.get(name) != until):
+                audit(AuditEvent.REVOKED, revoked=pseudonym_of(name), until=revoked[name])
+        self._has_looked = True
 
     def _objection(self, caller: Caller) -> GatewayError | None:
         if self.is_revoked(caller):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import jwt
 
+from gateway.audit import note_caller
 from gateway.domain.errors import TokenExpired, TokenInvalid, Unauthenticated
 from gateway.domain.policy import Caller, Policy
 from gateway.transfer.ports import Clock
@@ -30,6 +31,7 @@ _MAX_NESTING: Final = 64
 _MAX_LIST: Final = 256
 _MAX_INTEGER: Final = 2**53
 _CACHE_SIZE: Final = 4096
+_MAX_TOKEN_ID_LENGTH: Final = 256
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
 _REFUSED_HEADERS: Final = frozenset({"jku", "x5u", "jwk", "x5c", "crit"})
@@ -121,6 +123,7 @@ class Authenticator:
         else:
             self._known.move_to_end(digest)
         if caller.expires_at + LEEWAY_SECONDS <= self._clock():
+            note_caller(caller)
             raise TokenExpired
         return caller
 
@@ -150,7 +153,8 @@ class Authenticator:
         if any(_time(claims, name) > latest for name in ("nbf", "iat") if name in claims):
             raise TokenInvalid
         issued_at = _time(claims, "iat") if "iat" in claims else 0.0
-        return Caller(_owner(claims), self._capped(_policy(claims)), _time(claims, "exp"), issued_at)
+        policy, expires_at = self._capped(_policy(claims)), _time(claims, "exp")
+        return Caller(_owner(claims), policy, expires_at, issued_at, _token_id(claims))
 
     def _capped(self, policy: Policy) -> Policy:
         sizes = [size for size in (policy.max_size, self._max_size) if size is not None]
@@ -211,6 +215,16 @@ def _owner(claims: Mapping[str, Any]) -> str:
     if not isinstance(owner, str) or not 1 <= len(owner) <= MAX_OWNER_LENGTH or not owner.isprintable():
         raise TokenInvalid
     return owner
+
+
+def _token_id(claims: Mapping[str, Any]) -> str | None:
+    """The token's ``jti``, if it has one."""
+    if "jti" not in claims:
+        return None
+    token_id = claims["jti"]
+    if not isinstance(token_id, str) or not _is_text(token_id) or not 1 <= len(token_id) <= _MAX_TOKEN_ID_LENGTH:
+        raise TokenInvalid
+    return token_id
 
 
 def _policy(claims: Mapping[str, Any]) -> Policy:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from gateway.audit import note_caller
 from gateway.cos.signing import (
     BadSignature,
     MalformedSignature,
@@ -65,6 +66,7 @@ class CosAuth:
             except BadSignature as bad:
                 raise _refusal(bad) from bad
             else:
+                note_caller(key.caller)
                 require_key_length(path[1:])
                 return Admitted(with_path(call, path), key.caller, place, path[1:])
         assert mismatch is not None
@@ -91,6 +93,7 @@ class CosAuth:
                 raise CosRefusal("AccessDenied", "The form is not signed.")
         except BadSignature as bad:
             raise _refusal(bad) from bad
+        note_caller(key.caller)
         require_key_length(fields["key"])
         return Admitted(call, key.caller, self._place(key.caller, call.host), fields["key"])
 

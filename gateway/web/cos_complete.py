@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from itertools import islice, pairwise
 from typing import Final
 
+from gateway.audit import note_refusal
 from gateway.cos.xml_tree import Unreadable, XmlElement, read_xml
 from gateway.domain.errors import GatewayError, TaskInError
 from gateway.domain.objects import ETag
@@ -100,11 +101,11 @@ class LateVerdict:
         try:
             while not (await asyncio.wait({verdict}, timeout=SPACE_SECONDS))[0]:
                 yield b" "
-            yield verdict.result().encode()
+            yield self._told(verdict.result()).encode()
         finally:
             verdict.cancel()
 
-    async def _verdict(self) -> str:
+    async def _verdict(self) -> str | GatewayError:
         asked, task_id = self._asked, self._task_id
         try:
             while True:
@@ -113,10 +114,13 @@ class LateVerdict:
                     return completed_element(asked, task)
         except TaskInError as late:  # it failed between two looks: the task tells why
             failed = await self._control.get(asked.caller, task_id, Action.COMPLETE)
-            return self._error(failed.error.as_exception() if failed.error is not None else late)
+            return failed.error.as_exception() if failed.error is not None else late
         except GatewayError as error:
-            return self._error(error)
+            return error
 
-    def _error(self, error: GatewayError) -> str:
+    def _told(self, verdict: str | GatewayError) -> str:
+        if isinstance(verdict, str):
+            return verdict
+        note_refusal(verdict)
         resource = location_of(self._asked).removeprefix("http://")
-        return error_element(refusal_of(error), resource=resource, request_id=current_request_id())
+        return error_element(refusal_of(verdict), resource=resource, request_id=current_request_id())

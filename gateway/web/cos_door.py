@@ -13,6 +13,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.audit import note_door_refusal, note_refusal
 from gateway.collector import let_go
 from gateway.domain.errors import GatewayError
 from gateway.telemetry import REQUEST_ID, Metrics
@@ -91,8 +92,10 @@ class CosDoor:
         try:
             answer = await self._answer(scope, exchange, headers)
         except CosRefusal as refusal:
+            note_door_refusal(refusal.code, refusal.status)
             answer = _refused(refusal, scope, request_id)
         except GatewayError as error:
+            note_refusal(error)
             answer = _refused(refusal_of(error), scope, request_id)
             let_go(error)
         extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers, answer.headers)]
@@ -180,6 +183,7 @@ def _route(operation: Operation) -> str:
 async def _fail(scope: Scope, exchange: _Exchange, error: GatewayError, request_id: str) -> None:
     """Answer a request that was broken off, if it has no answer yet."""
     if not exchange.status:
+        note_refusal(error)
         answer = _refused(refusal_of(error), scope, request_id)
         await send_answer(exchange.send, answer, [("x-cos-request-id", request_id)])
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway.audit import AuditEvent, audit
 from gateway.domain.errors import InvalidField, KeyNotAllowed, TokenExpired
 from gateway.domain.policy import Action, Caller, Destination, Destinations, Policy
 from gateway.transfer.ports import Clock
@@ -91,11 +92,13 @@ class KeyIssuer:
             "actions": None if policy.actions is None else sorted(policy.actions),
             "iat": caller.issued_at,  # a key is as old as its token: what revokes the one revokes the other
             "exp": expires,
+            **({} if caller.token_id is None else {"jti": caller.token_id}),
         }
         try:
             token = self._sealer.seal("key", payload)
         except ValueError:
             raise InvalidField("The token's policy is too large for a key.") from None
+        audit(AuditEvent.KEY_ISSUED, key_id=secret_id, bucket=place.bucket.name, expires_at=expires)
         return IssuedKey(secret_id, self._sealer.secret_of(token, secret_id), token, now, expires, place)
 
     def open(self, secret_id: str, token: str) -> OpenedKey:
@@ -127,6 +130,7 @@ class KeyIssuer:
             self._destinations.resolved(_policy(sealed)),
             float(sealed["exp"]),
             float(sealed.get("iat", 0)),
+            sealed.get("jti"),
         )
         return OpenedKey(caller, self._sealer.secret_of(token, secret_id))
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.telemetry import DOOR
+from gateway.telemetry import DOOR, forget_request
 from gateway.tracing import TRACE, Value, begin, span
 
 ROUTE: Final = "gateway.route"
@@ -25,6 +25,7 @@ class Passage:
         self.announced_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        forget_request()
         DOOR.set(self._door)
         length, traceparent = _length_and_trace(scope["headers"])
         is_probe = scope["path"] in _PROBES and traceparent is None

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
+from gateway.audit import note_refusal
 from gateway.collector import let_go
 from gateway.domain.errors import BadInput, Busy, GatewayError, MethodNotAllowed, NotFound
 from gateway.domain.task import TaskError
@@ -51,6 +52,7 @@ def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
 
 def problem_response(error: GatewayError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that carries ``problem(error)``; *headers* are added, for example ``Allow``."""
+    note_refusal(error)
     body = json.dumps(problem(error, request_id), ensure_ascii=False, separators=(",", ":")).encode()
     return Response(body, error.status_hint, {**_ALWAYS, **_status_headers(error), **(headers or {})}, MEDIA_TYPE)
 

@@ -106,7 +106,7 @@ async def test_creating_the_same_id_again_changes_nothing(store: TaskStore) -> N
 async def test_each_task_that_was_made_and_each_move_is_told_once(redis: Redis, clock: TurnedClock) -> None:
     told: list[tuple[str, str]] = []
     store = RedisTaskStore(
-        redis, ttl_seconds=TTL_SECONDS, clock=clock, observe_move=lambda event, state: told.append((event, state))
+        redis, ttl_seconds=TTL_SECONDS, clock=clock, observe_move=lambda event, task: told.append((event, task.state))
     )
 
     task = await store.create(new_task())

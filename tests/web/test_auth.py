@@ -248,3 +248,13 @@ def test_only_what_was_good_is_known() -> None:
 
     assert gate.knows(token)
     assert not gate.knows(token + "x")
+
+
+def test_s12_a_token_is_known_by_its_jti() -> None:
+    assert authenticator().caller_of(signed(claims(jti="张三 1"))).token_id == "张三 1"
+    assert authenticator().caller_of(signed(claims())).token_id is None
+
+
+@pytest.mark.parametrize("given", ["", "x" * 257, True, None, 42, ["a1"], {"a": 1}, "\ud800"])
+def test_s12_a_jti_that_is_no_text_makes_the_token_invalid(given: object) -> None:
+    assert refusal(signed(claims(jti=given))) is TokenInvalid

@@ -5,7 +5,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import tracing
-from gateway.telemetry import DOOR
+from gateway.telemetry import CODE, DOOR, SUBJECT, TASK_ID, TOKEN
 from gateway.tracing import TRACE, Span, Trace
 from gateway.web.passage import Passage
 
@@ -102,3 +102,14 @@ async def test_probes_are_no_traces(spans: list[Span]) -> None:
     await Door().ask(path="/readyz")
 
     assert spans == []
+
+
+async def test_s12_a_request_knows_nothing_of_the_one_that_it_was_pipelined_behind() -> None:
+    """The second begins in the context of the first, which has named its caller."""
+    door = Door()
+    for variable in (SUBJECT, TOKEN, CODE, TASK_ID):
+        variable.set("of the first")
+
+    await door.ask()
+
+    assert [variable.get() for variable in (SUBJECT, TOKEN, CODE, TASK_ID)] == [None] * 4
