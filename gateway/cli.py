@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "serve": ("serve", "Run the gateway; it refuses settings that are insecure or cannot work."),
     "dev": ("dev", "Run Redis, a local COS and the gateway here, making up whatever is not set, until Ctrl-C."),
     "token": ("token", "Print one token and nothing else."),
+    "revoke": ("revoke", "End every token of a subject, or one token, in all processes."),
     "check-config": ("check_config", "Print the settings in force, without secrets; look at Redis, COS and the clock."),
     "doctor": ("doctor", "Write, read and delete a small object and a small key; say what is wrong, and the mend."),
     "upload": ("upload", "Send files to a running gateway; the same command again goes on where one stopped."),

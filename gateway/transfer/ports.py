@@ -294,10 +294,14 @@ class Revocations(Protocol):
     """Tells whose tokens are good no more."""
 
     async def load(self) -> Mapping[str, float]:
-        """Subjects, and the Unix time up to which each one's tokens were revoked. Raises StateStoreUnavailable."""
+        """Names (``Caller.revocable_names``), and the Unix time up to which each one's tokens were revoked.
 
-    async def revoked_until(self, owner: str) -> float | None:
-        """The time of *owner* alone, None for one who was not revoked. Raises StateStoreUnavailable."""
+        Raises:
+            StateStoreUnavailable: Redis does not tell.
+        """
+
+    async def revoked_until(self, names: Sequence[str]) -> float | None:
+        """The latest time of one of *names*, None where none was revoked. Raises StateStoreUnavailable."""
 
 
 class Clock(Protocol):

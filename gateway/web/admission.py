@@ -156,12 +156,12 @@ class Admission:
         """Ask Redis itself before *caller* gets what outlives this request: ``run`` may not have heard yet.
 
         Raises:
-            TokenInvalid: the subject was revoked.
+            TokenInvalid: the subject, or the token, was revoked.
             StateStoreUnavailable: Redis does not tell.
         """
         if self._revocations is None:
             return
-        until = await self._revocations.revoked_until(caller.owner)
+        until = await self._revocations.revoked_until(caller.revocable_names)
         if until is not None and caller.issued_at <= until:
             raise TokenInvalid
 

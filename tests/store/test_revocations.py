@@ -17,6 +17,6 @@ async def test_a_subject_is_revoked_by_one_command_with_the_time_up_to_which_its
 
     revocations = RedisRevocations(redis)
     assert await revocations.load() == {"alice": 1.8e9, "张三 \N{PILE OF POO}": 1800000001.5}
-    assert await revocations.revoked_until("alice") == 1.8e9
-    assert await revocations.revoked_until("张三 \N{PILE OF POO}") == 1800000001.5
-    assert await revocations.revoked_until("bob") is None
+    assert await revocations.revoked_until(["alice", "jti:1"]) == 1.8e9
+    assert await revocations.revoked_until(["bob", "alice", "张三 \N{PILE OF POO}"]) == 1800000001.5
+    assert await revocations.revoked_until(["bob"]) is None

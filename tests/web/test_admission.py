@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -54,8 +54,9 @@ class Redis:
             raise StateStoreUnavailable
         return self.revoked
 
-    async def revoked_until(self, owner: str) -> float | None:
-        return (await self.load()).get(owner)
+    async def revoked_until(self, names: Sequence[str]) -> float | None:
+        revoked = await self.load()
+        return max((revoked[name] for name in names if name in revoked), default=None)
 
 
 class Scene:
