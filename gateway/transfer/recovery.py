@@ -9,7 +9,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from gateway.domain.errors import ObjectNotFound, UploadLost
+from gateway.domain.errors import ObjectNotFound, TaskNotFound, UploadLost
 from gateway.domain.objects import ObjectAddress, StoredObject, StoredPart, UploadId
 from gateway.domain.parts import sequential_part_size
 from gateway.domain.task import BodyMode, Failed, Intent, Succeeded, Task, TaskError, TaskState
@@ -32,11 +32,12 @@ async def rebuild(tasks: TaskStore, objects: ObjectStore, lost: Task, now: float
     become the object, or the task is in ``error`` ``upload_lost``.
 
     Raises:
+        TaskNotFound: it had no upload. Nothing of it is at COS, so nothing there could tell that it was canceled.
         Storage: COS or Redis failed.
     """
-    blank = _blank(lost, now)
     if lost.upload_id is None:
-        return await tasks.restore(blank, ())
+        raise TaskNotFound("Redis has lost the task, and nothing of it was at COS yet: create a new one.")
+    blank = _blank(lost, now)
     try:
         held = await list_held(objects, lost.at, lost.upload_id)
     except UploadLost as error:

@@ -79,13 +79,13 @@ class SequentialRelay:
     async def _settled(self, lost: Task) -> Task:
         """*lost*, made again after its body came, and completed if the whole file is stored.
 
-        Raises StateStoreUnavailable when it is lost again: TaskNotFound would ask for a body that was read.
+        Raises StateStoreUnavailable when it cannot be made again: TaskNotFound would ask for a body that was read.
         """
-        now = await self._engine.rebuild(lost)
         try:
+            now = await self._engine.rebuild(lost)
             return await self._completion.complete(now, CompleteWanted()) if now.next_offset == now.size else now
         except TaskNotFound:
-            raise StateStoreUnavailable("Redis keeps losing the task.") from None
+            raise StateStoreUnavailable("Redis has lost the task of this body.") from None
 
     async def receive_whole(self, draft: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
         """Store a file whose bytes are all here; *draft* is its task, not written yet.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from gateway.domain.errors import TaskExpired, TaskNotFound, TicketInvalid
+from gateway.domain.errors import TaskExpired, TicketInvalid
 from gateway.domain.object_headers import FORBID_OVERWRITE
 from gateway.domain.objects import Bucket, ObjectAddress, UploadId
 from gateway.domain.task import BodyMode, Task, TaskId
@@ -56,7 +56,6 @@ class Tickets:
         Raises:
             TicketInvalid: no ticket of ours, or another task's.
             TaskExpired: it ended, with its task.
-            TaskNotFound: it does not tell enough to begin anew.
         """
         try:
             facts = self._sealer.open("ticket", text)
@@ -66,8 +65,6 @@ class Tickets:
             raise TicketInvalid("Upload-Ticket belongs to another task.")
         if facts.get("expires", 0) < time.time():
             raise TaskExpired("The task of this Upload-Ticket has expired, and what it had stored is gone.")
-        if facts.get("upload_id") is None and facts.get(_HEADERS, {}) is None:
-            raise TaskNotFound("The task's object headers were too long for its ticket, and Redis has lost them.")
         return _task(facts)
 
     def _seal(self, facts: Mapping[str, Any]) -> str:

@@ -100,10 +100,14 @@ class Auditor:
     def settle(self, file: Watched, task: dict[str, Any]) -> None:
         """*file* has ended as *task*: judge it now, and then forget it and its object."""
         self._judge(file, task)
-        with self._lock:
-            del self.files[file.task["id"]]
+        self.forget(file)
         if task["state"] == "success":
             self._ask_cos("DELETE", file.key, {})
+
+    def forget(self, file: Watched) -> None:
+        """Nothing of *file* is left to be looked after."""
+        with self._lock:
+            del self.files[file.task["id"]]
 
     def redis_lost_everything(self) -> None:
         """From now on what was final may be unknown."""
@@ -197,7 +201,10 @@ class Auditor:
         headers = {"Upload-Ticket": file.ticket} if file.ticket else {}
         told = jwt.decode(file.caller.bearer, options={"verify_signature": False})
         with closing(Caller(self._stack, gateway, token(told["sub"]))) as owner:
-            task = good(owner.call("GET", f"/v1/tasks/{file.task['id']}", headers=headers))
+            answer = owner.call("GET", f"/v1/tasks/{file.task['id']}", headers=headers)
+        if answer.status_code == 404 and file.redis_lost and not (file.receipts or file.task["upload_id"]):
+            return  # nothing of it was at COS
+        task = good(answer)
         self.saw(file, task)
         self._judge(file, task)
 

@@ -135,14 +135,27 @@ class Storm:
             with self._changing:
                 self.report.started += 1
                 self.report.wanted_bytes += min(size, MIB) if kind == "canceled" else size
-            file = client.create(key, body(f"{self.report.seed} {key}", size), size=size, part_size=MIB)
-            task = _WAYS[kind](client, file)
-            self._auditor.settle(file, task)
+            data = body(f"{self.report.seed} {key}", size)
+            while (task := self._send(client, kind, key, data)) is None:
+                pass
             with self._changing:
                 self.report.ended[task["state"]] += 1
         with self._changing:
             self.report.sent_bytes += client.sent_bytes
             self.report.repeated_count += client.repeated_count
+
+    def _send(self, client: SteadyClient, kind: str, key: str, data: bytes) -> dict[str, Any] | None:
+        """The task's end; None: Redis lost it while nothing of it was at COS, so that it must be created anew."""
+        file = client.create(key, data, size=len(data), part_size=MIB)
+        try:
+            task = _WAYS[kind](client, file)
+        except Refused as refused:
+            if refused.code != "task_not_found" or file.receipts or file.task["upload_id"]:
+                raise
+            self._auditor.forget(file)
+            return None
+        self._auditor.settle(file, task)
+        return task
 
     # --- faults
 

@@ -92,6 +92,32 @@ def test_a_canceled_task_stays_canceled_whatever_the_ticket(alice: Caller, stack
     assert (lost["state"], lost["error"]["code"]) == ("error", "upload_lost")
 
 
+@pytest.mark.promise(3, 16)
+@pytest.mark.parametrize("ticket", [False, True])
+def test_f3_a_small_file_that_was_canceled_stays_so_when_redis_forgets_it(
+    alice: Caller, stack: Stack, ticket: bool
+) -> None:
+    data = body("f3", 300_000)
+    for number, (method, path, told) in enumerate(
+        [
+            *(("PUT", name, {"content": data}) for name in ("/parts/1", "/content")),
+            *(("GET", name, {}) for name in ("", "/parts")),
+            *(("POST", f"/{name}", {}) for name in ("restart", "pause", "complete", "cancel")),
+        ]
+    ):
+        task = alice.create(f"recovery/f3/{ticket}/{number}", len(data))
+        good(alice.control(task["id"], "cancel"))
+        _flush(stack)
+        headers = _ticket(task) if ticket else {}
+
+        answer = alice.call(method, f"/v1/tasks/{task['id']}{path}", headers=headers, **told)
+
+        require_problem(answer, 404, "task_not_found")
+        require_problem(alice.call("GET", f"/v1/tasks/{task['id']}", headers=headers), 404, "task_not_found")
+        with pytest.raises(FileNotFoundError):
+            stack.cos.read(task["key"])
+
+
 @pytest.mark.promise(2)
 def test_b40_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller, stack: Stack) -> None:
     files = {f"recovery/flushed/{number}": body(f"flushed {number}", MIB - 50 + number) for number in range(100)}
@@ -115,14 +141,23 @@ def test_b40_uploads_end_well_while_redis_is_emptied_all_the_time(alice: Caller,
 
 
 def _send_whatever_happens(caller: Caller, key: str, data: bytes) -> None:
-    """As a client should: what is retryable is sent again, and nothing else is ever answered."""
+    """As a client should: what is retryable is sent again, and a small file whose task is gone gets a new one."""
+    while not _is_sent(caller, key, data):
+        assert len(data) <= MIB, "the ticket of a task with an upload brings it back"
+
+
+def _is_sent(caller: Caller, key: str, data: bytes) -> bool:
+    """Send the file as one task; False: Redis lost the task while nothing of it was at COS."""
     told = {"key": key, "size": len(data), "part_size": MIB}
     task = _insist(caller, "POST", "/v1/tasks", json=told)
     path, headers = f"/v1/tasks/{task['id']}", _ticket(task)
     for number, part in enumerate(parts_of(data, MIB), 1):
         receipt = _insist(caller, "PUT", f"{path}/parts/{number}", content=part, headers=headers)
+        if receipt.get("code") == "task_not_found":
+            return False
         headers = {TICKET: receipt.get("ticket", headers[TICKET])}
     assert _insist(caller, "POST", f"{path}/complete", headers=headers)["state"] == "success"
+    return True
 
 
 def _insist(caller: Caller, method: str, path: str, **request: Any) -> dict[str, Any]:
@@ -132,6 +167,8 @@ def _insist(caller: Caller, method: str, path: str, **request: Any) -> dict[str,
         document: dict[str, Any] = answer.json()
         if answer.is_success:
             return document | ({"ticket": answer.headers[TICKET]} if TICKET in answer.headers else {})
+        if document["code"] == "task_not_found":
+            return document
         assert document["retryable"], answer.text
         assert time.monotonic() < deadline, answer.text
 

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import BodySuperseded, OffsetMismatch, StateStoreUnavailable, TaskNotFound, TaskSucceeded
+from gateway.domain.errors import (
+    BodySuperseded,
+    OffsetMismatch,
+    StateStoreUnavailable,
+    TaskInError,
+    TaskNotFound,
+    TaskSucceeded,
+)
 from gateway.domain.objects import ETag, PartsPage, Person, StoredPart
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, PauseRequested, Task, TaskState
@@ -220,15 +227,67 @@ async def test_another_s_ticket_is_no_way_in(world: World, lose_everything: Call
     assert await world.tasks.load(task.id) is None
 
 
-async def test_a_small_task_without_an_upload_waits_again(world: World, lose_everything: Callable[[], Any]) -> None:
+@pytest.mark.promise(3, 16)
+@pytest.mark.parametrize("end", ["waiting", "canceled", "success"])
+async def test_f3_a_task_without_an_upload_has_nothing_that_comes_back(
+    world: World, lose_everything: Callable[[], Any], end: str
+) -> None:
+    """Nothing at COS could tell that it was canceled."""
     data = random_bytes(1000)
-    task = await world.create(size=len(data), client_ref="small")
+    task = await world.create(size=len(data))
+    if end == "canceled":
+        await world.control.cancel(ALICE, task.id, None)
+    elif end == "success":
+        await world.put_content(task, data)
     lose_everything()
 
-    await world.control.rebuild(ALICE, ticket_of(task))
+    assert kinds(await all_of(world.control.rebuild(ALICE, ticket_of(task)))) == [TaskNotFound.__name__]
+    assert await world.tasks.load(task.id) is None
 
-    assert (await world.load(task)).state is TaskState.WAITING
-    world.require_success(await world.put_content(task, data), data)
+
+@pytest.mark.promise(2, 3, 16)
+@pytest.mark.parametrize("canceled", [False, True])
+async def test_f3_a_part_of_a_small_file_comes_back_unless_it_was_canceled(
+    world: World, lose_everything: Callable[[], Any], canceled: bool
+) -> None:
+    """Its upload was opened for the part, so the ticket of the part's answer knows of it."""
+    data = random_bytes(1000)
+    task = await world.create(size=len(data))
+    receipt = await world.put_part(task, 1, data)
+    late = await world.load(task)
+    if canceled:
+        await world.control.cancel(ALICE, task.id, None)
+    lose_everything()
+
+    await world.control.rebuild(ALICE, ticket_of(late))
+    now = await world.load(task)
+
+    if canceled:
+        assert now.error is not None
+        assert (now.state, now.error.code, now.loaded) == (TaskState.ERROR, "upload_lost", 0)
+        assert kinds(await all_of(world.put_part(task, 1, data))) == [TaskInError.__name__]
+    else:
+        assert await world.tasks.parts(task.id) == [replace(receipt, crc64=None)]
+        done = await world.control.complete(ALICE, task.id, CompleteWanted())
+        assert (done.state, world.read(task.at)) == (TaskState.SUCCESS, data)
+
+
+@pytest.mark.promise(3, 16)
+async def test_f3_a_body_of_a_small_file_does_not_bring_its_task_back(
+    world: World, lose_everything: Callable[[], Any]
+) -> None:
+    """Whoever canceled it meanwhile is forgotten, too. Not 404: the door would ask for the body again."""
+    data = random_bytes(1000)
+    task = await world.create(size=len(data))
+    client = Client(data[:500])
+    sending = [asyncio.create_task(world.put_content(task, client, ContentRange(length=len(data))))]
+    await client.taken()
+    lose_everything()
+    client.send(data[500:])
+    client.end()
+
+    assert kinds(await all_of(*sending)) == [StateStoreUnavailable.__name__]
+    assert (await world.tasks.load(task.id), world.exists(task)) == (None, False)
 
 
 async def test_a_task_whose_object_stands_has_succeeded(world: World, lose_everything: Callable[[], Any]) -> None:
@@ -497,24 +556,6 @@ async def test_a_loss_while_cos_completes_is_settled_by_the_object(
     assert done.result is not None
     assert (done.state, done.result.crc64_verified) == (TaskState.SUCCESS, True)
     assert world.read(task.at) == data
-
-
-async def test_a_loss_at_the_end_of_a_body_is_told_as_the_offset_to_go_on_from(
-    world: World, lose_everything: Callable[[], Any]
-) -> None:
-    data = random_bytes(1000)
-    task = await world.create(size=len(data))
-    client = Client(data)
-    sending = asyncio.create_task(world.put_content(task, client, ContentRange(0, len(data), len(data))))
-    await client.taken()
-    lose_everything()
-    client.end()
-
-    (outcome,) = await all_of(sending)
-
-    assert isinstance(outcome, OffsetMismatch)
-    assert outcome.facts["next_offset"] == 0
-    world.require_success(await world.put_content(task, data), data)
 
 
 def test_a_gap_ends_what_is_contiguous() -> None:
