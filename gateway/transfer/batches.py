@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 
 from gateway.audit import audit_refusal
 from gateway.domain.batch import Batch, BatchFile, BatchId, BatchTotals
-from gateway.domain.errors import BatchNotFound, Conflict, GatewayError, TaskNotFound
+from gateway.domain.errors import BatchNotFound, Conflict, GatewayError, StateStoreUnavailable, TaskNotFound
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import Task, TaskError, TaskId, TaskState
 from gateway.transfer.access import require_visible
-from gateway.transfer.control import Control
+from gateway.transfer.control import MOVE_ATTEMPTS, Control, has_forgotten
 from gateway.transfer.drafts import NewTask
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import BatchStore, Clock, Idempotency, TaskStore
@@ -137,23 +137,29 @@ class Batches:
         call: Callable[[Caller, TaskId, None], Awaitable[Task]],
         stays: Callable[[Task], bool],
     ) -> BatchView:
-        """*call* for every task that does not stay as it is; what fails is raised once all were called."""
-        view = await self._visible(caller, batch_id, Action.CONTROL)
+        """*call* for every task that does not stay as it is, and again for those of which Redis has forgotten it.
 
-        async def move(task: Task) -> GatewayError | None:
+        What fails is raised once all were called.
+        """
+
+        async def move(task: Task) -> Task | GatewayError | None:
             try:
-                await call(caller, task.id, None)
+                return await call(caller, task.id, None)
             except (Conflict, TaskNotFound):
                 return None  # it has moved on by itself
             except GatewayError as error:
                 return error
-            return None
 
-        failures = await _each(move, [task for task in view.tasks.values() if not stays(task)])
-        for failure in failures:
-            if failure is not None:
-                raise failure
-        return await self._view(view.batch)
+        view = await self._visible(caller, batch_id, Action.CONTROL)
+        for _ in range(MOVE_ATTEMPTS):
+            moved = await _each(move, [task for task in view.tasks.values() if not stays(task)])
+            for outcome in moved:
+                if isinstance(outcome, GatewayError):
+                    raise outcome
+            view = await self._view(view.batch)
+            if not any(isinstance(task, Task) and has_forgotten(view.tasks.get(task.id), task) for task in moved):
+                return view
+        raise StateStoreUnavailable("Redis keeps forgetting what was done to the tasks.")
 
     async def _visible(self, caller: Caller, batch_id: BatchId, action: Action) -> BatchView:
         batch = await self._batches.load(batch_id)

@@ -43,6 +43,8 @@ from gateway.transfer.sequential import SequentialRelay
 log = logging.getLogger(__name__)
 
 ABORT_WAIT_SECONDS: Final = 10.0
+MOVE_ATTEMPTS: Final = 3
+"""How often a task is moved when a failover, or a log cut short, makes Redis forget that it was."""
 
 
 class Control:
@@ -209,11 +211,16 @@ class Control:
         """Back to ``waiting`` with everything stored, or with a new upload where the old one is worthless."""
         before = await self.get(caller, task_id, Action.CONTROL)
         task = await self._apply(before, RestartRequested(), expected_version)
-        if before.upload_id is not None and task.upload_id is None:
-            await abort_quietly(self._engine.objects, task, before.upload_id)
-        if task.upload_id is None and needs_upload(task):
+        for _ in range(MOVE_ATTEMPTS):
+            if before.upload_id is not None and task.upload_id is None:
+                await abort_quietly(self._engine.objects, task, before.upload_id)
+            if task.upload_id is not None or not needs_upload(task):
+                return task
             task = await open_upload(self._engine.tasks, self._engine.objects, task)
-        return task
+            if task.state is not TaskState.ERROR:
+                return task
+            task = await self._engine.tasks.apply(task, RestartRequested())
+        raise StateStoreUnavailable("Redis keeps forgetting that the task was restarted.")
 
     async def cancel(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:
         """End the task and leave nothing of it at COS."""
@@ -224,11 +231,23 @@ class Control:
         return await self._aborted(await self._engine.tasks.apply(task, CancelRequested()))
 
     async def _aborted(self, task: Task) -> Task:
-        if task.intent is Intent.ABORT:
+        """The canceled *task* once its upload is gone; canceled again where Redis has forgotten that it was.
+
+        Raises:
+            Conflict: it was completed meanwhile, which Redis allowed because it had forgotten.
+            StateStoreUnavailable: Redis keeps forgetting it.
+        """
+        for _ in range(MOVE_ATTEMPTS):
+            if task.intent is not Intent.ABORT:
+                return task
             aborting = self._engine.owned.start(self._abort(task), "abort")
             await asyncio.wait({aborting}, timeout=ABORT_WAIT_SECONDS)
-            task = await self._engine.tasks.load(task.id) or task
-        return task
+            now = await self._engine.tasks.load(task.id) or task
+            if not has_forgotten(now, task):
+                return now
+            log.warning("redis has forgotten a cancel", extra={"task_id": task.id})
+            task = await self._engine.tasks.apply(now, CancelRequested())
+        raise StateStoreUnavailable("Redis keeps forgetting that the task was canceled.")
 
     async def _abort(self, task: Task) -> None:
         try:
@@ -252,6 +271,13 @@ class Control:
 def needs_upload(task: Task) -> bool:
     """Whether a task's file goes in parts from the start: its size is unknown or above ``slice_size``."""
     return task.size is None or task.size > task.slice_size
+
+
+def has_forgotten(now: Task | None, moved: Task) -> bool:
+    """Whether Redis, which now says *now*, does not know any more that the task was *moved*."""
+    if now is None:
+        return False
+    return now.version < moved.version or (moved.is_final and now.state is not moved.state)
 
 
 def _in_policy(caller: Caller, task: Task) -> bool:
