@@ -22,6 +22,8 @@ BUDGET_SECONDS: Final = 2.0
 """How long a call may take in all, waiting for a connection included."""
 
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
+_ALONE: Final = frozenset({"read_hash", "replicas"})
+"""Scripts that need nothing of what the others share."""
 _REPEATABLE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
 Observe = Callable[[str, float, bool], None]
@@ -32,7 +34,7 @@ class Script:
     """One file of ``scripts/``, with what is shared put before it."""
 
     def __init__(self, name: str) -> None:
-        shared = (_SCRIPTS / "_shared.lua").read_text(encoding="utf-8") if name != "read_hash" else ""
+        shared = (_SCRIPTS / "_shared.lua").read_text(encoding="utf-8") if name not in _ALONE else ""
         self.name: Final = name
         self.source: Final = shared + (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
         self.sha: Final = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()

@@ -32,6 +32,8 @@ A script that names a key that does not exist is refused by both sides, -TRYAGAI
 
 _EVALS: Final = frozenset({"EVALSHA", "EVAL"})
 _KEYLESS: Final = frozenset({"PING", "INFO"})
+_WAIT: Final = "WAIT"
+"""Is about the command before it, so that it goes to the same node."""
 _REDIRECTED: Final = (AskError, TryAgainError, ClusterDownError)
 
 
@@ -93,7 +95,10 @@ class ClusterPool(LendingPool):
         self, commands: Sequence[Command], due: Sequence[int], answers: list[Any], *, in_turn: bool
     ) -> None:
         """Ask for the answers that are *due*, each of its node, and write them down."""
-        nodes = [(self._next_node(commands[index], answers[index]), index) for index in due]
+        nodes: list[tuple[LendingPool, int]] = []
+        for index in due:
+            follows = nodes and commands[index][0] == _WAIT
+            nodes.append((nodes[-1][0] if follows else self._next_node(commands[index], answers[index]), index))
         if in_turn:
             for pool, run in groupby(nodes, key=itemgetter(0)):
                 await self._ask_node(pool, [index for _, index in run], commands, answers)

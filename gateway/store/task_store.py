@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
 from gateway.domain.objects import Bucket, StoredPart, UploadId
-from gateway.domain.task import Task, TaskEvent, TaskId, TaskState
+from gateway.domain.task import CancelRequested, Task, TaskEvent, TaskId, TaskState
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
 from gateway.store.idempotency import IdempotencyNotes, Made
@@ -23,6 +23,7 @@ from gateway.store.notice_store import NoticeStore
 from gateway.store.redis_calls import Observe, RedisCalls, Script
 from gateway.store.redis_keys import task_keys
 from gateway.store.redis_pool import Command
+from gateway.store.replication import Replication
 from gateway.store.script_answers import Answer, flat, read_answer
 from gateway.store.task_codec import difference, encode_new_task
 from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor
@@ -77,6 +78,7 @@ class RedisTaskStore(TaskParts):
         )
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
+        self._replication = Replication(self._calls)
         self._notes = IdempotencyNotes(self._calls)
         self.repair: Final = IndexRepair(self._calls, self._index, self._duties, READ_HASH, clock)
 
@@ -140,12 +142,14 @@ class RedisTaskStore(TaskParts):
         return [self._decode_if_any(task_id, text) for task_id, text in zip(task_ids, texts, strict=True)]
 
     async def apply(self, task: Task, event: TaskEvent, *, expected_version: int | None = None) -> Task:
-        """Store the task after *event*; see ``transfer.ports.TaskStore``."""
+        """Store the task after *event*; see ``transfer.ports.TaskStore``. A cancel waits for a replica."""
         if expected_version is not None and task.version != expected_version:
             raise _version_mismatch(task, expected_version)
         for _ in range(APPLY_ATTEMPTS):
             stored, now = await self._apply_once(task, event)
             if stored:
+                if isinstance(event, CancelRequested):
+                    await self._replication.reached(task.id)
                 return now
             if expected_version is not None:
                 raise _version_mismatch(now, expected_version)

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 
 from gateway.domain.batch import Batch, BatchFile, BatchId
 from gateway.domain.errors import StateStoreUnavailable
-from gateway.domain.task import PauseRequested, Task, TaskId
+from gateway.domain.task import CancelRequested, PauseRequested, Task, TaskId, TaskState
 from gateway.store.batch_store import RedisBatchStore
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
@@ -53,6 +53,29 @@ async def _with_parts(store: RedisTaskStore, task: Task, *numbers: int) -> Task:
         await store.begin_part(task.id, number, f"a{number}")
         task = await store.store_part(task, part(number), attempt=f"a{number}")
     return task
+
+
+async def test_f3_a_wait_goes_where_its_write_went(cluster: ClusterSet, client: Any, store: RedisTaskStore) -> None:
+    calls = RedisCalls(client)
+    for number in range(6):
+        task = await store.create(new_task(number))
+        for node in cluster.nodes:
+            node.say("CONFIG", "RESETSTAT")
+
+        await calls.together("wait", [("PERSIST", task_keys(task.id).task), ("WAIT", 0, 1)])
+
+        waited = [node for node in cluster.nodes if "cmdstat_wait" in node.info("commandstats")]
+        assert waited == [cluster.holder(_slot(task))]
+
+
+async def test_f3_a_cluster_without_replicas_is_not_waited_for(cluster: ClusterSet, store: RedisTaskStore) -> None:
+    for node in cluster.nodes:
+        node.say("CONFIG", "RESETSTAT")
+    task = await store.create(new_task())
+
+    assert (await store.apply(task, CancelRequested())).state is TaskState.CANCELED
+
+    assert not any("cmdstat_wait" in node.info("commandstats") for node in cluster.nodes)
 
 
 async def test_a_store_s_whole_work_is_done_across_the_nodes(cluster: ClusterSet, store: RedisTaskStore) -> None:
