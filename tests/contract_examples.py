@@ -118,7 +118,9 @@ _SUCCESS: Final = replace(
         crc64_verified=True,
     ),
 )
-_LOST: Final = UploadLost("COS answered 404 NoSuchUpload", cos=_COS)
+_LOST: Final = UploadLost(
+    "COS answered 404 NoSuchUpload: somebody may have canceled the upload; a restart sends everything again", cos=_COS
+)
 _FAILED: Final = replace(_UPLOADING, state=TaskState.ERROR, version=6, error=TaskError.of(_LOST))
 _PAUSED: Final = replace(_UPLOADING, state=TaskState.PAUSED, version=6)
 _CANCELED: Final = replace(

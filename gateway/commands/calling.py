@@ -24,7 +24,7 @@ _ADVICE: Final = {
     "task_canceled": "somebody canceled it; the same command begins anew",
     "task_mode": "another client sends this file: leave it to that, or `cancel` it",
     "digest_mismatch": "the file changed, or the network changes bytes: send again",
-    "upload_lost": "the same command begins anew",
+    "upload_lost": "somebody may have canceled it; if not, the same command sends all of it again",
     "quota_exceeded": "finish or `cancel` some of the `tasks`",
     "storage_denied": "the operator has to act: `doctor` says what is wrong",
     "storage_refused": "the operator has to act: `doctor` says what is wrong",

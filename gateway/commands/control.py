@@ -1,9 +1,15 @@
 """``pause``, ``restart`` and ``cancel``: moves of tasks at a running gateway."""
 
 import argparse
+from typing import TYPE_CHECKING, Final
 
 from gateway.commands.calling import add_server_arguments, refusal_line, token_of, unreachable_line
 from gateway.commands.ending import FAILED, OK, CommandFailed, complain
+
+if TYPE_CHECKING:
+    from gateway.commands.rest_client import RestClient
+
+SENT_AGAIN: Final = "COS had dropped its upload, perhaps because somebody canceled it. All of it has to be sent again."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +34,13 @@ async def _moved(given: argparse.Namespace, token: str) -> int:
     refused = 0
     try:
         for task_id in given.ids:
+            path = f"/v1/tasks/{quote(task_id, safe='')}"
             try:
-                task = await client.call("POST", f"/v1/tasks/{quote(task_id, safe='')}/{given.command}")
+                was_lost = given.command == "restart" and await _is_lost(client, path)
+                task = await client.call("POST", f"{path}/{given.command}")
                 print(f"{task['id']} {task['state']}", flush=True)
+                if was_lost:
+                    complain([f"{task_id}: {SENT_AGAIN}"])
             except Refused as refusal:
                 complain([refusal_line(task_id, refusal)])
                 refused += 1
@@ -39,3 +49,14 @@ async def _moved(given: argparse.Namespace, token: str) -> int:
     finally:
         await client.aclose()
     return FAILED if refused else OK
+
+
+async def _is_lost(client: "RestClient", path: str) -> bool:
+    """Whether COS had dropped the task's upload; False where the token may not look."""
+    from gateway.commands.rest_client import Refused
+
+    try:
+        error = (await client.call("GET", path))["error"]
+    except Refused:
+        return False
+    return error is not None and error["code"] == "upload_lost"

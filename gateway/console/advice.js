@@ -3,7 +3,8 @@
 const CODES = {
   network: "network",
   signIn: "unauthenticated token_invalid token_expired",
-  anew: "upload_lost integrity_failed task_not_found task_expired parts_missing storage_integrity object_not_found",
+  lost: "upload_lost",
+  anew: "integrity_failed task_not_found task_expired parts_missing storage_integrity object_not_found",
   restart: "task_paused task_error",
   ask: "forbidden type_not_allowed file_too_large body_too_large too_many_uploads",
   key: "key_not_allowed",

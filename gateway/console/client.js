@@ -9,7 +9,7 @@ import { browser } from "./browser.js";
 import { crc64 } from "./crc64.js";
 import { describe, needsFile, now } from "./item.js";
 import { difference, fingerprint, forget, recall, remember, tidy } from "./memory.js";
-import { FINAL, HALTED, callsAbout, newSender, sliceOf, storedParts, uniqueName } from "./sender.js";
+import { FINAL, HALTED, callsAbout, isLost, newSender, sliceOf, storedParts, uniqueName } from "./sender.js";
 import { newSlots } from "./slots.js";
 import { Watch } from "./watch.js";
 
@@ -145,7 +145,7 @@ export class UploadClient {
       if (other === item || !needsFile(other) || other.Key !== item.Key) continue;
       const { task, shown } = other.sender.now;
       const known = recall(task.id);
-      if (!known || difference(known.file, item.print)) continue;
+      if (isLost(task) || !known || difference(known.file, item.print)) continue;
       this.#items.delete(other.id);
       return item.sender.take({ task, shown, ref: known.ref, again: HALTED.test(task.state) });
     }

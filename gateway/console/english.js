@@ -83,6 +83,7 @@ export default {
     wait: "Try again in a moment.",
     network: "Check the connection, then try again.",
     signIn: "Get a new token and sign in again.",
+    lost: "Somebody may have canceled it. If the file is still wanted, Retry sends all of it again.",
     anew: "Retry sends the whole file again.",
     restart: "Press Restart to go on.",
     ask: "Ask for a token that allows it.",

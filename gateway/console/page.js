@@ -9,6 +9,8 @@ import { Summary } from "./summary.js";
 import { keepToken, prefixOf, takeToken } from "./token.js";
 import { t, troubleOf } from "./words.js";
 
+/** Whether "restart all" is meant for an entry, too: one that somebody may have canceled is asked about by itself. */
+const goesOn = ({ canRestart, error }) => canRestart && error?.code !== "upload_lost";
 const FILTERS = ["all", "active", "paused", "error", "success", "canceled"];
 
 const $ = (id) => document.getElementById(id);
@@ -105,7 +107,7 @@ function showSummary() {
   $("all-bar").setAttribute("aria-valuetext", text);
   $("all-facts").textContent = text;
   $("pause-all").hidden = !list.some((entry) => entry.canPause);
-  $("restart-all").hidden = !list.some((entry) => entry.canRestart);
+  $("restart-all").hidden = !list.some(goesOn);
   document.title = active && part > 0 ? `${Math.floor(part * 100)} % – ${t("title")}` : t("title");
   if (spoken) say(spoken);
 }
@@ -149,7 +151,7 @@ function listen() {
     });
   }
   $("pause-all").addEventListener("click", () => forAll("pause", (entry) => entry.canPause));
-  $("restart-all").addEventListener("click", () => forAll("restart", (entry) => entry.canRestart));
+  $("restart-all").addEventListener("click", () => forAll("restart", goesOn));
   $("hide").addEventListener("click", () => client.hideFinished());
   $("filter").addEventListener("change", (event) => {
     filter = event.target.value;

@@ -1,6 +1,6 @@
 /** Resume by content, as the SDKs do it. Loaded only where an upload of the same key is open, or an MD5 is wanted. */
 
-import { callsAbout, storedParts } from "./sender.js";
+import { callsAbout, isLost, storedParts } from "./sender.js";
 
 export { md5 } from "./md5.js";
 
@@ -12,7 +12,8 @@ export async function findSame(api, ids, size, hash, patiently) {
   for (const id of ids) {
     const ask = (method, suffix) => patiently(() => callsAbout(api, { id })(method, suffix));
     const task = await ask("GET", "");
-    if (task.size === size && /ing$|paused|error/.test(task.state) && (await holds(task, ask, hash))) return task;
+    const goesOn = /ing$|paused|error/.test(task.state) && !isLost(task);
+    if (task.size === size && goesOn && (await holds(task, ask, hash))) return task;
   }
 }
 

@@ -7,6 +7,8 @@ import { newStop } from "./stop.js";
 
 export const FINAL = /^(success|canceled)$/;
 export const HALTED = /^(paused|error)$/; // until somebody restarts the task
+/** COS dropped the task's upload, perhaps because somebody canceled it: only a person lets it go on. */
+export const isLost = (task) => task.error?.code === "upload_lost";
 const GONE = /^task_(not_found|expired)$/; // a retry begins a new task
 const PARTS_MISSING = "parts_missing";
 export const UNREADABLE = { code: "file_unreadable", title: "The file changed or is gone" };

@@ -101,6 +101,8 @@ class CosRefusal:
         said = f"COS answered {self.status} {self.code}".rstrip()
         if 300 <= self.status < 400:
             said += ": the bucket's region in GATEWAY_BUCKETS, or GATEWAY_COS_ENDPOINT, is wrong"
+        if kind is errors.UploadLost:
+            said += ": somebody may have canceled the upload; a restart sends everything again"
         return kind(
             said,
             retry_after_seconds=self.retry_after_seconds,

@@ -157,6 +157,22 @@ def test_tasks_are_restarted_and_canceled_each_for_itself(stack: Stack, alice: C
     assert alice.task(task_id)["state"] == "canceled"
 
 
+@pytest.mark.promise(16)
+def test_f3_a_restart_says_that_a_lost_upload_may_have_been_canceled(stack: Stack, alice: Caller) -> None:
+    task = alice.create("line/lost.bin", 3 * MIB)
+    good(alice.control(task["id"], "cancel"))
+    assert stack.redis.command("FLUSHALL") == b"+OK"
+    lost = good(alice.call("GET", f"/v1/tasks/{task['id']}", headers={"Upload-Ticket": task["ticket"]}))
+    assert "somebody may have canceled" in lost["error"]["detail"]
+
+    restarted = _run(alice, "restart", task["id"])
+    once_more = _run(alice, "restart", task["id"])
+
+    assert (restarted.returncode, restarted.stdout) == (0, f"{task['id']} waiting\n")
+    assert f"{task['id']}: COS had dropped its upload, perhaps because somebody canceled it." in restarted.stderr
+    assert once_more.stderr == ""
+
+
 def _one_line(ended: "subprocess.CompletedProcess[str]", *parts: str) -> Sequence[str]:
     """What *ended* did not say; it has to end badly and in one line."""
     assert ended.returncode == 1
