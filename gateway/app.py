@@ -125,9 +125,6 @@ class Gateway:
         budget = ReplayBudget(
             settings.replay_budget_bytes, on_short=lambda: self.metrics.count("gateway_replay_short_total")
         )
-        self.memory = ProcessMemory.of(
-            settings.memory_budget_bytes, lambda of: self.metrics.count("gateway_memory_short_total", of)
-        )
         typed = frozenset(place.bucket.name for place in destinations_of(settings).all if place.types is not None)
         self._engine = Engine(
             self._tasks,
@@ -139,11 +136,15 @@ class Gateway:
             typed,
             ack_without_state=settings.ack_without_state,
         )
+        self.memory = ProcessMemory.of(
+            settings.memory_budget_bytes, lambda of: self.metrics.count("gateway_memory_short_total", of)
+        )
         self._admission = Admission(
             authenticator_of(settings),
             admission_limits_of(settings),
             RedisRevocations(self._redis),
             recheck_seconds=settings.token_recheck_seconds,
+            memory=self.memory,
         )
         self._completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
         self._upkeep = Upkeep(
@@ -247,6 +248,11 @@ class Gateway:
                 beside = asyncio.create_task(kept_running(work))
                 stack.push_async_callback(_cancelled, beside)
             yield
+
+    @property
+    def bodies_count(self) -> int:
+        """How many bodies are being received."""
+        return len(self._admission.receptions)
 
     async def _drain_owned(self) -> None:
         left = await self._owned.drain(self._drain.seconds_left(OWNED_DRAIN_SECONDS))

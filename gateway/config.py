@@ -161,7 +161,7 @@ class Settings(EdgeSettings, LimitSettings, TracingSettings, UpkeepSettings):
     )
     memory_budget_bytes: int = Field(
         default=32 * _MIB,
-        ge=16 * _MIB,
+        ge=32 * _MIB,
         description="Memory per process that holds whatever else callers send or have not taken yet: lists, form "
         "fields, answers, progress.",
     )

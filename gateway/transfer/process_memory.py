@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.transfer.memory_budget import MemoryBudget
 
+USUAL_BYTES: Final = 32 << 20
 WAIT_SECONDS: Final = 2.0
 """How long a request waits for memory before it is refused."""
 _MOST_WAITING: Final = 256

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from gateway.audit import AuditEvent, audit, note_caller
 from gateway.domain.errors import (
@@ -27,8 +27,10 @@ from gateway.domain.errors import (
 from gateway.domain.policy import Caller
 from gateway.domain.pseudonyms import pseudonym_of
 from gateway.transfer.ports import Clock, Revocations
+from gateway.transfer.process_memory import USUAL_BYTES, ProcessMemory
 from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
 from gateway.web.client_address import address_group
+from gateway.web.kept_body import KeptBody
 from gateway.web.rate_table import RateTable
 from gateway.web.receptions import Reception, Receptions
 
@@ -58,6 +60,7 @@ class Admission:
         revocations: who was revoked, and when; without it nobody is.
         recheck_seconds: how often that is read, and the tokens of bodies under way are looked at again.
         clock: Unix time in seconds.
+        memory: what may be kept of callers, and of strangers.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class Admission:
         recheck_seconds: float = 15.0,
         clock: Clock = time.time,
         monotonic: Clock = time.monotonic,
+        memory: ProcessMemory | None = None,
     ) -> None:
         self._auth = auth
         self._revocations = revocations
         self._recheck_seconds = recheck_seconds
         self._clock = clock
+        self.memory = memory or ProcessMemory.of(USUAL_BYTES)
         self._revoked: Mapping[str, float] = {}
         self._has_looked = False
         bad, unknown = limits.bad_tokens_per_address_minute, limits.unknown_ids_per_subject_minute
@@ -146,6 +151,12 @@ class Admission:
     def receiving(self, caller: Caller, scope: MutableMapping[str, Any]) -> AbstractContextManager[Reception]:
         """Receive the body of the request *scope*; see ``Receptions.receiving``."""
         return self.receptions.receiving(caller, scope)
+
+    @contextmanager
+    def keeping(self, caller: Caller, request: Request) -> Iterator[KeptBody]:
+        """Keep the body of *request* whole, and what is made of it, as long as the block runs."""
+        with self.memory.callers.open(caller.owner) as lease:
+            yield KeptBody(request, lease, lambda: self.receiving(caller, request.scope))
 
     def is_revoked(self, caller: Caller) -> bool:
         """Whether the caller's token was issued before it, or its subject, was revoked."""

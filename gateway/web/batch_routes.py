@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from gateway.domain.batch import DEFAULT_FILE_PARALLEL_LIMIT, MAX_BATCH_FILES, BatchFile, BatchId
 from gateway.domain.errors import GatewayError, TaskNotFound
+from gateway.domain.policy import Action
 from gateway.domain.task import Task, TaskError
 from gateway.transfer.batches import Batches, BatchView
 from gateway.transfer.drafts import NewTask
@@ -59,10 +60,12 @@ class BatchRoutes:
     async def create(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         refuse_object_headers(request)
-        wanted = parse(CreateBatch, await read_json(request, LARGE_BODY_BYTES))
-        self._admission.creating(caller, len(wanted.files))
-        files = [self._file(options) for options in wanted.files]
-        view = await self._batches.create(caller, files, wanted.file_parallel_limit, idempotency(request, wanted))
+        caller.require(Action.CREATE)
+        with self._admission.keeping(caller, request) as body:
+            wanted = parse(CreateBatch, await read_json(body, LARGE_BODY_BYTES))
+            self._admission.creating(caller, len(wanted.files))
+            files = [self._file(options) for options in wanted.files]
+            view = await self._batches.create(caller, files, wanted.file_parallel_limit, idempotency(request, wanted))
         return JSONResponse(
             batch_document(view, self._documents.of), 201, headers={"Location": f"/v1/batches/{view.batch.id}"}
         )

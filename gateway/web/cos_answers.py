@@ -6,7 +6,7 @@ Tencent's Python SDK, and user code above it, reads ``ETag`` and ``x-cos-…`` b
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -27,12 +27,16 @@ _QUOTE: Final = {'"': "&quot;"}
 
 @dataclass(frozen=True, slots=True)
 class CosAnswer:
-    """One HTTP answer: ``bytes`` are sent with their length, an iterator as it comes. ``code`` is COS's error code."""
+    """One HTTP answer: ``bytes`` are sent with their length, an iterator as it comes. ``code`` is COS's error code.
+
+    ``on_end`` is called when the answer is over, however it ended.
+    """
 
     status: int
     headers: tuple[Header, ...] = ()
     body: bytes | AsyncIterator[bytes] = b""
     code: str = field(default="", compare=False)
+    on_end: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 def tag(name: str, *children: str, namespace: str = "") -> str:

@@ -42,7 +42,7 @@ def build_cos_door(
     auth, uploads = CosAuth(issuer, destinations), Uploads(engine, control)
     puts = StreamedPut(engine, completion, control, sequential)
     handlers = {
-        **UploadCalls(control, uploads, PartRelay(engine), Backoff()).handlers(),
+        **UploadCalls(admission, control, uploads, PartRelay(engine), Backoff()).handlers(),
         **ListCalls(uploads).handlers(),
         **SingleCalls(puts, ObjectCalls(engine, destinations)).handlers(),
     }

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice, pairwise
 from typing import Final
 
@@ -21,33 +21,41 @@ from gateway.web.cos_call import Admitted, CosCall
 from gateway.web.cos_objects import location_of
 from gateway.web.cos_pictures import complete_rows
 from gateway.web.cos_problems import CosRefusal, refusal_of
+from gateway.web.kept_body import LISTED_PART_BYTES, KeptBody
 from gateway.web.problems import current_request_id
-from gateway.web.request_reading import body_chunks, digests
+from gateway.web.request_reading import digests
 
 SPACE_SECONDS: Final = 2.0
 """How often a client that waits for the merge is sent a space."""
-MAX_LIST_BYTES: Final = 4 << 20
+MAX_LIST_BYTES: Final = 3 << 19
 """10,000 parts as the SDKs write them are 1.2 MiB. The event loop stands still while it is read."""
+_COPIES: Final = 2
+_WIDE_COPIES: Final = 8
+"""A text with one character beyond ASCII may take four bytes for each of its characters."""
+_BYTES_A_TAG: Final = 112
+_BYTES_AN_ATTRIBUTE: Final = 400
+_MAX_ATTRIBUTES: Final = 100
+"""A list needs none but its namespace."""
 _NAMESPACE: Final = "http://www.qcloud.com/document/product/436/7751"
 
 
-async def read_list(call: CosCall) -> tuple[ClaimedPart, ...]:
-    """The parts that a Complete lists.
+async def read_list(call: CosCall, kept: KeptBody) -> tuple[ClaimedPart, ...]:
+    """The parts that a Complete lists; *kept*, the body of *call*, holds memory for them.
 
     Raises:
         CosRefusal: XMLSizeLimit, BadDigest, MalformedXML, InvalidPartOrder.
+        Overloaded, RateLimited: there is no memory for it.
     """
     said = digests(call.request)
-    body = bytearray()
-    async for chunk in body_chunks(call.request):
-        body += chunk
-        if len(body) > MAX_LIST_BYTES:
-            raise CosRefusal("XMLSizeLimit", f"The list of parts has more than {MAX_LIST_BYTES} bytes.")
+    body = await kept.read(MAX_LIST_BYTES, _too_large)
+    if body.count(b"=") > MAX_PART_COUNT + _MAX_ATTRIBUTES:  # an ETag may hold one
+        raise CosRefusal("MalformedXML", "The list of parts is not the XML that it must be.")
+    await kept.hold(read_bytes(body))
     md5 = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
     if said.md5_base64 not in (None, md5):
         raise CosRefusal("BadDigest", "The Content-MD5 you specified did not match what was received.")
     try:
-        tree = read_xml(bytes(body))
+        tree = read_xml(body)
     except Unreadable:
         raise CosRefusal("MalformedXML", "The list of parts is not the XML that it must be.") from None
     parts = [_part(row) for row in islice(tree.all("Part"), MAX_PART_COUNT + 1)]
@@ -55,7 +63,21 @@ async def read_list(call: CosCall) -> tuple[ClaimedPart, ...]:
         raise CosRefusal("MalformedXML", f"The list has no parts, or more than {MAX_PART_COUNT}.")
     if any(after.number <= before.number for before, after in pairwise(parts)):
         raise CosRefusal("InvalidPartOrder", "The list of parts was not in ascending order.")
+    await kept.hold(LISTED_PART_BYTES * len(parts))
     return tuple(parts)
+
+
+def _too_large() -> CosRefusal:
+    return CosRefusal("XMLSizeLimit", f"The list of parts has more than {MAX_LIST_BYTES} bytes.")
+
+
+def read_bytes(body: bytes) -> int:
+    """What *body* and the tree that it spells take together, at most."""
+    return (
+        (_COPIES if body.isascii() else _WIDE_COPIES) * len(body)
+        + _BYTES_A_TAG * body.count(b"<")
+        + _BYTES_AN_ATTRIBUTE * body.count(b"=")
+    )
 
 
 def _part(row: XmlElement) -> ClaimedPart:
@@ -91,9 +113,9 @@ class LateVerdict:
         self._task_id = task_id
         self._wanted = wanted
 
-    def answer(self) -> CosAnswer:
-        """200, whatever comes of it."""
-        return CosAnswer(200, (XML_TYPE,), self._body())
+    def answer(self, on_end: Callable[[], None]) -> CosAnswer:
+        """200, whatever comes of it; *on_end* is called when it is over."""
+        return CosAnswer(200, (XML_TYPE,), self._body(), on_end=on_end)
 
     async def _body(self) -> AsyncIterator[bytes]:
         yield DECLARATION

@@ -99,7 +99,10 @@ class CosDoor:
             answer = _refused(refusal_of(error), scope, request_id)
             let_go(error)
         extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers, answer.headers)]
-        await send_answer(exchange.send, answer, extra)
+        try:
+            await send_answer(exchange.send, answer, extra)
+        finally:
+            answer.on_end()
 
     async def _answer(self, scope: Scope, exchange: "_Exchange", headers: Mapping[str, str]) -> CosAnswer:
         self._rules.check(scope, Head.of(scope["headers"]))

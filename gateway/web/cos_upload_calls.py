@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from typing import Final
 
 from gateway.domain.errors import TaskInError, TaskNotFound, UploadLost
@@ -16,6 +17,7 @@ from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.control import Control
 from gateway.transfer.relay import PartConditions, PartRelay
 from gateway.transfer.uploads import Uploads
+from gateway.web.admission import Admission
 from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
 from gateway.web.cos_backoff import Backoff
 from gateway.web.cos_call import Admitted, Handler, Operation
@@ -52,7 +54,10 @@ class KnownUploads:
 class UploadCalls:
     """Initiate, Upload Part, Complete and Abort."""
 
-    def __init__(self, control: Control, uploads: Uploads, parts: PartRelay, backoff: Backoff) -> None:
+    def __init__(
+        self, admission: Admission, control: Control, uploads: Uploads, parts: PartRelay, backoff: Backoff
+    ) -> None:
+        self._admission = admission
         self._control = control
         self._uploads = uploads
         self._parts = parts
@@ -117,16 +122,17 @@ class UploadCalls:
         A verdict within the waiting time has a status of its own; a later one is the end of a body that began with 200,
         as COS's own always is.
         """
-        parts = await read_list(asked.call)
-        task = await self._found(asked, Action.COMPLETE)
-        acting = {name: value for name, value in asked.call.headers.items() if acts_on_cos(name)}
-        wanted = CompleteWanted(parts=parts, headers=headers_as_sent(acting))
-        async with self._backoff.turn(task.id, _COMPLETION):
-            task = await self._control.complete(asked.caller, task.id, wanted)
-        if task.state is TaskState.SUCCESS:
-            _, *others = stored_headers(task)  # the ETag stands in the body alone
-            return xml_answer(completed_element(asked, task), headers=others)
-        return LateVerdict(self._control, asked, task.id, wanted).answer()
+        with ExitStack() as held:
+            kept = held.enter_context(self._admission.keeping(asked.caller, asked.call.request))
+            task = await self._found(asked, Action.COMPLETE)  # no list is read for an upload that is not theirs
+            acting = {name: value for name, value in asked.call.headers.items() if acts_on_cos(name)}
+            wanted = CompleteWanted(parts=await read_list(asked.call, kept), headers=headers_as_sent(acting))
+            async with self._backoff.turn(task.id, _COMPLETION):
+                task = await self._control.complete(asked.caller, task.id, wanted)
+            if task.state is TaskState.SUCCESS:
+                _, *others = stored_headers(task)  # the ETag stands in the body alone
+                return xml_answer(completed_element(asked, task), headers=others)
+            return LateVerdict(self._control, asked, task.id, wanted).answer(held.pop_all().close)
 
     async def abort(self, asked: Admitted) -> CosAnswer:
         """Abort Multipart Upload, doc 7740: a cancel of the task, which leaves no part behind."""

@@ -18,6 +18,7 @@ from gateway.domain.errors import (
     UnknownField,
     UnsupportedMediaType,
 )
+from gateway.web.kept_body import KeptBody
 
 SMALL_BODY_BYTES: Final = 64 << 10
 LARGE_BODY_BYTES: Final = 1 << 20
@@ -28,7 +29,15 @@ MAX_MEMBERS: Final = 64
 """Of one object: twice what the largest of our models has."""
 MAX_COMMAS: Final = 32_000
 """The list of 10,000 parts has 30,000. What is in a body, and not its length, is what keeps the event loop busy."""
+MAX_LISTS: Final = 12_000
+"""Objects and lists together: the list of 10,000 parts has 10,002."""
 MAX_INTEGER: Final = 2**53
+
+_NARROW_COPIES: Final = 3
+_WIDE_COPIES: Final = 10
+"""A text with one character beyond ASCII may take four bytes for each of its characters."""
+_BYTES_A_LIST: Final = 640
+_BYTES_A_VALUE: Final = 64
 
 _INTEGER_DIGITS: Final = 17
 _LONGEST_NAME: Final = 40
@@ -38,28 +47,38 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 async def read_json(
-    request: Request, limit_bytes: int = SMALL_BODY_BYTES, *, allow_empty: bool = False
+    body: KeptBody, limit_bytes: int = SMALL_BODY_BYTES, *, allow_empty: bool = False
 ) -> dict[str, Any]:
-    """The JSON object that *request* carries; with *allow_empty* no body at all stands for ``{}``.
+    """The JSON object that *body* is; with *allow_empty* no body at all stands for ``{}``. It holds memory for the
+    object and for a model of it.
 
     Raises:
         UnsupportedMediaType, ContentEncodingUnsupported: it is not plain ``application/json``.
         BodyTooLarge: more than *limit_bytes*, found before they were all read.
         BadJson: not one object, or outside our limits (RFC 7493, and how deep and how many).
+        Overloaded, RateLimited: there is no memory for it.
     """
-    _check_headers(request)
-    raw = await _read(request, limit_bytes)
+    _check_headers(body.request)
+    raw = await body.read(limit_bytes, lambda: _too_large(limit_bytes))
     if not raw and allow_empty:
         return {}
-    if "content-type" not in request.headers:
+    if "content-type" not in body.request.headers:
         raise UnsupportedMediaType("Expected application/json.")
+    _check_counts(raw)
+    await body.hold(parsed_bytes(raw))
     return decode(raw)
+
+
+def parsed_bytes(raw: bytes) -> int:
+    """What *raw*, its text, the object it spells and a model of that take together, at most."""
+    is_narrow = raw.isascii() and b"\\u" not in raw
+    copies = _NARROW_COPIES if is_narrow else _WIDE_COPIES
+    return copies * len(raw) + _BYTES_A_LIST * _lists_in(raw) + _BYTES_A_VALUE * raw.count(b",")
 
 
 def decode(raw: bytes) -> dict[str, Any]:
     """The object that *raw* spells. Raises BadJson."""
-    if raw.count(b",") > MAX_COMMAS:
-        raise BadJson(f"The body holds more values than {MAX_COMMAS} commas part.")
+    _check_counts(raw)
     try:
         value = _DECODER.decode(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -68,6 +87,17 @@ def decode(raw: bytes) -> dict[str, Any]:
         raise BadJson("The body is JSON, but not an object.")
     _check_values(value)
     return value
+
+
+def _check_counts(raw: bytes) -> None:
+    if raw.count(b",") > MAX_COMMAS:
+        raise BadJson(f"The body holds more values than {MAX_COMMAS} commas part.")
+    if _lists_in(raw) > MAX_LISTS:
+        raise BadJson(f"The body holds more than {MAX_LISTS} objects and lists.")
+
+
+def _lists_in(raw: bytes) -> int:
+    return raw.count(b"{") + raw.count(b"[")
 
 
 def parse(model: type[ModelT], data: dict[str, Any]) -> ModelT:
@@ -99,20 +129,6 @@ def _check_headers(request: Request) -> None:
     media_type, _, charset = request.headers.get("content-type", "application/json").lower().partition(";")
     if media_type.strip() != "application/json" or charset.replace('"', "").strip() not in ("", "charset=utf-8"):
         raise UnsupportedMediaType("Expected application/json.")
-
-
-async def _read(request: Request, limit_bytes: int) -> bytes:
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:_INTEGER_DIGITS]) > limit_bytes:
-        raise _too_large(limit_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.domain.policy import Action
 from gateway.web.admission import Admission
 from gateway.web.cos_keys import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, IssuedKey, KeyIssuer
 from gateway.web.json_bodies import parse, read_json
@@ -35,7 +36,9 @@ class KeyRoutes:
 
     async def issue(self, request: Request) -> Response:
         caller = self._admission.caller(request)
-        wanted = parse(AskForKey, await read_json(request, allow_empty=True))
+        caller.require(Action.KEYS)
+        with self._admission.keeping(caller, request) as body:
+            wanted = parse(AskForKey, await read_json(body, allow_empty=True))
         await self._admission.require_unrevoked(caller)
         key = self._issuer.issue(caller, wanted.bucket, wanted.prefix, wanted.ttl_seconds)
         return JSONResponse(key_document(key), headers={"Cache-Control": "no-store"})

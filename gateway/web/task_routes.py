@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from gateway.domain.errors import BadQuery, InvalidField, StateStoreUnavailable, TaskNotFound
 from gateway.domain.objects import StoredPart
-from gateway.domain.policy import Caller
+from gateway.domain.policy import Action, Caller
 from gateway.domain.task import Task, TaskId, TaskState
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
@@ -21,6 +21,7 @@ from gateway.transfer.relay import PartRelay
 from gateway.transfer.sequential import SequentialRelay
 from gateway.web.admission import Admission
 from gateway.web.json_bodies import parse, read_json
+from gateway.web.kept_body import LISTED_PART_BYTES
 from gateway.web.request_reading import (
     body_chunks,
     content_range,
@@ -101,13 +102,14 @@ class TaskRoutes:
     async def create(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         refuse_object_headers(request)
-        data = await read_json(request, CREATE_LIMIT_BYTES)
-        wanted = parse(CreateTask, data)
-        new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
-        once = idempotency(request, wanted)
-        self._admission.creating(caller)
-        earlier = await self._control.resume(caller, new)
-        task = earlier or await self._control.create(caller, new, once)
+        caller.require(Action.CREATE)
+        with self._admission.keeping(caller, request) as body:
+            wanted = parse(CreateTask, await read_json(body, CREATE_LIMIT_BYTES))
+            new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
+            once = idempotency(request, wanted)
+            self._admission.creating(caller)
+            earlier = await self._control.resume(caller, new)
+            task = earlier or await self._control.create(caller, new, once)
         TASK_ID.set(task.id)
         return self._answer(task, 201 if earlier is None else 200, {"Location": f"/v1/tasks/{task.id}"})
 
@@ -180,8 +182,12 @@ class TaskRoutes:
     async def complete(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         refuse_object_headers(request)
-        wanted = parse(CompleteTask, await read_json(request, CREATE_LIMIT_BYTES, allow_empty=True)).wanted()
-        task = await self._with_task(request, caller, lambda task_id: self._control.complete(caller, task_id, wanted))
+        with self._admission.keeping(caller, request) as body:
+            if body.is_announced:  # no list is read for a task that is not theirs
+                await self._with_task(request, caller, lambda named: self._control.get(caller, named, Action.COMPLETE))
+            wanted = parse(CompleteTask, await read_json(body, CREATE_LIMIT_BYTES, allow_empty=True)).wanted()
+            await body.hold(LISTED_PART_BYTES * len(wanted.parts))
+            task = await self._with_task(request, caller, lambda named: self._control.complete(caller, named, wanted))
         return self._answer(task, _status_of(task))
 
     async def pause(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
 """Every operation of the COS door as a signed request, in the test's own event loop."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -56,7 +56,7 @@ class DoorKey:
         method: str,
         key: str,
         query: Mapping[str, str],
-        body: bytes = b"",
+        body: bytes | AsyncIterable[bytes] = b"",
         *,
         headers: Mapping[str, str] | None = None,
         presigned: bool = False,
@@ -90,11 +90,13 @@ class DoorKey:
     def _host(self) -> str:
         return f"{self.document['bucket']}.cos.{self.document['region']}.myqcloud.com"
 
-    async def _send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> "Answer":
+    async def _send(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes]
+    ) -> "Answer":
         door = httpx.ASGITransport(self.rest.gateway.cos)
         async with httpx.AsyncClient(transport=door, base_url="http://127.0.0.1", timeout=20) as client:
             answer = await client.request(method, target, headers=dict(headers), content=body)
-        return Answer(answer.status_code, answer.content)
+        return Answer(answer.status_code, answer.content, answer.headers.get("etag"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Answer:
 
     status: int
     body: bytes
+    etag: str | None = None
 
     @property
     def code(self) -> str | None:

@@ -1,6 +1,6 @@
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Literal
 
 import httpx
@@ -14,7 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.domain.errors import BadJson, InvalidField, UnknownField
+from gateway.transfer.memory_budget import MemoryBudget
 from gateway.web.json_bodies import MAX_INTEGER, decode, parse, read_json
+from gateway.web.kept_body import KeptBody
 from gateway.web.problems import exception_handlers
 
 JSON = {"content-type": "application/json"}
@@ -37,7 +39,9 @@ async def post(
     content: bytes | AsyncIterator[bytes], headers: dict[str, str] = JSON, *, allow_empty: bool = False
 ) -> httpx.Response:
     async def echo(request: Request) -> Response:
-        return JSONResponse(await read_json(request, 1024, allow_empty=allow_empty))
+        with MemoryBudget(1 << 20).open("alice") as lease:
+            body = KeptBody(request, lease, nullcontext)
+            return JSONResponse(await read_json(body, 1024, allow_empty=allow_empty))
 
     app = Starlette(routes=[Route("/", echo, methods=["POST"])], exception_handlers=exception_handlers())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
