@@ -13,7 +13,7 @@ class EdgeSettings(BaseSettings):
 
     trusted_proxies: AddressRanges = Field(
         default=(),
-        description="Proxies in front, as 10.0.0.0/8,…: their X-Forwarded-For tells the client's address; "
+        description="Proxies in front, as 10.1.2.3,…: their X-Forwarded-For tells the client's address; "
         "anybody else's is dropped.",
     )
     connections_count: int = Field(

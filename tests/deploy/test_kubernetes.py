@@ -1,6 +1,7 @@
 """The manifests: each is judged by Kubernetes' own schemas, and agrees with what the gateway does."""
 
 import copy
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,3 +172,24 @@ def test_the_settings_work_once_the_secrets_are_there(folder: Path) -> None:
 
     assert settings.problems() == []
     assert limit >= 96 + 2 * (settings.replay_budget_bytes >> 20)
+
+
+def test_s10_an_ingress_bounds_what_one_address_does_as_our_own_nginx_does() -> None:
+    told = PRODUCTION["Ingress", "upload-gateway"]["metadata"]["annotations"]
+    rules = (DEPLOY / "nginx" / "limits.conf").read_text()
+
+    assert f"limit_conn requests {told['nginx.ingress.kubernetes.io/limit-connections']};" in rules
+    assert f"rate={told['nginx.ingress.kubernetes.io/limit-rps']}r/s;" in rules
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_s15_what_the_ingress_controller_is_told_is_a_manifest_too(version: str) -> None:
+    [document] = resources(K8S / "ingress-nginx").values()
+
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_s22_the_example_trusts_no_whole_network() -> None:
+    told = PRODUCTION["ConfigMap", "upload-gateway"]["data"]["GATEWAY_TRUSTED_PROXIES"]
+
+    assert [ip_network(one).prefixlen >= 24 for one in told.split(",")] == [True]
