@@ -123,7 +123,7 @@ async def _listed(visit: CosVisit, place: BucketSetting) -> None:
         _bucket(place), prefix=place.prefix, delimiter="", key_marker="", upload_id_marker="", limit=1
     )
     answer = await _done(visit, "ListMultipartUploads", request)
-    wire_answers.read_uploads_page(answer, after=("", ""))
+    wire_answers.read_uploads_page(answer, after=("", ""), limit=1, prefix=place.prefix)
 
 
 async def _opened(visit: CosVisit, at: ObjectAddress) -> UploadId:

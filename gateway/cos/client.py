@@ -132,7 +132,7 @@ class CosClient:
         """One page of List Parts (doc 7747): up to *limit* parts after number *marker*. Raises UploadLost."""
 
         def read(response: CosResponse) -> PartsPage:
-            return wire_answers.read_parts_page(response, after=marker)
+            return wire_answers.read_parts_page(response, after=marker, limit=limit)
 
         return await self._sender.call(wire_requests.list_parts(at, upload_id, marker, limit), read)
 
@@ -149,7 +149,8 @@ class CosClient:
         """One page of List Multipart Uploads (doc 7736)."""
 
         def read(response: CosResponse) -> UploadsPage:
-            return wire_answers.read_uploads_page(response, after=(key_marker, upload_id_marker))
+            after = (key_marker, upload_id_marker)
+            return wire_answers.read_uploads_page(response, after=after, limit=limit, prefix=prefix)
 
         request = wire_requests.list_uploads(
             bucket,

@@ -1,8 +1,9 @@
 """What COS's successes say, as values of the domain. Pure; whatever cannot be read is a StorageBadAnswer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ from gateway.domain.objects import (
     UploadId,
     UploadsPage,
 )
+from gateway.domain.parts import MAX_PART_BYTES, MAX_PART_COUNT
 
 _ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,128}"')
 _MADE_OF_PARTS: Final = re.compile(r'.*-[0-9]{1,5}"')
@@ -97,8 +99,11 @@ def read_upload_id(response: CosResponse) -> UploadId:
     return UploadId(upload_id)
 
 
-def read_parts_page(response: CosResponse, *, after: int) -> PartsPage:
-    """List Parts' answer to a request for the parts after number *after*."""
+def read_parts_page(response: CosResponse, *, after: int, limit: int) -> PartsPage:
+    """List Parts' answer to a request for up to *limit* parts after number *after*.
+
+    Numbers rise from page to page and end at 10,000, so whoever follows the markers comes to an end.
+    """
     tree = _tree(response, "ListPartsResult")
     rows = list(tree.all("Part"))
     parts = tuple(
@@ -110,9 +115,14 @@ def read_parts_page(response: CosResponse, *, after: int) -> PartsPage:
         )
         for row in rows
     )
+    numbers = [after, *(part.number for part in parts)]
+    if len(parts) > limit or not _rises(numbers) or numbers[-1] > max(after, MAX_PART_COUNT):
+        raise _bad(response, "its parts are not those that were asked for")
+    if any(part.size > MAX_PART_BYTES for part in parts):
+        raise _bad(response, "a part is larger than parts can be")
     following = _number(response, tree.text_of("NextPartNumberMarker")) if _truncated(tree) else None
-    if following is not None and following <= after:
-        raise _bad(response, "the next page is not after this one")
+    if following is not None and (following != numbers[-1] or not parts):
+        raise _bad(response, "the next page does not follow this one")
     return PartsPage(
         parts,
         following,
@@ -123,8 +133,12 @@ def read_parts_page(response: CosResponse, *, after: int) -> PartsPage:
     )
 
 
-def read_uploads_page(response: CosResponse, *, after: tuple[str, str]) -> UploadsPage:
-    """List Multipart Uploads' answer to a request for what follows *after* (key marker, upload id marker)."""
+def read_uploads_page(response: CosResponse, *, after: tuple[str, str], limit: int, prefix: str = "") -> UploadsPage:
+    """List Multipart Uploads' answer to a request for what follows *after* (key marker, upload id marker).
+
+    It was to hold up to *limit* rows, all with *prefix*. Keys rise, as code points do and UTF-8's bytes; in which order
+    COS has the uploads of one key is not relied upon.
+    """
     tree = _tree(response, "ListMultipartUploadsResult")
     encoded = tree.text_of("EncodingType", "Encoding-Type", "Encoding-type") == "url"
     uploads = tuple(
@@ -139,12 +153,18 @@ def read_uploads_page(response: CosResponse, *, after: tuple[str, str]) -> Uploa
         for row in tree.all("Upload")
     )
     prefixes = tuple(_decoded(response, row.text_of("Prefix"), encoded) for row in tree.all("CommonPrefixes"))
+    keys = [after[0], *(upload.key for upload in uploads)]
+    rows = [after, *((upload.key, upload.upload_id) for upload in uploads)]
+    if len(uploads) + len(prefixes) > limit or keys != sorted(keys) or len(set(rows)) < len(rows):
+        raise _bad(response, "its uploads are not those that were asked for")
+    if not all(upload.key.startswith(prefix) for upload in uploads):
+        raise _bad(response, "an upload lies outside of the prefix that was asked for")
     if not _truncated(tree):
         return UploadsPage(uploads, prefixes, None, None)
     key_marker = _decoded(response, tree.text_of("NextKeyMarker"), encoded)
     upload_id_marker = tree.text_of("NextUploadIdMarker", "NextUploadIDMarker") or ""
-    if not key_marker or (key_marker, upload_id_marker) == after:
-        raise _bad(response, "the next page is not after this one")
+    if not (uploads or prefixes) or key_marker < keys[-1] or (key_marker, upload_id_marker) <= after:
+        raise _bad(response, "the next page does not follow this one")
     return UploadsPage(uploads, prefixes, key_marker, upload_id_marker)
 
 
@@ -211,6 +231,10 @@ def _number(response: CosResponse, text: str | None) -> int:
     if text is None or not _DECIMAL.fullmatch(text):
         raise _bad(response, "a number is missing")
     return int(text)
+
+
+def _rises(numbers: Sequence[int]) -> bool:
+    return all(one < other for one, other in pairwise(numbers))
 
 
 def _truncated(tree: XmlElement) -> bool:

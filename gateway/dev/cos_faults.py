@@ -18,6 +18,7 @@ from gateway.dev.cos_answers import DECLARATION, Answer, Header, Refusal, tag, t
 from gateway.dev.cos_calls import Call
 
 _XML: Final = (("Content-Type", "application/xml"),)
+_PART_BYTES: Final = 1 << 20
 _SPACE_SECONDS: Final = 0.05
 _WRONG_ETAG: Final = '"00000000000000000000000000000000"'
 
@@ -62,6 +63,8 @@ class Action(StrEnum):
     """Do as asked, and end the answer's body, well framed, in its middle."""
     ENDLESS_SPACES = "endless_spaces"
     """Do nothing, and send 200, the XML declaration and spaces for ever."""
+    ENDLESS_PAGES = "endless_pages"
+    """List one part that nobody sent, ``seconds`` later, and say that more follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,9 @@ class FaultBook:
             return Answer(204)
         if fault.action is Action.ENDLESS_SPACES:
             return Answer(200, _XML, _spaces(call, math.inf))
+        if fault.action is Action.ENDLESS_PAGES:
+            await self._hold(fault.seconds)
+            return Answer(200, _XML, DECLARATION + utf8(_one_part_more(call)))
         if fault.action is Action.SKEWED_CLOCK:
             call.signoff.now += fault.seconds or 0
         call.body = self._body(fault, call, call.body)
@@ -208,6 +214,14 @@ class FaultBook:
             self._faults[index] = replace(fault, times=fault.times - 1)
         else:
             del self._faults[index]
+
+
+def _one_part_more(call: Call) -> str:
+    """A page of List Parts with one part of 1 MiB, which is not the last."""
+    number = int(call.query.get("part-number-marker") or "0") + 1
+    facts = (text("PartNumber", number), text("Size", _PART_BYTES), text("ETag", _WRONG_ETAG))
+    part = tag("Part", *facts, text("LastModified", "2026-01-01T00:00:00.000Z"))
+    return tag("ListPartsResult", text("IsTruncated", "true"), text("NextPartNumberMarker", number), part)
 
 
 async def _changed(fault: Fault, call: Call, answer: Answer) -> Answer:

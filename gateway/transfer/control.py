@@ -36,6 +36,7 @@ from gateway.transfer.drafts import Drafts, NewTask
 from gateway.transfer.ending import revived
 from gateway.transfer.engine import Engine
 from gateway.transfer.opening import abort_quietly, open_upload
+from gateway.transfer.part_pages import CLIENT_WAITS
 from gateway.transfer.ports import Clock, Idempotency, TaskPage, TaskQuota
 from gateway.transfer.resuming import find_same
 from gateway.transfer.sequential import SequentialRelay
@@ -99,7 +100,7 @@ class Control:
         if new.fingerprint is None:
             return None
         caller.require(Action.CREATE)
-        return await find_same(self._engine, self._drafts.task(caller, new), new.fingerprint)
+        return await find_same(self._engine, self._drafts.task(caller, new), new.fingerprint, CLIENT_WAITS.get())
 
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
@@ -152,7 +153,7 @@ class Control:
         """Make a task again that Redis lost, from what its ticket tells. Raises TaskNotFound for another's."""
         if not is_visible(caller, lost):
             raise TaskNotFound("No such task.")
-        await self._engine.rebuild(lost)
+        await self._engine.rebuild(lost, CLIENT_WAITS.get())
 
     async def take_up(self, lost: Task) -> Task:
         """A task for an upload that COS holds and Redis has forgotten; it counts as one that is created does.
@@ -162,7 +163,7 @@ class Control:
         """
         if self._quota is not None:
             await self._quota.claim(replace(lost, expires_at=lost.updated_at + self._task_ttl_seconds))
-        return await self._engine.rebuild(lost)
+        return await self._engine.rebuild(lost, CLIENT_WAITS.get())
 
     async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:
         """Its stored parts in ascending order. Raises TaskNotFound, never tells that a lost task has none."""

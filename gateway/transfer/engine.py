@@ -14,6 +14,7 @@ from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskErro
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.opening import open_upload
 from gateway.transfer.owned import OwnedTasks
+from gateway.transfer.part_pages import IsWanted, always
 from gateway.transfer.ports import BodySlots, ObjectStore, TaskStore
 from gateway.transfer.recovery import rebuild
 from gateway.transfer.replay import ReplayBudget
@@ -43,7 +44,7 @@ class Engine:
     slots: BodySlots | None = None
     typed_buckets: frozenset[str] = frozenset()
     ack_without_state: bool = False
-    _rebuilding: "dict[TaskId, asyncio.Task[Task]]" = field(default_factory=dict)
+    _rebuilding: "dict[TaskId, _Rebuilding]" = field(default_factory=dict)
 
     def looked_at(
         self, at: ObjectAddress, headers: Mapping[str, str], source: AsyncIterator[bytes]
@@ -64,15 +65,20 @@ class Engine:
             return task
         return await self.owned.finish(open_upload(self.tasks, self.objects, task), "open upload")
 
-    async def rebuild(self, lost: Task) -> Task:
-        """A task that Redis lost, made again, once for all who miss it at the same time; see ``recovery.rebuild``."""
-        rebuilding = self._rebuilding.get(lost.id)
-        if rebuilding is None:
+    async def rebuild(self, lost: Task, is_wanted: IsWanted = always) -> Task:
+        """A task that Redis lost, made again, once for all who miss it at the same time; see ``recovery.rebuild``.
+
+        It ends early when none of them waits any more.
+        """
+        if (rebuilding := self._rebuilding.get(lost.id)) is None:
             log.warning("redis has lost the task", extra={"task_id": lost.id})
-            rebuilding = self.owned.start(rebuild(self.tasks, self.objects, lost, time.time()), "rebuild")
-            self._rebuilding[lost.id] = rebuilding
-            rebuilding.add_done_callback(lambda _: self._rebuilding.pop(lost.id, None))
-        return await asyncio.shield(rebuilding)
+            waiting = [is_wanted]
+            work = rebuild(self.tasks, self.objects, lost, time.time(), lambda: any(each() for each in waiting))
+            rebuilding = self._rebuilding[lost.id] = _Rebuilding(self.owned.start(work, "rebuild"), waiting)
+            rebuilding.work.add_done_callback(lambda _: self._rebuilding.pop(lost.id, None))
+        else:
+            rebuilding.waiting.append(is_wanted)
+        return await asyncio.shield(rebuilding.work)
 
     async def judged(self, task: Task, error: GatewayError) -> GatewayError:
         """The error to tell a body of *task* that met *error*: COS's last word puts the task into ``error``.
@@ -103,6 +109,14 @@ class Engine:
         except GatewayError as refused:
             log.warning("the failure could not be noted: %s", refused.code, extra={"task_id": task.id})
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rebuilding:
+    """A task that is being made again. ``waiting``: whether each of those who asked for it waits still."""
+
+    work: "asyncio.Task[Task]"
+    waiting: list[IsWanted]
 
 
 def _takes_bytes_like(now: Task, then: Task) -> bool:

@@ -22,9 +22,9 @@ from gateway.domain.errors import (
 from gateway.domain.objects import ETag, StoredObject
 from gateway.domain.task import Task
 from gateway.transfer.completion_plan import CompletionPlan
+from gateway.transfer.part_pages import list_held
 from gateway.transfer.ports import ObjectStore
 from gateway.transfer.put_headers import merging_headers
-from gateway.transfer.recovery import list_held
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from gateway.domain.errors import ObjectNotFound, TaskNotFound, UploadLost
-from gateway.domain.objects import ObjectAddress, StoredObject, StoredPart, UploadId
+from gateway.domain.errors import ObjectNotFound, StorageBadAnswer, TaskNotFound, UploadLost
+from gateway.domain.objects import StoredObject, StoredPart
 from gateway.domain.parts import sequential_part_size
 from gateway.domain.task import BodyMode, Failed, Intent, Succeeded, Task, TaskError, TaskState
 from gateway.transfer.ending import result_of, version_at
+from gateway.transfer.part_pages import Held, IsWanted, Patience, always, list_held
 from gateway.transfer.ports import ObjectStore, TaskStore
 
 CLOCKS_DIFFER_SECONDS: Final = 300.0
@@ -21,11 +22,8 @@ CLOCKS_DIFFER_SECONDS: Final = 300.0
 
 _MULTIPART_ETAG: Final = re.compile(r'".*-([0-9]{1,5})"')
 
-Held = tuple[StoredPart, str]
-"""A part that COS holds, and when it was stored (ISO 8601)."""
 
-
-async def rebuild(tasks: TaskStore, objects: ObjectStore, lost: Task, now: float) -> Task:
+async def rebuild(tasks: TaskStore, objects: ObjectStore, lost: Task, now: float, is_wanted: IsWanted = always) -> Task:
     """*lost* as COS knows it at Unix time *now*, stored again; or the task as it is, when it is back already.
 
     *lost* needs to be right only in what never changes, and in its upload. An upload that COS does not know either has
@@ -33,13 +31,13 @@ async def rebuild(tasks: TaskStore, objects: ObjectStore, lost: Task, now: float
 
     Raises:
         TaskNotFound: it had no upload. Nothing of it is at COS, so nothing there could tell that it was canceled.
-        Storage: COS or Redis failed.
+        Storage: COS or Redis failed, or nobody waits any more.
     """
     if lost.upload_id is None:
         raise TaskNotFound("Redis has lost the task, and nothing of it was at COS yet: create a new one.")
     blank = _blank(lost, now)
     try:
-        held = await list_held(objects, lost.at, lost.upload_id)
+        held = await list_held(objects, lost.at, lost.upload_id, Patience(is_wanted))
     except UploadLost as error:
         return await tasks.restore(await _ended(objects, blank, error, now), ())
     known = {part.number: part for part in await tasks.parts(lost.id)}
@@ -59,17 +57,6 @@ async def held_parts(objects: ObjectStore, task: Task) -> list[StoredPart]:
         return _in_order(task, await list_held(objects, task.at, task.upload_id))
     except UploadLost:
         return []
-
-
-async def list_held(objects: ObjectStore, at: ObjectAddress, upload_id: UploadId) -> list[Held]:
-    """Every part that COS holds of the upload, in ascending order. Raises UploadLost."""
-    held: list[Held] = []
-    marker: int | None = 0
-    while marker is not None:
-        page = await objects.list_parts(at, upload_id, marker=marker)
-        held.extend(zip(page.parts, page.last_modified, strict=True))
-        marker = page.next_marker
-    return held
 
 
 def with_parts(task: Task, parts: Sequence[StoredPart]) -> Task:
@@ -114,11 +101,13 @@ def _blank(lost: Task, now: float) -> Task:
 def _in_order(task: Task, held: Sequence[Held]) -> list[StoredPart]:
     """The parts at COS without those that an older sequential body may have left there.
 
+    Raises StorageBadAnswer when they cannot be the task's.
+
     A sequential body's offsets follow from the parts before. Behind one that is not as long as planned, a part counts
     only if it came later: an earlier one belongs to a body that had cut the file elsewhere.
     """
     if task.mode is BodyMode.PARTS:
-        return [part for part, _ in held]
+        return _believed(task, [part for part, _ in held])
     kept: list[StoredPart] = []
     count = offset = 0
     not_before = ""
@@ -130,15 +119,41 @@ def _in_order(task: Task, held: Sequence[Held]) -> list[StoredPart]:
             if part.size != sequential_part_size(task.part_size, count, offset, task.size):
                 not_before = max(not_before, modified)
             count, offset = count + 1, offset + part.size
-    return kept
+    return _believed(task, kept)
+
+
+def _believed(task: Task, parts: list[StoredPart]) -> list[StoredPart]:
+    """*parts*, unless they are more, or larger, than the parts of *task* can be. Raises StorageBadAnswer."""
+    size = task.size
+    if size is None:
+        return parts
+    if sum(part.size for part in parts) > size:
+        raise StorageBadAnswer(f"COS lists more bytes in parts than the {size} that the task has.")
+    if task.mode is BodyMode.PARTS and not all(_is_planned(task, part, size) for part in parts):
+        raise StorageBadAnswer("COS lists a part of another size than the task's part of that number.")
+    if any(part.size > _longest(task, part.number, size) for part in parts):
+        raise StorageBadAnswer("COS lists a part that is longer than any that the task was cut into.")
+    return parts
+
+
+def _is_planned(task: Task, part: StoredPart, size: int) -> bool:
+    return part.size == min(task.part_size, size - (part.number - 1) * task.part_size)
+
+
+def _longest(task: Task, number: int, size: int) -> int:
+    """The most bytes of part *number* in a sequential body, whether or not its size was known when it was cut.
+
+    The first one may be longer than planned, so that the file does not fit into one PUT.
+    """
+    plans = (sequential_part_size(task.part_size, number - 1, 0, known) for known in (size, None))
+    return max(task.slice_size + 1, *plans)
 
 
 def _mode(task: Task, parts: Sequence[StoredPart]) -> BodyMode:
     """A ticket from before the first byte does not tell; parts that are no numbered parts do."""
     if task.mode is not BodyMode.UNDECIDED or task.size is None:
         return task.mode
-    planned = (min(task.part_size, task.size - (part.number - 1) * task.part_size) for part in parts)
-    fits = all(part.size == size for part, size in zip(parts, planned, strict=True))
+    fits = all(_is_planned(task, part, task.size) for part in parts)
     return BodyMode.UNDECIDED if fits else BodyMode.CONTENT
 
 

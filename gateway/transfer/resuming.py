@@ -21,33 +21,35 @@ from gateway.domain.task import (
     TaskState,
 )
 from gateway.transfer.engine import Engine
-from gateway.transfer.recovery import list_held, with_parts
+from gateway.transfer.part_pages import IsWanted, Patience, list_held, part_pages
+from gateway.transfer.recovery import with_parts
 
 CANDIDATES_MOST: Final = 10
 """Open uploads of one key that are looked at, the newest first."""
 
 
-async def find_same(engine: Engine, draft: Task, fingerprint: Fingerprint) -> Task | None:
+async def find_same(engine: Engine, draft: Task, fingerprint: Fingerprint, is_wanted: IsWanted) -> Task | None:
     """The unfinished task of *draft*'s owner, key and content; None: *draft* is the first, or the rest is worthless.
 
     What COS does not hold any more, or holds with other bytes than the file's, has been forgotten. A pause stays; an
     error that left the parts good is over.
 
     Raises:
-        Storage: COS or Redis failed.
+        Storage: COS or Redis failed, or it *is_wanted* no more.
     """
+    patience = Patience(is_wanted)
     assert draft.content is not None
     found = await engine.tasks.find_content(draft.owner, draft.content)
     if found is not None and not found.is_final:
-        task = await engine.owned.finish(_gone_on(engine, found, fingerprint), "check")
+        task = await engine.owned.finish(_gone_on(engine, found, fingerprint, patience), "check")
         if task is not None:
             return task
     if fingerprint.parts_md5 is None or draft.intent is not Intent.INITIATE:
         return None
-    return await engine.owned.finish(_adopted(engine, draft, fingerprint), "adopt upload")
+    return await engine.owned.finish(_adopted(engine, draft, fingerprint, patience), "adopt upload")
 
 
-async def _gone_on(engine: Engine, task: Task, fingerprint: Fingerprint) -> Task | None:
+async def _gone_on(engine: Engine, task: Task, fingerprint: Fingerprint, patience: Patience) -> Task | None:
     try:
         if task.state is TaskState.ERROR:
             if task.error is not None and task.error.code in NEW_UPLOAD_AFTER:
@@ -55,7 +57,7 @@ async def _gone_on(engine: Engine, task: Task, fingerprint: Fingerprint) -> Task
             task = await engine.tasks.apply(task, RestartRequested())
         if task.state in (TaskState.PAUSED, TaskState.COMPLETING) or task.upload_id is None:
             return task
-        return await _checked(engine, task, task.upload_id, fingerprint)
+        return await _checked(engine, task, task.upload_id, fingerprint, patience)
     except UploadLost as error:
         await engine.fail(task, error)
         return None
@@ -64,19 +66,18 @@ async def _gone_on(engine: Engine, task: Task, fingerprint: Fingerprint) -> Task
         return None if now is None or now.is_final else now
 
 
-async def _checked(engine: Engine, task: Task, upload_id: UploadId, fingerprint: Fingerprint) -> Task:
+async def _checked(
+    engine: Engine, task: Task, upload_id: UploadId, fingerprint: Fingerprint, patience: Patience
+) -> Task:
     """*task* without the parts that differ; ``checking`` until that is known."""
     tasks = engine.tasks
     task = await tasks.apply(task, CheckStarted())
     stored = await tasks.parts(task.id)
     held: dict[int, ETag] = {}
-    marker: int | None = 0
-    while marker is not None:
-        page = await engine.objects.list_parts(task.at, upload_id, marker=marker)
+    async for page in part_pages(engine.objects, task.at, upload_id, patience):
         held.update((part.number, part.etag) for part in page.parts)
-        marker = page.next_marker
-        if marker is not None and task.part_count is not None:
-            task = await tasks.apply(task, CheckStarted(min(1.0, marker / task.part_count)))
+        if page.next_marker is not None and task.part_count is not None:
+            task = await tasks.apply(task, CheckStarted(min(1.0, page.next_marker / task.part_count)))
     differing = _differing(task, stored, held, fingerprint)
     if differing:
         task = await tasks.forget_parts(task, differing)
@@ -100,11 +101,11 @@ def _differing(
     return differing
 
 
-async def _adopted(engine: Engine, draft: Task, fingerprint: Fingerprint) -> Task | None:
+async def _adopted(engine: Engine, draft: Task, fingerprint: Fingerprint, patience: Patience) -> Task | None:
     """A new task for an open upload of the same key that no task has and that holds parts of the file."""
     for upload_id in await _orphans(engine, draft.at):
         try:
-            held = await list_held(engine.objects, draft.at, upload_id)
+            held = await list_held(engine.objects, draft.at, upload_id, patience)
         except UploadLost:
             continue
         parts = [part for part, _ in held if fingerprint.holds(part)]

@@ -18,6 +18,7 @@ from gateway.domain.objects import ObjectAddress, OpenUpload, UploadId
 from gateway.domain.policy import Destination
 from gateway.telemetry import Metrics
 from gateway.transfer.aborting import abort_until_gone
+from gateway.transfer.part_pages import part_pages
 from gateway.transfer.ports import Clock, ObjectStore, TaskStore
 
 log = logging.getLogger(__name__)
@@ -207,12 +208,9 @@ class Sweeper:
 
     async def _is_idle(self, at: ObjectAddress, upload_id: UploadId) -> bool:
         """Whether every part is old enough (List Parts, doc 7747). Raises UploadLost."""
-        marker: int | None = 0
-        while marker is not None:
-            page = await self._objects.list_parts(at, upload_id, marker=marker)
+        async for page in part_pages(self._objects, at, upload_id):
             if not all(map(self._is_idle_since, page.last_modified)):
                 return False
-            marker = page.next_marker
         return True
 
     def _is_idle_since(self, moment: str) -> bool:

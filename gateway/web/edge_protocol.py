@@ -65,7 +65,7 @@ class EdgeConnection(asyncio.Protocol):
         self._drainable = 0
         self._left = 0
         self._eof_written = False
-        self._client_has_ended = False
+        self.client_ended_at: float | None = None
         self._is_closing_down = False
         self._is_websocket = False
         self._writable = asyncio.Event()
@@ -96,7 +96,7 @@ class EdgeConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """The client sends no more. Whether our side stays open: as long as a whole request waits for its answer."""
-        self._client_has_ended = True
+        self.client_ended_at = self._loop.time()
         return self._owes_answer()
 
     def connection_lost(self, exc: Exception | None) -> None:

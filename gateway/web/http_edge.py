@@ -245,7 +245,7 @@ class HttpEdge(EdgeConnection):
             return True
         if exchange.failure is not None or self._pipelined > MAX_PIPELINED:
             return True
-        if self._client_has_ended and not self._later:
+        if self.client_ended_at is not None and not self._later:
             return True
         return not exchange.body_ended and not 0 < self._left <= DRAIN_BYTES
 
@@ -288,7 +288,7 @@ class HttpEdge(EdgeConnection):
         self._transport.resume_reading()
         if data:
             self.data_received(data)
-        if self._client_has_ended and not self._owes_answer():
+        if self.client_ended_at is not None and not self._owes_answer():
             self._close()  # of what would have followed nothing comes
 
 

@@ -10,18 +10,24 @@ import h11
 from starlette.types import ASGIApp, Message, Scope
 
 from gateway.domain.errors import GatewayError
+from gateway.transfer.part_pages import CLIENT_WAITS
 
 log = logging.getLogger(__name__)
 
 UNREAD_BYTES: Final = 256 * 1024
 UNREAD_PIECES: Final = 512
 """No more is read from the client while the application has more than this before it."""
+ENDED_SECONDS: Final = 5.0
+"""How long a client that has closed its sending side is taken to wait for an answer."""
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 CLOSE: Final = (b"connection", b"close")
 
 
 class Connection(Protocol):
     """What an exchange asks of the connection that its request came on."""
+
+    client_ended_at: float | None
+    """When the client closed its sending side, by the event loop's clock."""
 
     @property
     def default_headers(self) -> list[tuple[bytes, bytes]]:
@@ -106,8 +112,16 @@ class Exchange:
         self._lost = True
         self._news.set()
 
+    def has_client(self) -> bool:
+        """Whether the client is likely to wait for its answer: one that sends nothing more may have gone altogether."""
+        ended_at = self._connection.client_ended_at
+        if self._lost or ended_at is None:
+            return not self._lost
+        return asyncio.get_running_loop().time() - ended_at < ENDED_SECONDS
+
     async def run(self, app: ASGIApp) -> None:
         """Let *app* answer. The gate answers for every failure; one that gets here breaks the connection."""
+        CLIENT_WAITS.set(self.has_client)
         try:
             await app(self._scope, self.receive, self.send)
         except Exception:

@@ -122,7 +122,8 @@ async def test_an_append_whose_answer_is_lost_is_not_repeated() -> None:
 
 
 async def test_a_listing_that_goes_in_circles_is_refused() -> None:
-    page = b"<IsTruncated>true</IsTruncated><NextPartNumberMarker>5</NextPartNumberMarker>"
+    part = b"<Part><PartNumber>5</PartNumber><Size>5</Size><ETag>&quot;e&quot;</ETag></Part>"
+    page = part + b"<IsTruncated>true</IsTruncated><NextPartNumberMarker>5</NextPartNumberMarker>"
     page = b"<ListPartsResult>" + page + b"</ListPartsResult>"
     async with client_of(always(answer(200, page))) as (_, client):
         assert (await client.list_parts(AT, UPLOAD, marker=4)).next_marker == 5

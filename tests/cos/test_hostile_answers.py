@@ -140,3 +140,97 @@ async def test_b73_complete_is_cut_after_64_kib_of_spaces() -> None:
     async with client_of(said + more * 4, complete_seconds=30) as client, asyncio.timeout(5):
         with pytest.raises(errors.StorageUnavailable):
             await client.complete(AT, UPLOAD, [(1, ETag('"e"'))], {})
+
+
+def parts_page(*numbers: int, marker: int | None = None, size: int = MIB) -> bytes:
+    """A page of List Parts; *marker*: where it says that the next one begins."""
+    rows = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><Size>{size}</Size><ETag>&quot;e&quot;</ETag></Part>"
+        for number in numbers
+    )
+    more = "" if marker is None else f"<NextPartNumberMarker>{marker}</NextPartNumberMarker>"
+    truncated = f"<IsTruncated>{'false' if marker is None else 'true'}</IsTruncated>"
+    return f"<ListPartsResult>{rows}{truncated}{more}</ListPartsResult>".encode()
+
+
+def uploads_page(*rows: tuple[str, str], marker: tuple[str, str] | None = None) -> bytes:
+    """A page of List Multipart Uploads: keys and upload ids."""
+    shown = "".join(f"<Upload><Key>{key}</Key><UploadId>{upload}</UploadId></Upload>" for key, upload in rows)
+    more = ""
+    if marker is not None:
+        more = f"<NextKeyMarker>{marker[0]}</NextKeyMarker><NextUploadIdMarker>{marker[1]}</NextUploadIdMarker>"
+    truncated = f"<IsTruncated>{'false' if marker is None else 'true'}</IsTruncated>"
+    return f"<ListMultipartUploadsResult>{shown}{truncated}{more}</ListMultipartUploadsResult>".encode()
+
+
+@pytest.mark.promise(13, 20, 21)
+@pytest.mark.parametrize(
+    ("page", "after"),
+    [
+        (parts_page(0), 0),
+        (parts_page(10_001), 9_999),
+        (parts_page(1, 3, 2), 0),
+        (parts_page(1, 1), 0),
+        (parts_page(4, 5), 4),
+        (parts_page(1, 2, marker=7), 4),
+        (parts_page(marker=5), 4),
+        (parts_page(5, 6, marker=5), 4),
+        (parts_page(5, 6, marker=7), 4),
+        (parts_page(5, 6, marker=4), 4),
+        (parts_page(10_001, marker=10_001), 10_000),
+        (parts_page(*range(1, 1002)), 0),
+        (parts_page(1, size=5 * 2**30 + 1), 0),
+    ],
+    ids=[
+        *("number 0", "number 10,001", "out of order", "twice", "listed before", "again behind a right marker"),
+        *("no rows", "marker before its rows end", "marker behind its rows", "marker stands still"),
+        *("beyond 10,000", "more than asked for", "part too large"),
+    ],
+)
+async def test_f4_f9_a_page_of_parts_that_does_not_follow_is_a_bad_answer(page: bytes, after: int) -> None:
+    async with client_of(answer(200, page)) as client:
+        with pytest.raises(errors.StorageBadAnswer):
+            await client.list_parts(AT, UPLOAD, marker=after)
+
+
+async def test_f4_pages_that_follow_are_read_up_to_part_10_000() -> None:
+    for numbers, after in ((range(1, 1001), 0), ([10_000], 9_999), ([], 10_000), ([], 10**6)):
+        marker = numbers[-1] if len(numbers) == 1000 else None
+        async with client_of(answer(200, parts_page(*numbers, marker=marker))) as client:
+            page = await client.list_parts(AT, UPLOAD, marker=after)
+        assert ([part.number for part in page.parts], page.next_marker) == ([*numbers], marker)
+
+
+@pytest.mark.promise(13, 20)
+@pytest.mark.parametrize(
+    "page",
+    [
+        uploads_page(("in/k", "2"), marker=("in/k", "2")),
+        uploads_page(("in/l", "1"), ("in/k", "3")),
+        uploads_page(("in/l", "1"), ("in/l", "1")),
+        uploads_page(("in/a", "1")),
+        uploads_page(("out/l", "1")),
+        uploads_page(marker=("in/z", "1")),
+        uploads_page(("in/l", "1"), marker=("in/k", "9")),
+        uploads_page(("in/k", "3"), marker=("in/k", "1")),
+        uploads_page(*((f"in/l{number:03}", "1") for number in range(3))),
+    ],
+    ids=[
+        *("the marker's own row", "out of order", "twice", "listed before", "outside of the prefix", "no rows"),
+        *("marker before its rows end", "marker goes back", "more than asked for"),
+    ],
+)
+async def test_f4_a_page_of_uploads_that_does_not_follow_is_a_bad_answer(page: bytes) -> None:
+    """The sweeper aborts what it finds listed: no upload outside of its prefix may come in."""
+    async with client_of(answer(200, page)) as client:
+        with pytest.raises(errors.StorageBadAnswer):
+            await client.list_uploads(AT.bucket, prefix="in/", key_marker="in/k", upload_id_marker="2", limit=2)
+
+
+async def test_f4_uploads_of_one_key_may_come_in_any_order() -> None:
+    page = uploads_page(("in/k", "9"), ("in/k", "3"), ("in/é", "1"), marker=("in/é", "1"))
+    async with client_of(answer(200, page)) as client:
+        listed = await client.list_uploads(AT.bucket, prefix="in/", key_marker="in/k", upload_id_marker="2")
+
+    assert [upload.upload_id for upload in listed.uploads] == ["9", "3", "1"]
+    assert (listed.next_key_marker, listed.next_upload_id_marker) == ("in/é", "1")

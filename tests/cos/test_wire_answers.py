@@ -105,7 +105,7 @@ def test_initiate_tells_the_upload_id() -> None:
 
 
 def test_a_page_of_parts() -> None:
-    page = wire_answers.read_parts_page(CosResponse(200, {}, PARTS), after=0)
+    page = wire_answers.read_parts_page(CosResponse(200, {}, PARTS), after=0, limit=2)
 
     assert [(part.number, part.size, part.etag, part.crc64) for part in page.parts] == [
         (1, 1048576, '"39270a968a357d24207e9911162507eb"', None),
@@ -117,7 +117,7 @@ def test_a_page_of_parts() -> None:
 
 
 def test_a_page_of_uploads_is_decoded() -> None:
-    page = wire_answers.read_uploads_page(CosResponse(200, {}, UPLOADS), after=("", ""))
+    page = wire_answers.read_uploads_page(CosResponse(200, {}, UPLOADS), after=("", ""), limit=2)
 
     assert page.uploads == (
         OpenUpload(
@@ -136,7 +136,7 @@ def test_a_page_of_uploads_is_decoded() -> None:
 def test_keys_are_taken_literally_where_cos_did_not_encode_them() -> None:
     plain = UPLOADS.replace(b"<Encoding-Type>url</Encoding-Type>", b"")
 
-    page = wire_answers.read_uploads_page(CosResponse(200, {}, plain), after=("", ""))
+    page = wire_answers.read_uploads_page(CosResponse(200, {}, plain), after=("", ""), limit=2)
 
     assert page.uploads[0].key == "a%20%2B%25/f"
 
@@ -145,19 +145,19 @@ def test_the_last_page_has_no_marker() -> None:
     last_parts = PARTS.replace(b">true<", b">false<")
     last_uploads = UPLOADS.replace(b">true<", b">false<")
 
-    assert wire_answers.read_parts_page(CosResponse(200, {}, last_parts), after=0).next_marker is None
-    page = wire_answers.read_uploads_page(CosResponse(200, {}, last_uploads), after=("", ""))
+    assert wire_answers.read_parts_page(CosResponse(200, {}, last_parts), after=0, limit=2).next_marker is None
+    page = wire_answers.read_uploads_page(CosResponse(200, {}, last_uploads), after=("", ""), limit=2)
     assert (page.next_key_marker, page.next_upload_id_marker) == (None, None)
 
 
 def test_a_listing_that_would_never_end_is_a_bad_answer() -> None:
     with pytest.raises(errors.StorageBadAnswer):
-        wire_answers.read_parts_page(CosResponse(200, {}, PARTS), after=2)
+        wire_answers.read_parts_page(CosResponse(200, {}, PARTS), after=2, limit=2)
     with pytest.raises(errors.StorageBadAnswer):
-        wire_answers.read_uploads_page(CosResponse(200, {}, UPLOADS), after=("a +%/f", "id-1"))
+        wire_answers.read_uploads_page(CosResponse(200, {}, UPLOADS), after=("a +%/f", "id-1"), limit=2)
     without = UPLOADS.replace(b"<NextKeyMarker>a%20%2B%25/f</NextKeyMarker>", b"<NextKeyMarker/>")
     with pytest.raises(errors.StorageBadAnswer):
-        wire_answers.read_uploads_page(CosResponse(200, {}, without), after=("", ""))
+        wire_answers.read_uploads_page(CosResponse(200, {}, without), after=("", ""), limit=2)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_a_listing_that_would_never_end_is_a_bad_answer() -> None:
 def test_a_page_of_parts_that_lacks_something_is_a_bad_answer(old: bytes, new: bytes) -> None:
     assert old in PARTS
     with pytest.raises(errors.StorageBadAnswer):
-        wire_answers.read_parts_page(CosResponse(200, {}, PARTS.replace(old, new)), after=0)
+        wire_answers.read_parts_page(CosResponse(200, {}, PARTS.replace(old, new)), after=0, limit=2)
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"<Key>a%20%2B%25/f</Key>", b""), (b"<Key>a%20", b"<Key>%ff")])
 def test_a_page_of_uploads_with_a_broken_key_is_a_bad_answer(old: bytes, new: bytes) -> None:
     assert old in UPLOADS
     with pytest.raises(errors.StorageBadAnswer):
-        wire_answers.read_uploads_page(CosResponse(200, {}, UPLOADS.replace(old, new)), after=("", ""))
+        wire_answers.read_uploads_page(CosResponse(200, {}, UPLOADS.replace(old, new)), after=("", ""), limit=2)
 
 
 def test_complete_is_believed_once_the_body_holds_an_etag() -> None:

@@ -229,3 +229,14 @@ def test_without_leave_there_is_nothing_to_control(tmp_path: Path) -> None:
 def _complete_new(caller: CosCaller) -> CallerAnswer:
     upload_id = initiate(caller)
     return complete(caller, upload_id, put_pieces(caller, upload_id))
+
+
+def test_pages_without_an_end_follow_each_other(caller: CosCaller, cos: RunningCos) -> None:
+    upload_id = initiate(caller)
+    cos.fault("endless_pages", operation="ListParts", times=2, seconds=0)
+
+    for marker in (0, 8):
+        answer = caller.call("GET", "k", {"uploadId": upload_id, "part-number-marker": str(marker)})
+        numbers = [row.text for row in answer.xml.iterfind(".//{*}PartNumber")]
+        assert (answer.text("IsTruncated"), answer.text("NextPartNumberMarker")) == ("true", str(marker + 1))
+        assert numbers == [str(marker + 1)]

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -141,6 +142,34 @@ def test_watchers_are_sent_away_with_the_code_for_a_restart(idle: tuple[Gateway,
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
     assert gateway.program.wait() == 0
+
+
+@pytest.mark.promise(20, 22)
+@pytest.mark.parametrize("stays", [False, True])
+def test_f4_a_walk_over_pages_without_an_end_does_not_outlast_the_drain(
+    stack: Stack, alice: Caller, stays: bool
+) -> None:
+    """Nor its client, where that has gone: nothing is waited for then."""
+    seconds = 3 if stays else 60
+    gateway = stack.start_gateway(drain_seconds=str(seconds))
+    there = alice.at(gateway)
+    task = there.create(f"drain/pages/{stays}", 10_000 * MIB, part_size=MIB)
+    assert stack.redis.command("FLUSHALL") == b"+OK"
+    stack.cos.fault("endless_pages", operation="ListParts", key=task["key"], seconds=0.05, times=None)
+
+    def walked() -> int:
+        return len(stack.cos.journal("ListParts", key=task["key"]))
+
+    with there.connect() as connection:
+        connection.sendall(there.head("GET", f"/v1/tasks/{task['id']}", f"Upload-Ticket: {task['ticket']}"))
+        wait_until(lambda: walked() > 3, "the walk", 10)
+        if not stays:  # resets the connection
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        began = time.monotonic()
+        gateway.program.signal(signal.SIGTERM)
+        gateway.program.wait()
+        assert time.monotonic() - began < 3 + MARGIN_SECONDS
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGKILL])

@@ -13,6 +13,7 @@ from gateway.domain.errors import (
     BodySuperseded,
     OffsetMismatch,
     StateStoreUnavailable,
+    StorageBadAnswer,
     TaskInError,
     TaskNotFound,
     TaskSucceeded,
@@ -158,6 +159,60 @@ class _PagedObjects:
         return PartsPage(
             tuple(part for part, _ in page), following, "STANDARD", nobody, nobody, tuple(when for _, when in page)
         )
+
+
+@pytest.mark.promise(13)
+@pytest.mark.parametrize(
+    ("mode", "sizes"),
+    [
+        (BodyMode.UNDECIDED, [5 << 30] * 10),
+        (BodyMode.CONTENT, [5 << 30] * 10),
+        (BodyMode.PARTS, [5 << 30] * 10),
+        (BodyMode.UNDECIDED, [5 << 30]),
+        (BodyMode.CONTENT, [5 << 30]),
+        (BodyMode.PARTS, [MIB - 1]),
+        (BodyMode.PARTS, [MIB] * 10_000 + [1]),
+        (BodyMode.CONTENT, [MIB] * 10_000 + [1]),
+    ],
+)
+async def test_f9_parts_that_cannot_be_the_task_s_are_not_believed(
+    world: World, lose_everything: Callable[[], Any], mode: BodyMode, sizes: list[int]
+) -> None:
+    task = await world.create(size=10_000 * MIB)
+    held = [(StoredPart(n, size, ETag('"e"'), None), "2026-11-22T00:00:00Z") for n, size in enumerate(sizes, 1)]
+    lose_everything()
+    lost = replace(ticket_of(task), mode=mode)
+
+    outcome = await all_of(
+        rebuild(world.tasks, _PagedObjects(held), lost, time.time()),  # type: ignore[arg-type]
+        held_parts(_PagedObjects(held), lost),  # type: ignore[arg-type]
+    )
+
+    assert kinds(outcome) == [StorageBadAnswer.__name__] * 2
+    assert await world.tasks.load(task.id) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "sizes"),
+    [
+        (BodyMode.UNDECIDED, [MIB, MIB, 5]),
+        (BodyMode.PARTS, [MIB, MIB, 5]),
+        (BodyMode.CONTENT, [MIB + 1, MIB, 4]),
+        (BodyMode.CONTENT, [MIB - 1, MIB]),
+        (BodyMode.CONTENT, []),
+    ],
+)
+async def test_f9_parts_that_can_be_the_task_s_are_believed(
+    world: World, lose_everything: Callable[[], Any], mode: BodyMode, sizes: list[int]
+) -> None:
+    task = await world.create(size=2 * MIB + 5)
+    held = [(StoredPart(n, size, ETag('"e"'), None), "2026-11-22T00:00:00Z") for n, size in enumerate(sizes, 1)]
+    lose_everything()
+
+    lost = replace(ticket_of(task), mode=mode)
+    now = await rebuild(world.tasks, _PagedObjects(held), lost, time.time())  # type: ignore[arg-type]
+
+    assert (now.stored_count, now.loaded) == (len(sizes), sum(sizes))
 
 
 async def test_rebuilding_twice_at_once_gives_one_task(world: World, lose_everything: Callable[[], Any]) -> None:
