@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from gateway.config_values import BucketTypes
+from gateway.config_values import BucketOptions, BucketTypes
+from gateway.domain.options import Option, is_pattern
 
 
 class LimitSettings(BaseSettings):
@@ -15,6 +16,11 @@ class LimitSettings(BaseSettings):
         default=(),
         description="alias=type:type,… where a bucket takes these media types only, image/* for every image; its files "
         "are then looked at, and shown to nobody but saved.",
+    )
+    bucket_options: BucketOptions = Field(
+        default=(),
+        description="alias=option:option,… that callers may use in a bucket, * for all where one owner has it to "
+        "himself; a bucket that is not listed is taken to serve several owners, and allows none.",
     )
     requests_per_subject_rate: float = Field(
         default=1000, ge=0, description="Requests a second of one token subject, per process; 0 sets no bound."
@@ -52,3 +58,7 @@ class LimitSettings(BaseSettings):
     def _limit_problems(self, aliases: set[str]) -> Iterator[str]:
         if not {rule.alias for rule in self.bucket_types} <= aliases:
             yield "GATEWAY_BUCKET_TYPES names an alias that is not in GATEWAY_BUCKETS."
+        if not {rule.alias for rule in self.bucket_options} <= aliases:
+            yield "GATEWAY_BUCKET_OPTIONS names an alias that is not in GATEWAY_BUCKETS."
+        if not all(is_pattern(option) for rule in self.bucket_options for option in rule.options):
+            yield f"GATEWAY_BUCKET_OPTIONS names an option that is none of {', '.join(Option)}, nor a pattern of them."

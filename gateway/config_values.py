@@ -15,6 +15,7 @@ _BUCKET: Final = re.compile(
     r"(?:/(?P<prefix>[^\x00-\x1f\x7f,/][^\x00-\x1f\x7f,]*)?)?"
 )
 _BUCKET_TYPES: Final = re.compile(r"[a-z]+/[a-z0-9*+.-]+(?::[a-z]+/[a-z0-9*+.-]+)*")
+_BUCKET_OPTIONS: Final = re.compile(r"[a-z_]*\*?(?::[a-z_]*\*?)*")
 _LISTEN: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 
@@ -52,6 +53,17 @@ class BucketTypesSetting:
 
     def __str__(self) -> str:
         return f"{self.alias}={':'.join(self.types)}"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketOptionsSetting:
+    """The options that callers may use in the bucket of this alias, by name or pattern."""
+
+    alias: str
+    options: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.alias}={':'.join(self.options)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,18 @@ def _parse_bucket_types(value: Any) -> Any:
     return tuple(BucketTypesSetting(alias, tuple(types.split(":"))) for alias, _, types in rules)
 
 
+def _parse_bucket_options(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    rules = [item.partition("=") for item in _items(value)]
+    if not all(alias and equals and _BUCKET_OPTIONS.fullmatch(options) for alias, equals, options in rules):
+        raise ValueError("expected alias=option:option,…")
+    return tuple(
+        BucketOptionsSetting(alias, tuple(option for option in options.split(":") if option))
+        for alias, _, options in rules
+    )
+
+
 def _parse_seal_keys(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -130,6 +154,7 @@ OptionalListen = Annotated[ListenAddress | None, NoDecode, BeforeValidator(_pars
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_list)]
 Buckets = Annotated[tuple[BucketSetting, ...], NoDecode, BeforeValidator(_parse_buckets)]
 BucketTypes = Annotated[tuple[BucketTypesSetting, ...], NoDecode, BeforeValidator(_parse_bucket_types)]
+BucketOptions = Annotated[tuple[BucketOptionsSetting, ...], NoDecode, BeforeValidator(_parse_bucket_options)]
 SealKeys = Annotated[tuple[SealKey, ...], NoDecode, BeforeValidator(_parse_seal_keys)]
 AddressRanges = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(_parse_ranges)

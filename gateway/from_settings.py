@@ -25,11 +25,18 @@ def credentials_of(settings: Settings) -> CredentialSource:
 
 
 def destinations_of(settings: Settings) -> Destinations:
-    """The buckets that there are, with the types that each takes."""
+    """The buckets that there are, with the types and options that each takes; without a line of its own no option."""
     types = {rule.alias: rule.types for rule in settings.bucket_types}
+    options = {rule.alias: rule.options for rule in settings.bucket_options}
     return Destinations(
         tuple(
-            Destination(place.alias, Bucket(place.name, place.region), place.prefix, types.get(place.alias))
+            Destination(
+                place.alias,
+                Bucket(place.name, place.region),
+                place.prefix,
+                types.get(place.alias),
+                options.get(place.alias, ()),
+            )
             for place in settings.buckets
         )
     )

@@ -33,7 +33,7 @@ _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "config": ("config_values", "config_edge", "config_limits", "config_tracing", "config_upkeep"),
     "config_edge": ("config_values",),
     "config_tracing": ("config_values",),
-    "config_limits": ("config_values",),
+    "config_limits": ("config_values", "domain.options"),
     "config_upkeep": ("config_values", "domain.addresses"),
     "telemetry": (),
     "logs": ("log_writer", "telemetry", "tracing"),

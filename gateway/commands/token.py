@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--actions", nargs="+", choices=actions, metavar="ACTION", help=f"only these: {', '.join(actions)}"
     )
+    parser.add_argument(
+        "--options", nargs="*", metavar="OPTION", help="only these options of the bucket's; grant_* means every grant"
+    )
+    parser.add_argument("--forbid-overwrite", action="store_true", default=None, help="replaces no object")
     parser.add_argument("--ttl", type=_count, default=3600, metavar="SECONDS", help="how long it is good, default 3600")
 
 
@@ -44,6 +48,8 @@ def run(given: argparse.Namespace) -> int:
         "max_size": given.max_size,
         "types": given.types,
         "actions": given.actions,
+        "options": given.options,
+        "forbid_overwrite": given.forbid_overwrite,
     }
     print(make_token(settings, given.subject, given.ttl, **policy))
     return OK

@@ -6,7 +6,7 @@ const CODES = {
   lost: "upload_lost",
   anew: "integrity_failed task_not_found task_expired parts_missing storage_integrity object_not_found",
   restart: "task_paused task_error",
-  ask: "forbidden type_not_allowed file_too_large body_too_large too_many_uploads",
+  ask: "forbidden option_not_allowed type_not_allowed file_too_large body_too_large too_many_uploads",
   key: "key_not_allowed",
   rename: "invalid_key invalid_metadata",
   exists: "object_exists object_conflict object_not_appendable append_position",

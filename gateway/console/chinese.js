@@ -130,6 +130,7 @@ export default {
     token_invalid: "令牌无效",
     token_expired: "令牌已过期",
     key_not_allowed: "令牌不允许此对象键",
+    option_not_allowed: "令牌或存储桶不允许此选项",
     origin_not_allowed: "不允许此来源",
     task_not_found: "任务不存在",
     batch_not_found: "批次不存在",

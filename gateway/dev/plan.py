@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from gateway.config import Settings
-from gateway.config_values import BucketSetting, ListenAddress
+from gateway.config_values import BucketOptionsSetting, BucketSetting, ListenAddress
 from gateway.dev.made_up import MadeUpSecrets
 
 LOOPBACK: Final = "127.0.0.1"
@@ -76,6 +76,9 @@ def make_plan(settings: Settings, made_up: MadeUpSecrets, free_port: Callable[[i
             "cos_secret_key": SecretStr(made_up.cos_secret_key),
             "buckets": settings.buckets or (_BUCKET,),
         }
+    if "bucket_options" not in given:  # whoever develops has the buckets to themselves
+        places = changes.get("buckets", settings.buckets)
+        changes["bucket_options"] = tuple(BucketOptionsSetting(place.alias, ("*",)) for place in places)
     return Plan(settings.model_copy(update=changes), port, local_redis="redis_url" not in given)
 
 

@@ -262,6 +262,10 @@ class KeyNotAllowed(NotAllowed):
     code, title = "key_not_allowed", "The token does not allow this key"
 
 
+class OptionNotAllowed(NotAllowed):
+    code, title = "option_not_allowed", "The token or the bucket does not allow this option"
+
+
 class QuotaExceeded(NotAllowed):
     """Finishing or canceling other tasks makes room."""
 

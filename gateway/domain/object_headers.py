@@ -40,6 +40,7 @@ FIELD_OF_HEADER: Final[Mapping[str, str]] = {
     FORBID_OVERWRITE: "forbid_overwrite",
 }
 """The option that a header of a raw body says. Not Cache-Control, which browsers send for reasons of their own."""
+STANDARD: Final = "STANDARD"
 STORAGE_CLASSES: Final = re.compile(r"(MAZ_)?(STANDARD|STANDARD_IA|INTELLIGENT_TIERING)|ARCHIVE|DEEP_ARCHIVE|COLD")
 _ACLS: Final = frozenset(
     {

@@ -42,13 +42,15 @@ class Action(StrEnum):
 class Destination:
     """A configured place to upload to: callers name it by ``alias`` or by the bucket's own name.
 
-    ``types`` are the only media types that it takes; None: any.
+    ``types`` are the only media types that it takes, ``options`` the only ones of ``domain.options`` that may be used
+    in it, by name or pattern; None: any.
     """
 
     alias: str
     bucket: Bucket
     prefix: str
     types: tuple[str, ...] | None = None
+    options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Policy:
     max_size: int | None = None
     types: tuple[str, ...] | None = None
     actions: frozenset[str] | None = None
+    options: tuple[str, ...] | None = None
+    forbid_overwrite: bool = False
     places: frozenset[tuple[str, str]] = frozenset()
 
     def allows(self, action: Action) -> bool:

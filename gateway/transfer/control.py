@@ -14,7 +14,7 @@ from gateway.domain.errors import (
     TaskNotFound,
     VersionMismatch,
 )
-from gateway.domain.object_headers import require_md5
+from gateway.domain.object_headers import FORBID_OVERWRITE, require_md5
 from gateway.domain.objects import StoredPart
 from gateway.domain.policy import Action, Caller, Destinations
 from gateway.domain.task import (
@@ -83,7 +83,7 @@ class Control:
         task = self._drafts.task(caller, new)
         if needs_upload(task):
             require_md5(task.object_headers)
-        if new.forbid_overwrite:
+        if FORBID_OVERWRITE in task.object_headers:
             await self._require_free(task, idempotency)
         if self._quota is not None:
             await self._quota.claim(task)
@@ -125,7 +125,7 @@ class Control:
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
         draft = self._drafts.task(caller, new)
-        if new.forbid_overwrite:
+        if FORBID_OVERWRITE in draft.object_headers:
             await self._require_free(draft)
         return replace(draft, state=state, intent=intent, mode=BodyMode.CONTENT, writer=1)
 

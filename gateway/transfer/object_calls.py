@@ -86,7 +86,9 @@ class ObjectCalls:
             raise FileTooLarge(f"An appended object has at most {MAX_PUT_BYTES} bytes.", expected=MAX_PUT_BYTES)
         if not new.headers.keys().isdisjoint(_NOT_APPENDED):
             raise InvalidField("An append replaces nothing and makes nothing of a picture: it takes neither option.")
-        new = replace(new, headers=headers_of_write(caller, place, name.key, new.headers))
+        headers = headers_of_write(caller, place, name.key, new.headers)
+        headers.pop(FORBID_OVERWRITE, None)  # whoever may not overwrite may append: nothing that stands is lost
+        new = replace(new, headers=headers)
         if new.position == 0:
             source = self._engine.looked_at(at, {"content-type": new.content_type or OPAQUE}, source)
         return await self._relay(at, caller.owner, new, source, said)

@@ -229,8 +229,8 @@ def _token_id(claims: Mapping[str, Any]) -> str | None:
 
 def _policy(claims: Mapping[str, Any]) -> Policy:
     buckets, types, actions = (_strings(claims, name) for name in ("buckets", "types", "actions"))
-    prefix = claims.get("prefix", "")
-    if not _is_text(prefix):
+    prefix, forbid_overwrite = claims.get("prefix", ""), claims.get("forbid_overwrite", False)
+    if not _is_text(prefix) or not isinstance(forbid_overwrite, bool):
         raise TokenInvalid
     return Policy(
         buckets=None if buckets is None else frozenset(buckets),
@@ -238,6 +238,8 @@ def _policy(claims: Mapping[str, Any]) -> Policy:
         max_size=_max_size(claims),
         types=types,
         actions=None if actions is None else frozenset(actions),
+        options=_strings(claims, "options"),
+        forbid_overwrite=forbid_overwrite,
     )
 
 

@@ -120,9 +120,9 @@ class CosDoor:
         asked = self._auth.admit(call)
         operation = operation_of(asked.call)
         exchange.route = _route(operation)
-        check_said(operation, asked.call)
         caller, handle = self._admission.admit(asked.caller), self._handlers[operation]
         asked.require(operation)
+        check_said(operation, asked.call)
         if operation is Operation.INITIATE_UPLOAD:
             self._admission.creating(caller)
         if operation not in _WITH_BYTES:

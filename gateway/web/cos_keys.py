@@ -90,6 +90,8 @@ class KeyIssuer:
             "max_size": policy.max_size,
             "types": policy.types,
             "actions": None if policy.actions is None else sorted(policy.actions),
+            "options": policy.options,
+            "forbid_overwrite": policy.forbid_overwrite,
             "iat": caller.issued_at,  # a key is as old as its token: what revokes the one revokes the other
             "exp": expires,
             **({} if caller.token_id is None else {"jti": caller.token_id}),
@@ -149,11 +151,13 @@ def _narrowed(allowed: str, configured: str, asked: str | None) -> str:
 
 
 def _policy(sealed: dict[str, Any]) -> Policy:
-    types, actions = sealed["types"], sealed["actions"]
+    types, actions, options = sealed["types"], sealed["actions"], sealed.get("options")
     return Policy(
         buckets=frozenset({sealed["at"]}),
         prefix=sealed["prefix"],
         max_size=sealed["max_size"],
         types=None if types is None else tuple(types),
         actions=None if actions is None else frozenset(actions),
+        options=None if options is None else tuple(options),
+        forbid_overwrite=sealed.get("forbid_overwrite", False),
     )

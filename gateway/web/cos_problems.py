@@ -101,6 +101,7 @@ COS_CODES: Final[Mapping[str, str]] = {
     "object_not_appendable": "ObjectNotAppendable",
     "object_not_found": "NoSuchKey",
     "offset_mismatch": "InvalidArgument",
+    "option_not_allowed": "AccessDenied",
     "origin_not_allowed": "AccessDenied",
     "overloaded": "SlowDown",
     "part_in_progress": "ServiceUnavailable",

@@ -102,6 +102,7 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
         "GATEWAY_COS_SECRET_ID": "AKIDbench",
         "GATEWAY_COS_SECRET_KEY": "bench-bench-bench",
         "GATEWAY_BUCKETS": "main=bench-1250000000@ap-guangzhou/",
+        "GATEWAY_BUCKET_OPTIONS": "main=*",
         "GATEWAY_TOKEN_SECRET": _TOKEN_SECRET,
         "GATEWAY_WORKERS": "1",
         "GATEWAY_START_SECONDS": "0",  # the sink is no COS that could be looked at

@@ -113,6 +113,7 @@ def _settings(cos: RunningCos, folder: Path) -> dict[str, str]:
         "GATEWAY_ADMIN_LISTEN": "",
         "GATEWAY_TOKEN_SECRET": _SECRET,
         "GATEWAY_BUCKETS": f"files={BUCKET.name}@{BUCKET.region}",
+        "GATEWAY_BUCKET_OPTIONS": "files=*",
         "GATEWAY_COS_ENDPOINT": cos.url,
         "GATEWAY_COS_SECRET_ID": cos.key.secret_id,
         "GATEWAY_COS_SECRET_KEY": cos.key.secret_key,

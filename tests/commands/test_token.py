@@ -23,6 +23,7 @@ def test_token_prints_one_token_that_the_gateway_takes_and_nothing_else(
             *("token", "--subject", "alice", "--bucket", "docs", "--bucket", "files", "--prefix", "a/"),
             *("--max-size", "1048576", "--ttl", "60", "--types", "image/*", "text/plain"),
             *("--actions", "create", "upload"),
+            *("--options", "acl", "grant_*", "--forbid-overwrite"),
         ]
     )
 
@@ -36,6 +37,7 @@ def test_token_prints_one_token_that_the_gateway_takes_and_nothing_else(
     assert (caller.policy.prefix, caller.policy.max_size) == ("a/", 1048576)
     assert caller.policy.types == ("image/*", "text/plain")
     assert caller.policy.actions == frozenset({"create", "upload"})
+    assert (caller.policy.options, caller.policy.forbid_overwrite) == (("acl", "grant_*"), True)
     assert 0 < caller.expires_at - time.time() <= 60
 
 

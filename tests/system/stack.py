@@ -69,6 +69,7 @@ class Stack:
             "GATEWAY_COS_SECRET_ID": LocalCos.SECRET_ID,
             "GATEWAY_COS_SECRET_KEY": LocalCos.SECRET_KEY,
             "GATEWAY_BUCKETS": f"files={LocalCos.BUCKET}@{LocalCos.REGION}",
+            "GATEWAY_BUCKET_OPTIONS": "files=*",
             "GATEWAY_TOKEN_SECRET": SECRET,
             "GATEWAY_SEAL_KEYS": f"first:{SEAL_SECRET}",
             "GATEWAY_DRAIN_SECONDS": "5",

@@ -11,7 +11,7 @@ import jwt
 
 from gateway.app import Gateway
 from gateway.config import load_settings
-from gateway.config_values import BucketSetting
+from gateway.config_values import BucketOptionsSetting, BucketSetting
 from tests.fakes.local_cos import BUCKET, OTHER_BUCKET, RunningCos
 
 SECRET: Final = "0123456789abcdef0123456789abcdef"
@@ -44,6 +44,7 @@ async def running_rest(redis_url: str, cos: RunningCos, **settings: Any) -> Asyn
             BucketSetting("files", BUCKET.name, BUCKET.region, PREFIX),
             BucketSetting("other", OTHER_BUCKET.name, OTHER_BUCKET.region, ""),
         ),
+        "bucket_options": (BucketOptionsSetting("files", ("*",)), BucketOptionsSetting("other", ("*",))),
         "cos_endpoint": cos.url,
         "cos_secret_id": cos.key.secret_id,
         "cos_secret_key": cos.key.secret_key,
