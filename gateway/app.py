@@ -66,7 +66,8 @@ from gateway.web.key_routes import KeyRoutes
 from gateway.web.object_routes import ObjectRoutes
 from gateway.web.passage import Passage
 from gateway.web.problems import exception_handlers
-from gateway.web.progress_socket import ProgressSockets, Timing
+from gateway.web.progress_fanout import Sources, Timing
+from gateway.web.progress_socket import ProgressSockets
 from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_routes import TaskRoutes
 from gateway.web.upload_routes import UploadRoutes
@@ -180,15 +181,16 @@ class Gateway:
         batches = Batches(self._batches, self._tasks, control, self._owned)
         objects = ObjectRoutes(admission, whole_files, ObjectCalls(engine, destinations), documents, settings)
         issuer = KeyIssuer(sealer, destinations)
-        sockets = ProgressSockets(
-            admission,
+        sources = Sources(
             self._tasks,
             self._bus,
             listed_document,
-            settings.sockets_per_subject_count,
-            add_up=batches.totals,
-            total_count=settings.sockets_count,
-            timing=Timing(unsent=settings.answer_stall_seconds),
+            self.memory.callers,
+            batches.tasks_of,
+            Timing(unsent=settings.answer_stall_seconds),
+        )
+        sockets = ProgressSockets(
+            admission, sources, settings.sockets_per_subject_count, total_count=settings.sockets_count
         )
         routes: list[BaseRoute] = [
             *files.routes(),  # the routes are tried in turn: the busiest first

@@ -175,7 +175,7 @@ def answers() -> Mapping[str, Any]:
             StorageSlowDown("COS answered 503 SlowDown", cos=CosAnswer(503, "SlowDown", _COS.request_id)), _REQUEST_ID
         ),
         "event-task-success": event_document(_EVENT, success),
-        "progress-snapshot": {"type": "snapshot", "tasks": [moving, _listed(_SUCCESS)]},
+        "progress-snapshot": {"type": "snapshot", "tasks": [moving, _listed(_SUCCESS)], "more": False},
         "progress-task": {"type": "task", "task": moving},
         "progress-part-lost": {"type": "part_lost", "task": _listed(_FALLEN)},
         "appended": appended_document(Appended(4096, ETag('"9a0364b9e99bb480dd25e1f0284c8555"'), None)),

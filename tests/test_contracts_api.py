@@ -1,6 +1,7 @@
 """``openapi/`` says what the code does: routes, codes, states, fields, messages and every example."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,10 +22,12 @@ from gateway.app import Gateway
 from gateway.config import load_settings
 from gateway.config_values import BucketSetting
 from gateway.domain import object_headers, parts, policy
-from gateway.domain.batch import BatchId, BatchTotals
+from gateway.domain.batch import BatchId
 from gateway.domain.checksums import combine_all
 from gateway.domain.errors import all_codes
-from gateway.domain.task import TaskState
+from gateway.domain.policy import Caller, Policy
+from gateway.domain.task import Task, TaskState
+from gateway.transfer.memory_budget import MemoryBudget
 from gateway.web.admin_door import AdminDoor
 from gateway.web.batch_routes import CreateBatch
 from gateway.web.console_routes import console_routes
@@ -34,7 +37,7 @@ from gateway.web.json_bodies import parse
 from gateway.web.key_routes import AskForKey
 from gateway.web.object_routes import APPEND_OPTIONS
 from gateway.web.passage import Passage
-from gateway.web.progress_watch import Watch
+from gateway.web.progress_fanout import Fanout, Sources, Timing
 from gateway.web.sealing import MAX_SEALED_BYTES
 from gateway.web.task_document import listed_document, task_document
 from gateway.web.task_requests import FORM_FIELDS, CompleteTask, CreateTask, FingerprintBody, ListedPart
@@ -329,19 +332,24 @@ async def test_the_messages_of_a_watch_are_the_documented_ones() -> None:
     store = MemoryTaskStore()
     task = await store.create(replace(new_task("t1"), batch_id="b1"))
 
-    async def add_up(batch_id: BatchId) -> BatchTotals:
-        return BatchTotals.of([await store.load(task.id) or task])
+    async def add_up(batch_id: BatchId) -> list[Task]:
+        return [await store.load(task.id) or task]
 
-    watch = Watch(store, lambda task: task_document(task, None), "alice", add_up=add_up)
-    messages = await watch.snapshot()
-    messages += await watch.batches(watch.take_moved())
-    task = await grow(store, task, 1)
-    messages += await watch.changes([task.id])
-    await store.forget_parts(task, [1])
-    messages += await watch.changes([task.id])
+    timing = Timing(gap=0.001, batch_gap=60)
+    sources = Sources(store, store.bus, listed_document, MemoryBudget(1 << 20), add_up, timing)
+    alice = Caller("alice", Policy(), math.inf)
+    texts: list[str] = []
+    async with Fanout(sources).watching(alice, "alice", None) as inbox:
+        texts += await inbox.next()
+        task = await grow(store, task, 1)
+        while len(texts) < 3:
+            texts += await inbox.next()
+        await store.forget_parts(task, [1])
+        texts += await inbox.next()
 
+    messages = list(map(json.loads, texts))
     documented = ASYNCAPI["components"]["messages"]
-    assert [message["type"] for message in messages] == ["snapshot", "batch", "task", "part_lost"]
+    assert [message["type"] for message in messages] == ["snapshot", "task", "batch", "part_lost"]
     assert set(documented) == {message["type"] for message in messages}
     for message in messages:
         _check(documented[message["type"]]["payload"], message)

@@ -14,6 +14,7 @@ const TOKEN_EXPIRED = 4401;
  */
 export class Watch {
   #stop = newStop();
+  #snapshot = []; // what has come of one that is not complete
 
   constructor(api, hooks) {
     this.api = api;
@@ -49,6 +50,7 @@ export class Watch {
     return new Promise((resolve) => {
       const address = new URL(`${this.api.base}/v1/progress`, globalThis.location?.href);
       address.protocol = address.protocol.replace("http", "ws");
+      this.#snapshot = [];
       const socket = new WebSocket(address, ["gateway.v1", `bearer.${token}`]);
       let lived = false;
       const end = (code) => {
@@ -58,9 +60,10 @@ export class Watch {
         resolve({ lived, code });
       };
       socket.onmessage = ({ data }) => {
-        if (!lived) this.hooks.onConnection("live");
-        lived = true;
-        this.#hear(JSON.parse(data));
+        const message = JSON.parse(data);
+        if (!lived && !message.more) this.hooks.onConnection("live"); // with the whole snapshot, not before
+        lived ||= !message.more;
+        this.#hear(message);
       };
       socket.onclose = ({ code }) => end(code);
       const off = stop.on(() => end());
@@ -69,9 +72,17 @@ export class Watch {
   }
 
   #hear(message) {
-    if (message.type === "snapshot") this.hooks.onSnapshot(message.tasks);
+    if (message.type === "snapshot") this.#hearSnapshot(message);
     else if (message.type === "batch") this.hooks.onBatch(message.batch);
     else if (message.task) this.hooks.onTask(message.task);
+  }
+
+  #hearSnapshot({ tasks, more }) {
+    this.#snapshot.push(...tasks);
+    if (more) return;
+    const all = this.#snapshot;
+    this.#snapshot = [];
+    this.hooks.onSnapshot(all);
   }
 
   async #poll(stop, expired) {

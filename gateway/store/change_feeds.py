@@ -21,9 +21,13 @@ class Feed(Protocol):
 
 
 class OwnerFeed:
-    """The ``ChangeFeed`` of one watcher: one entry a task, the latest version, however slowly it is read."""
+    """The ``ChangeFeed`` of one watcher: one entry a task, the latest version, however slowly it is read.
 
-    def __init__(self) -> None:
+    With *only*, changes of that task alone are taken.
+    """
+
+    def __init__(self, only: TaskId | None = None) -> None:
+        self._only = only
         self._changed: dict[TaskId, int] = {}
         self._lost = False
         self._something = asyncio.Event()
@@ -31,7 +35,7 @@ class OwnerFeed:
     def push(self, message: str) -> None:
         """Take ``<id> <version>``."""
         task_id, _, version = message.partition(" ")
-        if version.isdecimal():
+        if version.isdecimal() and self._only in (None, task_id):
             self._changed[TaskId(task_id)] = max(int(version), self._changed.get(TaskId(task_id), 0))
             self._something.set()
 

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from gateway.domain.task import TaskId
 from gateway.store.change_feeds import ControlFeed, Feed, OwnerFeed
 from gateway.store.redis_keys import CONTROL_CHANNEL, progress_channel
 from gateway.store.redis_pool import CALL_SECONDS, send_over
@@ -104,9 +105,9 @@ class RedisProgressBus:
             await asyncio.wait([self._keeper])
             self._keeper = None
 
-    def watch_owner(self, owner: str) -> AbstractAsyncContextManager[OwnerFeed]:
-        """Changes of every task of *owner*."""
-        return self._watch(progress_channel(owner), OwnerFeed())
+    def watch_owner(self, owner: str, only: TaskId | None = None) -> AbstractAsyncContextManager[OwnerFeed]:
+        """Changes of every task of *owner*, or of one alone."""
+        return self._watch(progress_channel(owner), OwnerFeed(only))
 
     def watch_control(self) -> AbstractAsyncContextManager[ControlFeed]:
         """Tasks whose bodies in flight may have to end."""

@@ -113,10 +113,10 @@ class Batches:
         """The batch as it stands. Raises BatchNotFound."""
         return await self._visible(caller, batch_id, Action.READ)
 
-    async def totals(self, batch_id: BatchId) -> BatchTotals | None:
-        """What a batch adds up to, None for one that Redis does not know; whose it is, is for the caller to know."""
+    async def tasks_of(self, batch_id: BatchId) -> Sequence[Task] | None:
+        """A batch's tasks, None for one that Redis does not know; who may see which is for the caller to ask."""
         batch = await self._batches.load(batch_id)
-        return None if batch is None else (await self._view(batch)).totals
+        return None if batch is None else list((await self._view(batch)).tasks.values())
 
     async def pause(self, caller: Caller, batch_id: BatchId) -> BatchView:
         """Pause every task that can be paused."""

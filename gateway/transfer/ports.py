@@ -276,8 +276,8 @@ class ChangeFeed(Protocol):
 class ProgressBus(Protocol):
     """Tells of changes, at most once each: whoever needs certainty reads the task."""
 
-    def watch_owner(self, owner: str) -> AbstractAsyncContextManager[ChangeFeed]:
-        """Changes of every task of *owner*."""
+    def watch_owner(self, owner: str, only: TaskId | None = None) -> AbstractAsyncContextManager[ChangeFeed]:
+        """Changes of every task of *owner*, or of one alone."""
 
     def watch_control(self) -> AbstractAsyncContextManager[AsyncIterator[TaskId]]:
         """Tasks whose bodies in flight may have to end: paused, canceled, failed, or taken over by a newer writer."""

@@ -16,7 +16,8 @@ from gateway.transfer.drafts import NewTask
 from gateway.web.admission import Admission
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
-from gateway.web.progress_watch import Render, totals_document
+from gateway.web.progress_messages import totals_document
+from gateway.web.progress_watch import Render
 from gateway.web.request_reading import refuse_object_headers
 from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_requests import CreateTask

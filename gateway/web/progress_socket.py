@@ -4,26 +4,24 @@ Whoever may not watch is told so by HTTP, before the websocket opens. One messag
 """
 
 import asyncio
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
-from gateway.domain.batch import BatchId
-from gateway.domain.errors import Overloaded, RateLimited, StateStoreUnavailable
+from gateway.domain.errors import Overloaded, RateLimited
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import TaskId
 from gateway.transfer.access import require_visible
-from gateway.transfer.ports import ChangeFeed, Clock, ProgressBus, TaskStore
+from gateway.transfer.memory_budget import Lease
+from gateway.transfer.ports import Clock
 from gateway.web.admission import Admission
-from gateway.web.progress_watch import AddUp, Pace, Render, Watch
+from gateway.web.progress_fanout import Fanout, Sources
+from gateway.web.progress_inbox import Inbox
 
 TOKEN_EXPIRED: Final = 4401
 TOO_SLOW: Final = 4408
@@ -32,25 +30,9 @@ TOO_BIG: Final = 1009
 
 MAX_MESSAGE_BYTES: Final = 4096
 MAX_MESSAGES_PER_SECOND: Final = 5
-_TASKS_AT_ONCE: Final = 20
-_BATCHES_AT_ONCE: Final = 2
+_SMALL_CHARACTERS: Final = 8192
+"""What is longer takes memory from the budget until the client has it: pages of snapshots do, and little else."""
 _CLOSE_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """When things happen on a socket, in seconds.
-
-    ``gap`` lies between two messages for one task, ``batch_gap`` between two for one batch, which may take reading
-    1,000 tasks. ``retry`` is how long a socket waits before it asks a store again that did not answer; ``unsent`` how
-    long a message may wait for a slow reader.
-    """
-
-    snapshot: float = 15.0
-    gap: float = 0.25
-    batch_gap: float = 0.5
-    retry: float = 2.0
-    unsent: float = 30.0
 
 
 class _Ended(Exception):
@@ -66,10 +48,7 @@ class ProgressSockets:
 
     Args:
         admission: names the caller by the subprotocol ``bearer.<token>``.
-        tasks: where tasks are read.
-        bus: tells of changes.
-        render: a task as a document.
-        add_up: what a batch adds up to; without it nothing is told of batches.
+        sources: where what is told comes from.
         per_subject_count: how many sockets one subject may hold in this process.
         total_count: how many there may be in this process.
         clock: Unix time in seconds, for the tokens' ends.
@@ -78,24 +57,17 @@ class ProgressSockets:
     def __init__(
         self,
         admission: Admission,
-        tasks: TaskStore,
-        bus: ProgressBus,
-        render: Render,
+        sources: Sources,
         per_subject_count: int = 20,
         *,
-        add_up: AddUp | None = None,
         total_count: int = 10_000,
-        timing: Timing = Timing(),
         clock: Clock = time.time,
     ) -> None:
         self._admission = admission
-        self._tasks = tasks
-        self._bus = bus
-        self._render = render
-        self._add_up = add_up
+        self._sources = sources
+        self._fanout = Fanout(sources)
         self._per_subject_count = per_subject_count
         self._total_count = total_count
-        self._timing = timing
         self._clock = clock
         self._open: Counter[str] = Counter()
 
@@ -118,7 +90,7 @@ class ProgressSockets:
         caller, protocol = self._admission.watcher(websocket)
         with self._slot(caller.owner):
             with self._admission.looking_up(caller):
-                found = await self._tasks.load(TaskId(websocket.path_params["task_id"]))
+                found = await self._sources.tasks.load(TaskId(websocket.path_params["task_id"]))
                 task = require_visible(caller, found, Action.READ)
             await self._serve(websocket, caller, protocol, task.owner, task.id)
 
@@ -140,24 +112,47 @@ class ProgressSockets:
         self, websocket: WebSocket, caller: Caller, protocol: str | None, owner: str, only: TaskId | None
     ) -> None:
         ends_at = time.monotonic() + caller.expires_at - self._clock()
-        is_revoked = partial(self._admission.is_revoked, caller)
-        watch = Watch(self._tasks, self._render, owner, only, self._add_up)
-        async with self._bus.watch_owner(owner) as feed:
-            first = await watch.snapshot()
+        code: int | None = None
+        async with self._fanout.watching(caller, owner, only) as inbox:
             await websocket.accept(protocol)
-            code: int | None = None
             try:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(_listen(websocket))
-                    both.create_task(_Teller(websocket, watch, self._timing, ends_at, is_revoked).run(feed, first))
+                    both.create_task(self._tell(websocket, inbox, caller, ends_at))
             except* _Ended as ended:
                 code = _code(ended)
             except* WebSocketDisconnect:
                 pass
         if code is not None:
             with suppress(TimeoutError, WebSocketDisconnect, WebSocketDisconnected):
-                async with asyncio.timeout(min(_CLOSE_SECONDS, self._timing.unsent)):
+                async with asyncio.timeout(min(_CLOSE_SECONDS, self._sources.timing.unsent)):
                     await websocket.close(code)
+
+    async def _tell(self, websocket: WebSocket, inbox: Inbox, caller: Caller, ends_at: float) -> None:
+        """Send what comes into *inbox* until the token ends or the reader is too slow: then raise ``_Ended``."""
+        try:
+            with self._sources.budget.open(caller.owner) as unsent:
+                async with asyncio.timeout(ends_at - time.monotonic()):
+                    while True:
+                        texts = await inbox.next()
+                        if self._admission.is_revoked(caller):
+                            raise _Ended(TOKEN_EXPIRED)
+                        while texts:
+                            await self._send(websocket, unsent, texts.pop(0))
+        except TimeoutError:
+            raise _Ended(TOKEN_EXPIRED) from None
+
+    async def _send(self, websocket: WebSocket, unsent: Lease, text: str) -> None:
+        """Send *text*; *unsent* is for what the client may not have taken yet, which is no more than the last text."""
+        size = len(text) if len(text) > _SMALL_CHARACTERS else 0
+        seconds = self._sources.timing.unsent
+        try:
+            async with asyncio.timeout(seconds):
+                await unsent.resize(unsent.size + size, seconds)
+                await websocket.send_text(text)
+                await unsent.resize(size, 0)
+        except (TimeoutError, Overloaded, RateLimited):
+            raise _Ended(TOO_SLOW) from None
 
 
 def _code(ended: BaseExceptionGroup[_Ended]) -> int | None:
@@ -186,66 +181,3 @@ async def _listen(websocket: WebSocket) -> None:
 def _size(message: Mapping[str, Any]) -> int:
     text = message.get("text")
     return len(message.get("bytes") or b"") if text is None else len(text.encode())
-
-
-class _Teller:
-    """Sends one socket its messages, until its token ends or its reader is too slow: then raises ``_Ended``."""
-
-    def __init__(
-        self, websocket: WebSocket, watch: Watch, timing: Timing, ends_at: float, is_revoked: Callable[[], bool]
-    ) -> None:
-        self._websocket = websocket
-        self._watch = watch
-        self._timing = timing
-        self._ends_at = ends_at
-        self._is_revoked = is_revoked
-        self._pace: Pace[TaskId] = Pace(timing.gap)
-        self._batch_pace: Pace[BatchId] = Pace(timing.batch_gap)
-        self._snapshot_at = 0.0
-
-    async def run(self, feed: ChangeFeed, first: list[dict[str, Any]]) -> None:
-        await self._send(first)
-        self._batch_pace.note(self._watch.take_moved())
-        self._snapshot_at = time.monotonic() + self._timing.snapshot
-        while True:
-            self._note(await feed.next(self._wait_seconds()))
-            if time.monotonic() >= self._ends_at or self._is_revoked():
-                raise _Ended(TOKEN_EXPIRED)
-            try:
-                await self._tell()
-            except StateStoreUnavailable:
-                self._snapshot_at = time.monotonic() + self._timing.retry
-
-    def _wait_seconds(self) -> float:
-        now = time.monotonic()
-        turns = (self._pace.next_turn(now), self._batch_pace.next_turn(now))
-        until = min(self._snapshot_at, self._ends_at, *(turn for turn in turns if turn is not None))
-        return max(0.0, until - now)
-
-    def _note(self, changes: Mapping[TaskId, int] | None) -> None:
-        if changes:
-            self._pace.note(task_id for task_id in changes if self._watch.concerns(task_id))
-        elif changes is not None:  # changes may have been lost
-            self._snapshot_at = min(self._snapshot_at, time.monotonic() + self._timing.gap)
-
-    async def _tell(self) -> None:
-        now = time.monotonic()
-        if now >= self._snapshot_at:
-            messages = await self._watch.snapshot()
-            self._snapshot_at = now + self._timing.snapshot
-            await self._send(messages)
-        if task_ids := self._pace.take(now, _TASKS_AT_ONCE):
-            await self._send(await self._watch.changes(task_ids))
-        self._batch_pace.note(self._watch.take_moved())
-        if batch_ids := self._batch_pace.take(now, _BATCHES_AT_ONCE):
-            await self._send(await self._watch.batches(batch_ids))
-
-    async def _send(self, messages: list[dict[str, Any]]) -> None:
-        """Send *messages*, and take each out of the list: whoever made them holds none that has been sent."""
-        while messages:
-            text = json.dumps(messages.pop(0), ensure_ascii=False, separators=(",", ":"))
-            try:
-                async with asyncio.timeout(self._timing.unsent):
-                    await self._websocket.send_text(text)
-            except TimeoutError:
-                raise _Ended(TOO_SLOW) from None

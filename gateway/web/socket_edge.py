@@ -14,8 +14,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from gateway.web.drain import Drain
@@ -51,6 +52,23 @@ def websocket_handshake(request: h11.Request, headers: Headers) -> bytes | None:
     read = judge.events_received()
     takes = bool(read) and isinstance(read[0], Request) and judge.accept(read[0]).status_code == 101
     return head if takes else None
+
+
+class _FramesMade:
+    """The frame of the text that was sent last: many sockets are sent one text, and hold one frame."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._frame = b""
+
+    def of(self, text: str) -> bytes:
+        """The frame of *text*: a server's is not masked, so it is the same for everybody."""
+        if text is not self._text:
+            self._text, self._frame = text, Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+        return self._frame
+
+
+_FRAMES_MADE: Final = _FramesMade()
 
 
 class SocketEdge(WebSocketsSansIOProtocol):
@@ -89,6 +107,7 @@ class SocketEdge(WebSocketsSansIOProtocol):
         """Take over *transport*."""
         super().connection_made(transport)
         self.client = self._given_client
+        self.transport.set_write_buffer_limits(high=0)  # of each client one message waits, no more
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
@@ -182,9 +201,19 @@ class SocketEdge(WebSocketsSansIOProtocol):
             raise Drain.ended()
         if self.close_sent and self.handshake_complete:
             raise ClientDisconnected
+        if message["type"] == "websocket.send" and self.handshake_complete:
+            await self._send_message(message)
+            return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
+
+    async def _send_message(self, message: Any) -> None:
+        """Send a text, once all before it has left."""
+        await self.writable.wait()
+        if self.disconnected or self.conn.state is not State.OPEN:
+            raise ClientDisconnected
+        self.transport.write(_FRAMES_MADE.of(message["text"]))
 
     def _takes_control_frame(self) -> bool:
         if not self._takes_frame():

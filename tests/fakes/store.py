@@ -44,9 +44,9 @@ class MemoryProgressBus:
         """Nothing to do."""
 
     @asynccontextmanager
-    async def watch_owner(self, owner: str) -> AsyncIterator[OwnerFeed]:
-        """Changes of every task of *owner*."""
-        feed = OwnerFeed()
+    async def watch_owner(self, owner: str, only: TaskId | None = None) -> AsyncIterator[OwnerFeed]:
+        """Changes of every task of *owner*, or of one alone."""
+        feed = OwnerFeed(only)
         self._owners.setdefault(owner, set()).add(feed)
         try:
             yield feed
