@@ -38,7 +38,7 @@ from gateway.domain.task import (
 )
 from gateway.transfer.completion_plan import CompleteWanted, CompletionPlan, as_ranges, plan_completion
 from gateway.transfer.ending import fail, result_of, succeed
-from gateway.transfer.merging import held_etags, merge
+from gateway.transfer.merging import head_as_expected, held_etags, merge
 from gateway.transfer.opening import abort_quietly
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import ObjectStore, TaskStore
@@ -165,14 +165,18 @@ class Completion:
 
     async def _put_once(self, task: Task, body: PartBody, headers: dict[str, str]) -> StoredObject:
         """PUT Object; where overwriting is forbidden, a repetition after a lost answer meets what it stored itself."""
+
+        def is_ours(stored: StoredObject) -> bool:
+            return (stored.size, stored.crc64) == (body.size, body.crc64)
+
         try:
             return await self._objects.put_object(task.at, body, headers)
         except ObjectExists as exists:
             try:
-                stored = await self._objects.head_object(task.at)
+                stored = await head_as_expected(self._objects, task.at, is_ours)
             except ObjectNotFound:  # deleted in between; a 404 would be taken for the task's
                 raise exists from None
-            if (stored.size, stored.crc64) != (body.size, body.crc64):
+            if not is_ours(stored):
                 raise
             log.info("the object that exists is ours: %s", exists.code, extra={"task_id": task.id})
             return stored

@@ -6,7 +6,9 @@ idempotent: a lost answer is settled by HEAD and List Parts, never by guessing.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from gateway.domain.errors import (
@@ -19,7 +21,7 @@ from gateway.domain.errors import (
     StorageUnavailable,
     UploadLost,
 )
-from gateway.domain.objects import ETag, StoredObject
+from gateway.domain.objects import ETag, ObjectAddress, StoredObject
 from gateway.domain.task import Task
 from gateway.transfer.completion_plan import CompletionPlan
 from gateway.transfer.part_pages import list_held
@@ -50,11 +52,9 @@ async def merge(objects: ObjectStore, task: Task, plan: CompletionPlan) -> Store
     while True:
         try:
             told = await objects.complete(task.at, task.upload_id, plan.parts, headers)
-            stands = await _after_complete(objects, task)
+            return await _confirmed(objects, task, plan, told)
         except (UploadLost, ObjectExists, Storage) as error:
             settled = await _settle(objects, task, plan, error)
-        else:
-            return _judged(plan, _made(plan, told, stands))
         if isinstance(settled, StoredObject):
             return settled
         patience = OUTAGE_SECONDS if settled.cos is None else ANSWERED_SECONDS
@@ -68,6 +68,39 @@ async def held_etags(objects: ObjectStore, task: Task) -> dict[int, ETag]:
     """The ETag of every part that COS holds of *task*'s upload, by number. Raises UploadLost."""
     assert task.upload_id is not None
     return {part.number: part.etag for part, _ in await list_held(objects, task.at, task.upload_id)}
+
+
+async def head_as_expected(
+    objects: ObjectStore, at: ObjectAddress, is_expected: Callable[[StoredObject], bool]
+) -> StoredObject:
+    """What HEAD tells of *at*, asked once more where that is not what *is_expected*: one answer may be wrong.
+
+    Raises:
+        ObjectNotFound, Storage: as HEAD.
+    """
+    stored = await objects.head_object(at)
+    return stored if is_expected(stored) else await objects.head_object(at)
+
+
+async def _confirmed(objects: ObjectStore, task: Task, plan: CompletionPlan, told: StoredObject) -> StoredObject:
+    """The object that Complete *told* of. Where HEAD tells of another one it is asked once more.
+
+    Two answers of HEAD that agree outweigh Complete, which may answer before it merges; of two that do not agree
+    neither is worth anything, and Complete's own CRC-64 counts.
+
+    Raises:
+        IntegrityFailed: it is not the file.
+        ObjectConflict: another one has taken its place.
+        Storage: COS does not tell.
+    """
+    first = _made(plan, told, await _after_complete(objects, task))
+    if _is_planned(plan, first):
+        return first
+    log.warning("COS tells of another object than expected: asked once more", extra={"task_id": task.id})
+    second = _made(plan, told, await _after_complete(objects, task))
+    if second.crc64 != first.crc64 and told.crc64 is not None:
+        second = replace(second, crc64=told.crc64)
+    return _judged(plan, second)
 
 
 async def _after_complete(objects: ObjectStore, task: Task) -> StoredObject:
@@ -106,9 +139,8 @@ async def _settle(
     if not (lost or error.retryable or isinstance(error, ObjectExists)):  # what exists may be ours
         raise error
     try:
-        stored = await objects.head_object(task.at)
-        ours = _is_ours(plan, stored)
-        if ours and (lost or await _upload_is_gone(objects, task)):
+        stored = await head_as_expected(objects, task.at, partial(_is_ours, plan))
+        if _is_ours(plan, stored) and (lost or await _upload_is_gone(objects, task)):
             return stored
     except ObjectNotFound:
         if lost:
@@ -146,9 +178,13 @@ def _is_ours(plan: CompletionPlan, stored: StoredObject) -> bool:
     return stored.etag.endswith(f'-{len(plan.parts)}"')
 
 
+def _is_planned(plan: CompletionPlan, stored: StoredObject) -> bool:
+    return stored.size in (None, plan.size) and plan.crc64 in (None, stored.crc64)
+
+
 def _judged(plan: CompletionPlan, stored: StoredObject) -> StoredObject:
     """*stored*, if it is the file. Raises IntegrityFailed."""
-    if stored.size not in (None, plan.size) or plan.crc64 not in (None, stored.crc64):
+    if not _is_planned(plan, stored):
         raise IntegrityFailed(
             f"The object at COS has size {stored.size} and CRC-64 {stored.crc64}, "
             f"expected {plan.size} and {plan.crc64}."

@@ -80,12 +80,22 @@ def test_b31_a_bit_that_flips_at_rest_is_found_at_complete_and_a_restart_begins_
 @pytest.mark.promise(8)
 def test_b31_what_complete_tells_before_it_merges_is_not_believed(stack: Stack, upload: Upload) -> None:
     """Its CRC-64 is right; that of the object is not."""
-    stack.cos.fault("wrong_crc", operation="HeadObject", key=upload.key)
+    stack.cos.fault("wrong_crc", operation="HeadObject", key=upload.key, times=2)
 
     require_problem(upload.caller.control(upload.id, "complete"), 502, "integrity_failed")
 
     assert state_of(upload) == "error"
-    assert len(stack.cos.journal("HeadObject", key=upload.key)) == 1
+    assert len(stack.cos.journal("HeadObject", key=upload.key)) == 2
+
+
+@pytest.mark.promise(8, 13)
+def test_f8_one_wrong_crc_of_head_ends_no_task(stack: Stack, upload: Upload) -> None:
+    stack.cos.fault("wrong_crc", operation="HeadObject", key=upload.key)
+
+    done = good(upload.caller.control(upload.id, "complete"))
+
+    assert (done["state"], done["result"]["crc64_verified"]) == ("success", True)
+    assert stack.cos.read(upload.key) == upload.data
 
 
 @pytest.mark.promise(12, 13)

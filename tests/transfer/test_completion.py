@@ -319,7 +319,7 @@ async def test_an_upload_that_is_gone_beside_a_foreign_object_is_a_conflict(worl
 async def test_an_object_with_another_crc_is_never_a_success(world: World) -> None:
     """Whatever Complete told, which COS may send before it merges: HEAD tells what there is."""
     task = await uploaded(world)
-    world.cos.fault("wrong_crc", operation="HeadObject", key=task.at.key)
+    world.cos.fault("wrong_crc", operation="HeadObject", key=task.at.key, times=2)
 
     with pytest.raises(IntegrityFailed):
         await complete(world, task)
@@ -540,7 +540,7 @@ async def test_a_cancel_while_completing_is_refused(world: World) -> None:
 async def test_another_process_that_waits_is_told_the_same_verdict(redis_url: str, cos: RunningCos) -> None:
     async with running_world(redis_url, cos) as world, running_world(redis_url, cos) as elsewhere:
         task = await uploaded(world)
-        cos.fault("wrong_crc", operation="HeadObject", key=task.at.key)
+        cos.fault("wrong_crc", operation="HeadObject", key=task.at.key, times=2)
         gate = world.objects.hold("complete")
         first = asyncio.create_task(complete(world, task))
         await gate.reached.wait()

@@ -70,6 +70,46 @@ async def test_an_object_whose_length_or_crc_is_another_is_refused_whatever_comp
         await merge(HeadTells(world.objects, **told), *planned)
 
 
+class HeadTellsInTurn(WatchedObjects):
+    """A COS whose HEAD tells of another object each time; at last of the one that there is."""
+
+    def __init__(self, objects: WatchedObjects, *told: Mapping[str, object]) -> None:
+        super().__init__(objects)
+        self._told = list(told)
+
+    async def head_object(self, at: ObjectAddress) -> StoredObject:
+        stored = await super().head_object(at)
+        return replace(stored, **self._told.pop(0)) if self._told else stored  # type: ignore[arg-type]
+
+
+@pytest.mark.promise(8, 13)
+@pytest.mark.parametrize("told", [{"crc64": 1}, {"size": 1}])
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "answer lost"])
+async def test_f8_one_wrong_answer_of_head_ends_no_task(
+    world: World, planned: tuple[Task, CompletionPlan], told: Mapping[str, object], lost: bool
+) -> None:
+    task, plan = planned
+    if lost:
+        world.cos.fault("lost_answer", operation="CompleteMultipartUpload", key=task.at.key)
+
+    stored = await merge(HeadTellsInTurn(world.objects, told), task, plan)
+
+    assert (stored.crc64, world.read(task.at)) == (plan.crc64, DATA)
+
+
+@pytest.mark.promise(8)
+@pytest.mark.parametrize("crcs", [(1, 1), (1, 2)], ids=["heads agree", "heads differ"])
+async def test_f8_of_heads_that_differ_none_outweighs_complete(
+    world: World, planned: tuple[Task, CompletionPlan], crcs: tuple[int, int]
+) -> None:
+    objects = HeadTellsInTurn(world.objects, *({"crc64": crc} for crc in crcs))
+    if crcs[0] == crcs[1]:
+        with pytest.raises(IntegrityFailed):
+            await merge(objects, *planned)
+    else:
+        assert (await merge(objects, *planned)).crc64 == planned[1].crc64
+
+
 @pytest.mark.promise(8)
 @pytest.mark.parametrize("crc_told", [True, False])
 async def test_of_an_object_that_was_replaced_at_once_stands_what_complete_told(
