@@ -57,8 +57,8 @@ class Destination:
 class Policy:
     """A token's restrictions. None, or an empty prefix, restricts nothing.
 
-    ``all_tasks`` is the exception: it must be listed to be had. ``places`` says, by their own names, which buckets and
-    prefixes the aliases among ``buckets`` stand for; see ``Destinations.resolved``.
+    ``all_tasks`` is the exception: it must be listed to be had. ``places`` are the buckets, by their own names, and the
+    prefixes in them that ``buckets`` leaves of the configured destinations; see ``Destinations.resolved``.
     """
 
     buckets: frozenset[str] | None = None
@@ -68,7 +68,7 @@ class Policy:
     actions: frozenset[str] | None = None
     options: tuple[str, ...] | None = None
     forbid_overwrite: bool = False
-    places: frozenset[tuple[str, str]] = frozenset()
+    places: frozenset[tuple[str, str]] | None = None
 
     def allows(self, action: Action) -> bool:
         """Whether *action* is allowed."""
@@ -80,9 +80,13 @@ class Policy:
         """Whether an object at *key* in the bucket of this name lies inside of what the token is for."""
         if not key.startswith(self.prefix):
             return False
-        if self.buckets is None or bucket in self.buckets:
-            return True
+        if self.places is None:
+            return self.buckets is None or bucket in self.buckets
         return any(bucket == name and key.startswith(prefix) for name, prefix in self.places)
+
+
+ANYWHERE: Final = Policy()
+"""Covers every bucket and key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +143,12 @@ class Caller:
         if limit is not None and size > limit:
             raise FileTooLarge(f"The file has {size} bytes or more, expected at most {limit}.", expected=limit)
 
-    def check_type(self, destination: Destination, content_type: str | None) -> None:
-        """Raise TypeNotAllowed unless the token's and the destination's lists hold the type.
+    def check_type(self, destination: Destination | None, content_type: str | None) -> None:
+        """Raise TypeNotAllowed unless the token's list, and the destination's if there is one, hold the type.
 
         ``image/*`` stands for every image.
         """
-        for types in (self.policy.types, destination.types):
+        for types in (self.policy.types, None if destination is None else destination.types):
             if types is not None and not _is_among(content_type, types):
                 raise TypeNotAllowed("The content type is not on the list of the token or the bucket.")
 
@@ -203,10 +207,8 @@ class Destinations:
         return max(places, key=lambda place: len(place.prefix), default=None)
 
     def resolved(self, policy: Policy) -> Policy:
-        """*policy* that also knows what its aliases stand for."""
-        if policy.buckets is None:
-            return policy
-        places = frozenset((at.bucket.name, at.prefix) for at in self.all if at.alias in policy.buckets)
+        """*policy* that also knows which buckets and prefixes there are for it."""
+        places = frozenset((at.bucket.name, at.prefix) for at in self.all if _bucket_allowed(policy, at))
         return replace(policy, places=places)
 
 

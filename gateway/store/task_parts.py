@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.domain.errors import StateStoreUnavailable
 from gateway.domain.objects import StoredPart
+from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import TRANSITIONS, BodyStarted, PartStored, Task, TaskEvent, TaskId, states_that_take
 from gateway.store.redis_calls import RedisCalls, Script
 from gateway.store.redis_keys import task_keys
@@ -64,9 +65,13 @@ class TaskParts:
         self._clock = clock
         self._held = held
 
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
+    async def begin_part(
+        self, task_id: TaskId, number: int, attempt: str, owner: str | None = None, inside: Policy = ANYWHERE
+    ) -> PartClaim:
         """Note the body *attempt*; see ``transfer.ports.TaskStore``."""
-        answer = await self._run(_BEGIN_PART, task_id, str(number), _word(attempt), owner or "")
+        places = "" if inside.places is None else json.dumps(sorted(inside.places))
+        args = (str(number), _word(attempt), owner or "", inside.prefix, places)
+        answer = await self._run(_BEGIN_PART, task_id, *args)
         record, contested = answer.more
         stored = decode_part(number, record) if record else None
         return PartClaim(self._decode(task_id, answer.fields), stored, contested is not False)

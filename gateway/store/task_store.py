@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
 from gateway.domain.objects import Bucket, StoredPart, UploadId
+from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import CancelRequested, Task, TaskEvent, TaskId, TaskState
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
@@ -204,6 +205,7 @@ class RedisTaskStore(TaskParts):
         *,
         states: frozenset[TaskState] | None = None,
         batch_id: str | None = None,
+        inside: Policy = ANYWHERE,
         limit: int = 50,
         cursor: str | None = None,
     ) -> TaskPage:
@@ -214,7 +216,7 @@ class RedisTaskStore(TaskParts):
         for _ in range(SCAN_FACTOR):
             members = await self._index.page(owner, cursor, limit + 1)
             for task in await self._listed(members[:limit]):
-                if _fits(task, owner, states, batch_id):
+                if _fits(task, owner, states, batch_id) and inside.covers(task.at.bucket.name, task.at.key):
                     found.append(task)
                     if len(found) == limit and task.id != members[-1].task_id:
                         return TaskPage(tuple(found), member_of(task))

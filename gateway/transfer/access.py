@@ -1,4 +1,7 @@
-"""Who may see and touch a task."""
+"""Who may see and touch a task: asked of the task itself, by every call about it.
+
+A token's claims hold for what was begun under another token of the same subject, too.
+"""
 
 from gateway.domain.errors import TaskNotFound
 from gateway.domain.policy import Action, Caller
@@ -8,7 +11,8 @@ from gateway.domain.task import Task
 def require_visible(caller: Caller, task: Task | None, action: Action) -> Task:
     """The task, if *caller* may do *action* to it.
 
-    Another's task is the same 404 as none at all, unless the token holds ``all_tasks`` and its policy covers the task.
+    Outside of the token's buckets and prefixes, and of the destinations', a task is the same 404 as none at all. So is
+    another's, unless the token holds ``all_tasks``.
 
     Raises:
         TaskNotFound: there is no such task for this caller.
@@ -22,8 +26,16 @@ def require_visible(caller: Caller, task: Task | None, action: Action) -> Task:
 
 def is_visible(caller: Caller, task: Task) -> bool:
     """Whether *caller* may know of *task* at all."""
-    return task.owner == caller.owner or _is_overseer(caller, task)
+    if not caller.policy.covers(task.at.bucket.name, task.at.key):
+        return False
+    return task.owner == caller.owner or caller.policy.allows(Action.ALL_TASKS)
 
 
-def _is_overseer(caller: Caller, task: Task) -> bool:
-    return caller.policy.allows(Action.ALL_TASKS) and caller.policy.covers(task.at.bucket.name, task.at.key)
+def require_fits(caller: Caller, task: Task) -> None:
+    """Refuse to go on with a file that *caller*'s token would not have let begin.
+
+    Raises:
+        FileTooLarge, TypeNotAllowed.
+    """
+    caller.check_size(max(task.size or 0, task.loaded))
+    caller.check_type(None, task.object_headers.get("content-type"))

@@ -9,10 +9,17 @@ from typing import Final, TypeVar
 
 from gateway.audit import audit_refusal
 from gateway.domain.batch import Batch, BatchFile, BatchId, BatchTotals
-from gateway.domain.errors import BatchNotFound, Conflict, GatewayError, StateStoreUnavailable, TaskNotFound
+from gateway.domain.errors import (
+    BatchNotFound,
+    Conflict,
+    GatewayError,
+    IdempotencyConflict,
+    StateStoreUnavailable,
+    TaskNotFound,
+)
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import Task, TaskError, TaskId, TaskState
-from gateway.transfer.access import require_visible
+from gateway.transfer.access import is_visible
 from gateway.transfer.control import MOVE_ATTEMPTS, Control, has_forgotten
 from gateway.transfer.drafts import NewTask
 from gateway.transfer.owned import OwnedTasks
@@ -29,14 +36,24 @@ _RESTING: Final = frozenset({TaskState.PAUSED, TaskState.ERROR})
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch and those of its tasks that Redis knows."""
+    """A batch and those of its tasks that Redis knows and the caller may see; ``is_narrowed``: there are others."""
 
     batch: Batch
     tasks: Mapping[TaskId, Task]
+    is_narrowed: bool = False
+
+    @property
+    def files(self) -> list[tuple[int, BatchFile]]:
+        """The files that are shown, each with its place among all.
+
+        Nothing tells where a file without a task would lie: whoever does not see all tasks sees none of those.
+        """
+        numbered = enumerate(self.batch.files)
+        return [(index, file) for index, file in numbered if not self.is_narrowed or file.task_id in self.tasks]
 
     @property
     def totals(self) -> BatchTotals:
-        """What its files add up to."""
+        """What the tasks that are shown add up to."""
         return BatchTotals.of(self.tasks.values())
 
 
@@ -73,12 +90,18 @@ class Batches:
         if idempotency is not None:
             batch_id = await self._batches.claim(caller.owner, batch_id, idempotency)
             if (known := await self._batches.load(batch_id)) is not None:
-                return await self._view(known)
+                return await self._view_of_earlier(caller, known)
         created = await self._owned.finish(
             self._create(caller, batch_id, files, file_parallel_limit, repeatable=idempotency is not None),
             "create batch",
         )
-        return await self._view(created)
+        return await self._view(caller, created)
+
+    async def _view_of_earlier(self, caller: Caller, batch: Batch) -> BatchView:
+        view = await self._view(caller, batch)
+        if view.is_narrowed and not view.tasks:
+            raise IdempotencyConflict("The key was used for a batch that this token is not for.")
+        return view
 
     async def _create(
         self,
@@ -116,7 +139,7 @@ class Batches:
     async def tasks_of(self, batch_id: BatchId) -> Sequence[Task] | None:
         """A batch's tasks, None for one that Redis does not know; who may see which is for the caller to ask."""
         batch = await self._batches.load(batch_id)
-        return None if batch is None else list((await self._view(batch)).tasks.values())
+        return None if batch is None else await self._tasks_in(batch)
 
     async def pause(self, caller: Caller, batch_id: BatchId) -> BatchView:
         """Pause every task that can be paused."""
@@ -156,7 +179,7 @@ class Batches:
             for outcome in moved:
                 if isinstance(outcome, GatewayError):
                     raise outcome
-            view = await self._view(view.batch)
+            view = await self._view(caller, view.batch)
             if not any(isinstance(task, Task) and has_forgotten(view.tasks.get(task.id), task) for task in moved):
                 return view
         raise StateStoreUnavailable("Redis keeps forgetting what was done to the tasks.")
@@ -165,22 +188,19 @@ class Batches:
         batch = await self._batches.load(batch_id)
         if batch is None:
             raise BatchNotFound("No such batch.")
-        view = await self._view(batch)
-        if batch.owner == caller.owner:
-            caller.require(action)
-            return view
-        try:
-            for task in view.tasks.values():
-                require_visible(caller, task, action)
-        except TaskNotFound:
-            raise BatchNotFound("No such batch.") from None
-        if not view.tasks:
+        view = await self._view(caller, batch)
+        if not view.tasks and (view.is_narrowed or batch.owner != caller.owner):
             raise BatchNotFound("No such batch.")
+        caller.require(action)
         return view
 
-    async def _view(self, batch: Batch) -> BatchView:
-        found = await self._tasks.load_many(batch.task_ids)
-        return BatchView(batch, {task.id: task for task in found if task is not None})
+    async def _view(self, caller: Caller, batch: Batch) -> BatchView:
+        found = await self._tasks_in(batch)
+        seen = {task.id: task for task in found if is_visible(caller, task)}
+        return BatchView(batch, seen, is_narrowed=len(seen) < len({task.id for task in found}))
+
+    async def _tasks_in(self, batch: Batch) -> list[Task]:
+        return [task for task in await self._tasks.load_many(batch.task_ids) if task is not None]
 
 
 async def _each(call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from gateway.domain.errors import (
     GatewayError,
+    IdempotencyConflict,
     ObjectExists,
     ObjectNotFound,
     StateStoreUnavailable,
@@ -29,7 +30,7 @@ from gateway.domain.task import (
     TaskState,
 )
 from gateway.transfer.aborting import finish_abort
-from gateway.transfer.access import is_visible, require_visible
+from gateway.transfer.access import is_visible, require_fits, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.drafts import Drafts, NewTask
@@ -88,6 +89,8 @@ class Control:
         if self._quota is not None:
             await self._quota.claim(task)
         task = await self._engine.tasks.create(task, idempotency)
+        if not is_visible(caller, task):  # an earlier token's, whose first bucket was another
+            raise IdempotencyConflict("The key was used for a task that this token is not for.")
         if task.state is not TaskState.WAITING or not needs_upload(task):
             return task
         try:
@@ -183,24 +186,24 @@ class Control:
         limit: int,
         cursor: str | None,
     ) -> TaskPage:
-        """The caller's tasks, newest first; everybody's inside the policy with ``all_tasks``."""
+        """The caller's tasks inside the token's policy, newest first; everybody's with ``all_tasks``."""
         caller.require(Action.LIST)
         everybody = caller.policy.allows(Action.ALL_TASKS)
-        page = await self._engine.tasks.list_tasks(
-            None if everybody else caller.owner, states=states, batch_id=batch_id, limit=limit, cursor=cursor
+        return await self._engine.tasks.list_tasks(
+            None if everybody else caller.owner,
+            states=states,
+            batch_id=batch_id,
+            inside=caller.policy,
+            limit=limit,
+            cursor=cursor,
         )
-        if not everybody:
-            return page
-        visible = tuple(task for task in page.tasks if _in_policy(caller, task))
-        return TaskPage(visible, page.next_cursor)
 
     async def complete(self, caller: Caller, task_id: TaskId, wanted: CompleteWanted) -> Task:
         """See ``Completion.complete``; a tail becomes the last part first."""
         task = await revived(self._engine.tasks, await self.get(caller, task_id, Action.COMPLETE))
         if not task.is_final and task.state is not TaskState.COMPLETING:
+            require_fits(caller, task)
             task = await self._sequential.flush_tail(task, wanted.size)
-            if task.size is None:  # only now is it known
-                caller.check_size(task.loaded)
             wanted = replace(wanted, headers=self._drafts.late_headers(caller, task, wanted.headers))
         return await self._completion.complete(task, wanted)
 
@@ -211,6 +214,8 @@ class Control:
     async def restart(self, caller: Caller, task_id: TaskId, expected_version: int | None) -> Task:
         """Back to ``waiting`` with everything stored, or with a new upload where the old one is worthless."""
         before = await self.get(caller, task_id, Action.CONTROL)
+        if not before.is_final:
+            require_fits(caller, before)
         task = await self._apply(before, RestartRequested(), expected_version)
         for _ in range(MOVE_ATTEMPTS):
             if before.upload_id is not None and task.upload_id is None:
@@ -279,11 +284,3 @@ def has_forgotten(now: Task | None, moved: Task) -> bool:
     if now is None:
         return False
     return now.version < moved.version or (moved.is_final and now.state is not moved.state)
-
-
-def _in_policy(caller: Caller, task: Task) -> bool:
-    try:
-        require_visible(caller, task, Action.LIST)
-    except GatewayError:
-        return False
-    return True

@@ -21,6 +21,7 @@ from gateway.domain.objects import (
     UploadId,
     UploadsPage,
 )
+from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import Task, TaskEvent, TaskId, TaskState
 
 
@@ -147,10 +148,13 @@ class TaskStore(Protocol):
         that ``Task.after`` raises.
         """
 
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
+    async def begin_part(
+        self, task_id: TaskId, number: int, attempt: str, owner: str | None = None, inside: Policy = ANYWHERE
+    ) -> PartClaim:
         """Note that the body *attempt* for part *number* begins, and return what is known. Changes no version.
 
-        With *owner*, another's task is as unknown as none: whoever guesses an id changes nothing.
+        Another's task, if *owner* is given, and one outside of the policy *inside* are as unknown as none: whoever
+        guesses an id changes nothing.
         """
 
     async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
@@ -205,10 +209,15 @@ class TaskStore(Protocol):
         *,
         states: frozenset[TaskState] | None = None,
         batch_id: str | None = None,
+        inside: Policy = ANYWHERE,
         limit: int = 50,
         cursor: str | None = None,
     ) -> TaskPage:
-        """Tasks newest first; *owner* None means everybody's. BadQuery for a cursor that is not ours."""
+        """Tasks inside the policy *inside*, newest first; *owner* None means everybody's.
+
+        A page may end short, with a cursor, where many tasks were looked at and few fit. BadQuery for a cursor that is
+        not ours.
+        """
 
     async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
         """Which tasks of *owner* (None: anybody's) opened these uploads, in the order asked and one round trip.

@@ -27,7 +27,7 @@ from gateway.domain.parts import check_part
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId, TaskState
 from gateway.tracing import span
-from gateway.transfer.access import require_visible
+from gateway.transfer.access import require_fits, require_visible
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
@@ -90,8 +90,9 @@ class PartRelay:
         """
         engine = self._engine
         attempt = secrets.token_hex(ATTEMPT_ID_BYTES)
+        caller.require(Action.UPLOAD)
         owner = None if caller.policy.allows(Action.ALL_TASKS) else caller.owner
-        claim = await engine.tasks.begin_part(task_id, number, attempt, owner)
+        claim = await engine.tasks.begin_part(task_id, number, attempt, owner, caller.policy)
         arriving = _ArrivingPart(engine, claim, number, length, digests, headers or {}, attempt, on_open)
         try:
             task = require_visible(caller, claim.task, Action.UPLOAD)
@@ -102,6 +103,7 @@ class PartRelay:
             if task.state is TaskState.SUCCESS:
                 return await _compare(claim, source)
             task.require(BodyStarted)
+            require_fits(caller, task)
             check_part(number, length, task.part_size, task.size)
             if task.size is None:
                 caller.check_size(task.loaded + length - (claim.stored.size if claim.stored else 0))

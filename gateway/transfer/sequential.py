@@ -7,7 +7,7 @@ from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNot
 from gateway.domain.policy import Action, Caller
 from gateway.domain.signatures import PEEK_BYTES, check_signature
 from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
-from gateway.transfer.access import require_visible
+from gateway.transfer.access import require_fits, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import Digests
@@ -41,6 +41,7 @@ class SequentialRelay:
         self._completion.watch(task)
         task = await revived(engine.tasks, task)
         task.require(BodyStarted)
+        require_fits(caller, task)
         size = span.total
         if size is None and span.ends_file and span.length is not None:
             size = span.offset + span.length

@@ -110,7 +110,7 @@ def batch_document(view: BatchView, render: Render) -> dict[str, Any]:
         "file_parallel_limit": view.batch.file_parallel_limit,
         "files": [
             _file_document(index, file, view.tasks.get(file.task_id) if file.task_id else None, render)
-            for index, file in enumerate(view.batch.files)
+            for index, file in view.files
         ],
     }
 

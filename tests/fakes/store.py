@@ -21,6 +21,7 @@ from gateway.domain.errors import (
     VersionMismatch,
 )
 from gateway.domain.objects import StoredPart, UploadId
+from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import BodyMode, BodyStarted, PartStored, Task, TaskEvent, TaskId, TaskState, UploadOpened
 from gateway.store.change_feeds import ControlFeed, OwnerFeed
 from gateway.store.task_codec import SPEED_IS_STALE_AFTER_SECONDS
@@ -182,10 +183,12 @@ class MemoryTaskStore:
             self.bus.tell_control(changed)
         return changed
 
-    async def begin_part(self, task_id: TaskId, number: int, attempt: str, owner: str | None = None) -> PartClaim:
+    async def begin_part(
+        self, task_id: TaskId, number: int, attempt: str, owner: str | None = None, inside: Policy = ANYWHERE
+    ) -> PartClaim:
         await self.ping()
         kept = self._find(task_id)
-        if owner not in (None, kept.task.owner):
+        if owner not in (None, kept.task.owner) or not _is_inside(kept.task, inside):
             raise TaskNotFound("No such task.")
         if not kept.bodies:
             kept.open_window(self._clock())
@@ -283,13 +286,15 @@ class MemoryTaskStore:
         *,
         states: frozenset[TaskState] | None = None,
         batch_id: str | None = None,
+        inside: Policy = ANYWHERE,
         limit: int = 50,
         cursor: str | None = None,
     ) -> TaskPage:
         await self.ping()
         if cursor is not None:
             require_cursor(cursor)
-        every = sorted((self._seen(kept) for kept in self._kept.values()), key=member_of, reverse=True)
+        seen = [self._seen(kept) for kept in self._kept.values() if _is_inside(kept.task, inside)]
+        every = sorted(seen, key=member_of, reverse=True)
         mine = [t for t in every if (owner is None or t.owner == owner) and (cursor is None or member_of(t) < cursor)]
         fits = [
             t for t in mine if (states is None or t.state in states) and (batch_id is None or t.batch_id == batch_id)
@@ -369,3 +374,7 @@ class MemoryTaskStore:
         bodies.pop(attempt, None)
         if not bodies:
             kept.bodies.pop(number, None)
+
+
+def _is_inside(task: Task, policy: Policy) -> bool:
+    return policy.covers(task.at.bucket.name, task.at.key)

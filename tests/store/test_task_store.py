@@ -26,7 +26,8 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.objects import ETag, StoredPart, UploadId
+from gateway.domain.objects import Bucket, ETag, ObjectAddress, StoredPart, UploadId
+from gateway.domain.policy import Policy
 from gateway.domain.task import (
     BodyMode,
     BodyStarted,
@@ -46,7 +47,7 @@ from gateway.domain.task import (
     UploadOpened,
 )
 from gateway.store.redis_address import connect
-from gateway.store.task_store import RedisTaskStore
+from gateway.store.task_store import SCAN_FACTOR, RedisTaskStore
 from gateway.transfer.ports import Idempotency, TaskStore
 from tests.fakes.store import MemoryTaskStore
 from tests.store.conftest import TTL_SECONDS, TurnedClock, World, new_task, part
@@ -316,6 +317,29 @@ async def test_a_body_of_another_owner_is_not_noted(store: TaskStore) -> None:
         await store.begin_part(task.id, 1, "mallory", "mallory")
 
     assert not (await store.begin_part(task.id, 1, "mine", task.owner)).contested
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        Policy(prefix="elsewhere/"),
+        Policy(places=frozenset()),
+        Policy(places=frozenset({("other-1250000000", "")})),
+        Policy(places=frozenset({("files-1250000000", "elsewhere/"), ("other-1250000000", "目录/")})),
+        Policy(prefix="elsewhere/", places=frozenset({("files-1250000000", "目录/")})),
+    ],
+)
+async def test_s7_a_body_from_outside_of_the_policy_leaves_no_trace(store: TaskStore, outside: Policy) -> None:
+    at = ObjectAddress(Bucket("files-1250000000", "ap-guangzhou"), "目录/a-b%.*")
+    task = await store.create(replace(new_task(1), at=at))
+    with pytest.raises(TaskNotFound):
+        await store.begin_part(task.id, 1, "narrow", task.owner, outside)
+
+    for inside in (
+        Policy(prefix="目录/a-b%.*"),
+        Policy(prefix="目录/", places=frozenset({("files-1250000000", "目")})),
+    ):
+        assert not (await store.begin_part(task.id, 1, "mine", task.owner, inside)).contested
 
 
 async def test_a_body_that_ended_without_storing_still_overlapped(store: TaskStore) -> None:
@@ -633,6 +657,37 @@ async def test_lists_are_filtered_by_state_and_batch(store: TaskStore) -> None:
     assert [int(t.id, 16) for t in paused.tasks] == [6, 3]
     assert [int(t.id, 16) for t in even.tasks] == [6, 4, 2]
     assert [int(t.id, 16) for t in both.tasks] == [6]
+
+
+async def test_s7_a_list_inside_a_policy_is_filled_by_reading_on(store: TaskStore) -> None:
+    for number in range(1, 12):
+        task = new_task(number)
+        bucket = replace(task.at.bucket, name="other-1250000000") if number % 3 == 0 else task.at.bucket
+        await store.create(replace(task, at=ObjectAddress(bucket, f"{'in' if number % 2 else 'out'}/{number}")))
+    there = new_task(1).at.bucket.name
+    inside = Policy(prefix="in/", places=frozenset({(there, "in/"), (there, "out/")}))
+
+    first = await store.list_tasks("alice", inside=inside, limit=3)
+    rest = await store.list_tasks("alice", inside=inside, limit=3, cursor=first.next_cursor)
+
+    assert [int(t.id, 16) for t in first.tasks] == [11, 7, 5]
+    assert [int(t.id, 16) for t in rest.tasks] == [1]
+    assert rest.next_cursor is None
+    assert (await store.list_tasks("alice", inside=Policy(places=frozenset()))).tasks == ()
+
+
+async def test_s7_a_list_looks_at_a_bounded_number_of_tasks_and_tells_where_to_go_on(
+    redis_store: RedisTaskStore,
+) -> None:
+    for number in range(1, 2 * SCAN_FACTOR + 2):
+        await redis_store.create(replace(new_task(number), at=ObjectAddress(new_task(1).at.bucket, f"k/{number}")))
+    outside, pages, cursor = Policy(prefix="nowhere/"), list[tuple[Task, ...]](), None
+    while not pages or cursor is not None:
+        page = await redis_store.list_tasks("alice", inside=outside, limit=1, cursor=cursor)
+        pages.append(page.tasks)
+        cursor = page.next_cursor
+
+    assert pages == [(), (), ()]
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "(", "+", "-", "[\x00", "0" * 13, "0" * 14 + "\n", "g" * 30])

@@ -152,14 +152,30 @@ async def test_anothers_batch_is_none_at_all(scene: Scene) -> None:
 
 
 @pytest.mark.promise(25)
-async def test_who_may_not_see_all_of_a_batch_sees_none_of_it(scene: Scene) -> None:
-    mixed = await scene.create([new_task(key="here/1", size=1), new_task(key="elsewhere/2", size=1)])
+async def test_s7_of_a_batch_everybody_sees_what_lies_inside_of_their_policy(scene: Scene) -> None:
+    mixed = await scene.create(
+        [new_task(key="here/1", size=1), new_task(key="elsewhere/2", size=20), new_task(key="/no key", size=1)]
+    )
+    outside = await scene.create([new_task(key="elsewhere/3", size=1)])
     without_tasks = await scene.create([new_task(key="/no key", size=1)])
-    overseer = Caller("root", Policy(prefix="here/", actions=frozenset({"read", "all_tasks"})), 2e9)
+    actions = frozenset({"read", "all_tasks"})
+    overseer, narrow = (Caller(owner, Policy(prefix="here/", actions=actions), 2e9) for owner in ("root", "alice"))
 
-    for caller, view in ((overseer, mixed), (overseer, without_tasks), (BOB, without_tasks)):
+    for caller in (overseer, narrow):
+        view = await scene.batches.get(caller, mixed.batch.id)
+        assert [(index, file.task_id) for index, file in view.files] == [(0, mixed.batch.task_ids[0])]
+        assert view.totals.size == 1
+    assert [index for index, _ in (await scene.batches.get(ALICE, mixed.batch.id)).files] == [0, 1, 2]
+    for caller, view in (
+        (overseer, outside),
+        (narrow, outside),
+        (overseer, without_tasks),
+        (BOB, without_tasks),
+        (BOB, mixed),
+    ):
         with pytest.raises(BatchNotFound):
             await scene.batches.get(caller, view.batch.id)
+    assert len((await scene.batches.get(ALICE, without_tasks.batch.id)).files) == 1
 
 
 async def test_without_the_action_nothing_is_created_or_moved(scene: Scene) -> None:
