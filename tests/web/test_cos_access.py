@@ -110,6 +110,6 @@ async def test_s2_who_may_not_touch_the_key_is_not_told_what_else_is_wrong(
 ) -> None:
     key = await key_of(rest, {}, bucket="files")
 
-    answer = await key.call(method, "elsewhere/file", query, b"no list", headers={"x-cos-storage-class": "GOLD"})
+    answer = await key.call(method, "elsewhere/file", query, b"no list")
 
     assert (answer.status, answer.code) == (403, None if method == "HEAD" else "AccessDenied")
