@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.commands.calling import add_server_arguments, refusal_line, token_of, unreachable_line
 from gateway.commands.ending import OK, CommandFailed
-from gateway.commands.wording import bytes_in_words
+from gateway.commands.wording import bytes_in_words, visible
 
 if TYPE_CHECKING:
     from gateway.commands.rest_client import RestClient
@@ -73,7 +73,7 @@ def row(task: Mapping[str, Any]) -> Sequence[str]:
         task["state"],
         "-" if percent is None else f"{int(percent * 100)} %",
         "-" if task["size"] is None else bytes_in_words(task["size"]),
-        "".join(letter if letter.isprintable() else "�" for letter in task["key"]),
+        visible(task["key"]),
         "" if error is None else error["code"],
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.commands.calling import add_server_arguments, refusal_line, token_of, unreachable_line
 from gateway.commands.ending import BAD_SETTINGS, FAILED, OK, CommandFailed, complain
-from gateway.commands.wording import bytes_in_words
+from gateway.commands.wording import bytes_in_words, visible
 
 if TYPE_CHECKING:
     from gateway.commands.file_upload import Destination
@@ -32,7 +32,9 @@ def run(given: argparse.Namespace) -> int:
     names = [path.name for path in given.files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise CommandFailed(f"{', '.join(twice)}: two files would get one key; send them apart.", code=BAD_SETTINGS)
+        raise CommandFailed(
+            f"{visible(', '.join(twice))}: two files would get one key; send them apart.", code=BAD_SETTINGS
+        )
     try:
         return asyncio.run(_send_all(given, token))
     except KeyboardInterrupt:
@@ -47,19 +49,19 @@ async def _send_all(given: argparse.Namespace, token: str) -> int:
 
     failed = 0
     for path in given.files:
-        line = ProgressLine(sys.stderr, path.name)
+        line = ProgressLine(sys.stderr, visible(path.name))
         client = RestClient(given.server, token, line.say)
         try:
             await _send(client, path, Destination(given.bucket, given.key + path.name, given.parallel), line)
         except Refused as refusal:
-            complain([refusal_line(str(path), refusal)])
+            complain([refusal_line(visible(path), refusal)])
             failed += 1
             if refusal.status == 401:  # the other files would hear the same
                 break
         except Unreachable as error:
             raise CommandFailed(unreachable_line(given.server, error)) from None
         except _Unsendable as error:
-            complain([f"{path}: {error}"])
+            complain([f"{visible(path)}: {error}"])
             failed += 1
         finally:
             line.close()
@@ -89,7 +91,7 @@ async def _send(client: "RestClient", path: Path, to: "Destination", line: "Prog
     finally:
         file.close()
     line.close()
-    print(f"{path} -> {task['bucket']}/{task['key']} {bytes_in_words(task['size'])}", flush=True)
+    print(f"{visible(path)} -> {task['bucket']}/{visible(task['key'])} {bytes_in_words(task['size'])}", flush=True)
 
 
 def _parallel(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Sizes and times as people read them."""
+"""Sizes, times and names as people read them."""
 
 from typing import Final
 
@@ -18,3 +18,8 @@ def seconds_in_words(seconds: float) -> str:
     """*seconds* as minutes and seconds, or hours and minutes: 75 is 1:15, 3700 is 1 h 01."""
     minutes, left = divmod(int(seconds), 60)
     return f"{minutes}:{left:02}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02}"
+
+
+def visible(name: object) -> str:
+    """*name* with a � for each character that would move the cursor, turn the direction of writing or not be seen."""
+    return "".join(letter if letter.isprintable() else "�" for letter in str(name))
