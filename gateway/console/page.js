@@ -6,7 +6,7 @@ import { listenToDrops, picked } from "./drop.js";
 import { List, groupOf } from "./list.js";
 import { startLook } from "./look.js";
 import { Summary } from "./summary.js";
-import { keepToken, prefixOf, takeToken } from "./token.js";
+import { areOfOne, claimsOf, givenToken, keepToken, keptToken } from "./token.js";
 import { t, troubleOf } from "./words.js";
 
 /** Whether "restart all" is meant for an entry, too: one that somebody may have canceled is asked about by itself. */
@@ -22,12 +22,16 @@ let client = null;
 let list = [];
 let filter = "all";
 let why = null; // the text that tells why a token is asked for
+let offered = null; // another person's token, from a link
 
 function signIn(token) {
+  const stays = !client || areOfOne(keptToken(), token);
   keepToken(token);
+  if (!stays) return location.reload(); // nothing of one person's may go on as another's
   $("sign-in").hidden = true;
   $("console").hidden = false;
-  if ($("folder").value === "") $("folder").value = prefixOf(token);
+  if ($("folder").value === "") $("folder").value = claimsOf(token).prefix;
+  showWhose();
   if (client) return client.setToken(token);
   client = new UploadClient({ token });
   client.on("list-update", (event) => show(event.list));
@@ -42,6 +46,40 @@ function askForToken(text) {
   $("sign-in").hidden = false;
   $("console").hidden = !client;
   $("token").focus();
+}
+
+/** Sign in by the token of a link, at once only where that changes nobody's files into somebody else's. */
+function follow(token) {
+  const kept = keptToken();
+  if (!kept || areOfOne(kept, token)) return signIn(token);
+  if (!client) signIn(kept);
+  offered = token;
+  showOffer();
+  $("stay").focus();
+}
+
+function decide(switches) {
+  const token = offered;
+  offered = null;
+  showOffer();
+  if (!switches) return;
+  keepToken(token);
+  location.reload();
+}
+
+function showOffer() {
+  $("switch").hidden = !offered;
+  if (offered) $("switch-who").textContent = t("switchWho", ...[keptToken(), offered].map(nameOf));
+}
+
+function showWhose() {
+  const { prefix } = claimsOf(keptToken());
+  $("whose").hidden = false;
+  $("whose").textContent = t("whose", nameOf(keptToken())) + (prefix && ` · ${t("whoseFolder", prefix)}`);
+}
+
+function nameOf(token) {
+  return claimsOf(token).subject || t("unknownPerson");
 }
 
 function send(found) {
@@ -131,7 +169,9 @@ function sayAnew() {
   if (client) {
     $("connection").textContent = t(client.connection);
     show(client.getTaskList());
+    showWhose();
   }
+  showOffer();
   $("sign-in-why").textContent = t(why ?? "needToken");
 }
 
@@ -158,16 +198,19 @@ function listen() {
     show(client.getTaskList());
   });
   addEventListener("hashchange", () => {
-    const token = takeToken();
-    if (token) signIn(token);
+    const token = givenToken();
+    if (token) follow(token);
   });
+  $("stay").addEventListener("click", () => decide(false));
+  $("switch-over").addEventListener("click", () => decide(true));
   listenToDrops($("drop"), send);
   setInterval(() => chart.tick(list), 1000);
 }
 
 startLook($("theme"), $("language"), sayAnew);
 listen();
-const token = takeToken();
-if (token) signIn(token);
+const [given, kept] = [givenToken(), keptToken()];
+if (given) follow(given);
+else if (kept) signIn(kept);
 else askForToken("needToken");
 performance.mark("interactive");

@@ -1,6 +1,6 @@
 /** One row of the list: an entry in, the right words and buttons out. */
 
-import { factsOf, percent, stateOf, t, translate, troubleOf } from "./words.js";
+import { factsOf, percent, stateOf, t, translate, troubleOf, visible } from "./words.js";
 
 export class Row {
   #key;
@@ -40,8 +40,8 @@ export class Row {
     const cut = key.lastIndexOf("/", key.length - 2) + 1;
     const folder = document.createElement("span");
     folder.className = "folder";
-    folder.textContent = key.slice(0, cut);
-    this.name.replaceChildren(folder, key.slice(cut));
+    folder.textContent = visible(key.slice(0, cut));
+    this.name.replaceChildren(folder, visible(key.slice(cut)));
     this.#key = key;
   }
 

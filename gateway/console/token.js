@@ -2,27 +2,39 @@
 
 const NAME = "gateway.token";
 
-/** The token of the address, which is then taken out of it, else the one this tab had before a reload. */
-export function takeToken() {
+/** The token of the address, which is then taken out of it; null where there is none. */
+export function givenToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    history.replaceState(null, "", location.pathname + location.search);
-    keepToken(given);
-  }
-  return given ?? sessionStorage.getItem(NAME);
+  if (given) history.replaceState(null, "", location.pathname + location.search);
+  return given || null;
+}
+
+/** The token that this tab has, or had before a reload. */
+export function keptToken() {
+  return sessionStorage.getItem(NAME);
 }
 
 export function keepToken(token) {
   sessionStorage.setItem(NAME, token);
 }
 
-/** The key prefix a token is limited to, if it says so: keys must begin with it. */
-export function prefixOf(token) {
+/** Whose `token` is, and the key prefix it is limited to: what it says itself, and "" for what it does not say. */
+export function claimsOf(token) {
   try {
     const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const { prefix } = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(claims), (c) => c.charCodeAt(0))));
-    return typeof prefix === "string" ? prefix : "";
+    const { sub, prefix } = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(claims), (c) => c.charCodeAt(0))));
+    return { subject: text(sub), prefix: text(prefix) };
   } catch {
-    return ""; // not ours to judge: the gateway will
+    return { subject: "", prefix: "" }; // not ours to judge: the gateway will
   }
+}
+
+/** Whether two tokens are known to be one person's. */
+export function areOfOne(token, other) {
+  const { subject } = claimsOf(token);
+  return token === other || (subject !== "" && subject === claimsOf(other).subject);
+}
+
+function text(claim) {
+  return typeof claim === "string" ? claim : "";
 }

@@ -17,7 +17,15 @@ export function speak(language) {
 export function t(name, ...gaps) {
   const text = texts[name] ?? name;
   const chosen = Array.isArray(text) ? text[gaps[0] === 1 ? 0 : 1] : text;
-  return chosen.replace(/\{(\d)\}/g, (_, gap) => gaps[gap]);
+  return chosen.replace(/\{(\d)\}/g, (_, gap) => visible(String(gaps[gap])));
+}
+
+/** `name` with what turns the direction of writing spelled out: `evil\u202Egpj.exe` must not read as `evilexe.jpg`. */
+export function visible(name) {
+  return name.replace(
+    /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (sign) => `\u27e8U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`,
+  );
 }
 
 /** Fill in the texts below `root`: `data-t` names an element's own, `data-t-<attribute>` that of an attribute. */

@@ -20,6 +20,7 @@ from tests.system.stack import require_problem, token
 
 REQUESTS_OF_AN_ADDRESS: Final = 256
 ORIGIN: Final = "https://anywhere.example"
+SLOW: Final[dict[str, Any]] = {"X-Test-Slow": "1"}
 _NAMED: Final = "server_name _;"
 _PRETENDING: Final = _NAMED + " set_real_ip_from 127.0.0.0/8; real_ip_header X-Test-Address;"
 _CANARY: Final = "CANARY"
@@ -142,7 +143,7 @@ def test_s10_an_address_has_so_many_requests_a_second(limited: Nginx) -> None:
     assert "limit_req_zone $address zone=rate:10m rate=1000r/s;" in rules
     assert "limit_req zone=rate burst=2000 nodelay;" in rules
 
-    statuses = [ask(limited, "GET", "/readyz", **{"X-Test-Slow": "1"}).status_code for _ in range(5)]
+    statuses = [ask(limited, "GET", "/readyz", **SLOW).status_code for _ in range(5)]
 
     assert statuses == [200, 200, 200, 429, 429]
 
@@ -157,7 +158,7 @@ def test_s19_every_answer_through_nginx_asks_for_tls_from_now_on(topology: Topol
 
 def test_s15_nginx_writes_down_no_query_when_gateways_are_away(away: Nginx) -> None:
     """Refused connections and answers that never come: nginx's own line would hold the whole request."""
-    bearer = {"Authorization": f"Bearer {_CANARY}BEARER"}
+    bearer: dict[str, Any] = {"Authorization": f"Bearer {_CANARY}BEARER"}
     for _ in range(3):
         answer = ask(away, "GET", f"/v1/tasks?cursor={_CANARY}CURSOR", **bearer)
         require_problem(answer, 503, "overloaded")

@@ -139,3 +139,11 @@ async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> N
 
 async def test_the_page_cannot_be_written(client: httpx.AsyncClient) -> None:
     assert (await client.post("/")).status_code == 405
+
+
+async def test_s16_the_page_keeps_no_window_that_opened_it_and_asks_for_no_device(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/")
+
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    for feature in ("camera", "geolocation", "microphone", "payment", "usb"):
+        assert f"{feature}=()" in answer.headers["permissions-policy"]
