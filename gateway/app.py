@@ -220,6 +220,7 @@ class Gateway:
             destinations,
             issuer,
             admission,
+            fields_seconds=settings.head_seconds,
             allowed_hosts=allowed_hosts_of(settings) | {place.bucket.host for place in destinations.all},
             allowed_origins=settings.allowed_origins,
             metrics=self.metrics,
@@ -253,8 +254,8 @@ class Gateway:
 
     @property
     def bodies_count(self) -> int:
-        """How many bodies are being received."""
-        return len(self._admission.receptions)
+        """How many bodies are being received, those of strangers among them."""
+        return len(self._admission.receptions) + len(self._admission.strangers)
 
     async def _drain_owned(self) -> None:
         left = await self._owned.drain(self._drain.seconds_left(OWNED_DRAIN_SECONDS))
@@ -268,7 +269,7 @@ class Gateway:
         looks: dict[str, Callable[[], float]] = {
             "gateway_replay_budget_bytes": lambda: engine.budget.used_bytes,
             "gateway_replay_budget_limit_bytes": lambda: engine.budget.limit_bytes,
-            "gateway_bodies_in_flight": lambda: len(engine.bodies),
+            "gateway_bodies_in_flight": lambda: self.bodies_count,
             "gateway_body_bytes_in_flight": lambda: sum(passage.announced_bytes for passage in passages),
             "gateway_calls_in_flight": lambda: len(engine.owned),
             "gateway_completion_oldest_seconds": self._completion.oldest_seconds,

@@ -26,7 +26,9 @@ class EdgeSettings(BaseSettings):
         "Trusted proxies have no such limit.",
     )
     head_seconds: float = Field(
-        default=10, gt=0, description="Time that a request's head may take from its first byte on."
+        default=10,
+        gt=0,
+        description="Time that a request's head, or a signed form's fields, may take to come.",
     )
     body_idle_seconds: float = Field(
         default=30, gt=0, description="Time without a byte after which a body is given up."

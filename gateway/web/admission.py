@@ -26,6 +26,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.policy import Caller
 from gateway.domain.pseudonyms import pseudonym_of
+from gateway.transfer.memory_budget import Lease
 from gateway.transfer.ports import Clock, Revocations
 from gateway.transfer.process_memory import USUAL_BYTES, ProcessMemory
 from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
@@ -33,6 +34,7 @@ from gateway.web.client_address import address_group
 from gateway.web.kept_body import KeptBody
 from gateway.web.rate_table import RateTable
 from gateway.web.receptions import Reception, Receptions
+from gateway.web.strangers import Strangers
 
 BURST_SECONDS: Final = 10
 """A bucket holds what its rate gives in so long: what a busy page asks for at once is no flood."""
@@ -79,6 +81,7 @@ class Admission:
         self._recheck_seconds = recheck_seconds
         self._clock = clock
         self.memory = memory or ProcessMemory.of(USUAL_BYTES)
+        self.strangers = Strangers(self.memory.strangers)
         self._revoked: Mapping[str, float] = {}
         self._has_looked = False
         bad, unknown = limits.bad_tokens_per_address_minute, limits.unknown_ids_per_subject_minute
@@ -151,6 +154,10 @@ class Admission:
     def receiving(self, caller: Caller, scope: MutableMapping[str, Any]) -> AbstractContextManager[Reception]:
         """Receive the body of the request *scope*; see ``Receptions.receiving``."""
         return self.receptions.receiving(caller, scope)
+
+    def unproved(self, scope: Mapping[str, Any]) -> AbstractContextManager[Lease]:
+        """Read of the request *scope* what tells who sends it; see ``Strangers.receiving``."""
+        return self.strangers.receiving(_address_of(scope))
 
     @contextmanager
     def keeping(self, caller: Caller, request: Request) -> Iterator[KeptBody]:

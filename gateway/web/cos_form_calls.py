@@ -1,15 +1,18 @@
 """POST Object at the COS door: a browser's form with a policy, or the wx SDK's with a ``Signature`` (doc 436/14690)."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
+from gateway.domain.errors import BodyTimeout
 from gateway.domain.parts import MAX_PUT_BYTES
 from gateway.domain.task import Task
 from gateway.transfer.digests import Digests
 from gateway.transfer.ports import Clock
+from gateway.transfer.process_memory import WAIT_SECONDS
 from gateway.transfer.streamed_put import StreamedPut
 from gateway.web.admission import Admission
 from gateway.web.cos_answers import CosAnswer, tag, text, xml_answer
@@ -19,14 +22,14 @@ from gateway.web.cos_form_policy import read_form_policy
 from gateway.web.cos_objects import location_of, new_object, stored_headers
 from gateway.web.cos_problems import CosRefusal
 from gateway.web.cos_said import check_headers, check_said
-from gateway.web.formdata import FormLimits, FormReader
+from gateway.web.form_reader import FormReader, fields_bytes, holding
+from gateway.web.formdata import FormLimits
 from gateway.web.request_reading import body_chunks, md5_of
 
 _STATUSES: Final = {"200": 200, "201": 201}
 _LARGE_FIELD_BYTES: Final = 16 * 1024
 _LARGE_FIELDS: Final = ("policy", "Policy", "Signature", "signature", "x-cos-security-token", "X-Cos-Security-Token")
 _LIMITS: Final = FormLimits(
-    field_count=100,
     total_bytes=64 * 1024,  # nobody knows yet who sends them
     bytes_by_field=dict.fromkeys(_LARGE_FIELDS, _LARGE_FIELD_BYTES),
 )
@@ -52,22 +55,50 @@ class _SizeRange:
 
 
 class FormCalls:
-    """Answers POST Object: the fields decide who may store what, before a byte of the file is kept."""
+    """Answers POST Object: the fields decide who may store what, before a byte of the file is kept.
 
-    def __init__(self, auth: CosAuth, admission: Admission, puts: StreamedPut, clock: Clock = time.time) -> None:
+    Args:
+        fields_seconds: how long the fields may take to come; nobody is known before.
+    """
+
+    def __init__(
+        self,
+        auth: CosAuth,
+        admission: Admission,
+        puts: StreamedPut,
+        *,
+        fields_seconds: float = 10.0,
+        clock: Clock = time.time,
+    ) -> None:
         self._auth = auth
         self._admission = admission
         self._puts = puts
+        self._fields_seconds = fields_seconds
         self._clock = clock
 
     async def post(self, call: CosCall) -> CosAnswer:
         """POST Object."""
-        form = FormReader(call.headers.get("content-type"), body_chunks(call.request), _LIMITS)
         check_said(Operation.POST_OBJECT, call)
-        sent = await form.fields()
-        fields = {name.lower(): value for name, value in sent.items() if value}
-        fields["key"] = fields.get("key", "").replace("${filename}", form.file.filename)
-        asked = self._auth.admit_form(call, fields)
+        with self._admission.unproved(call.request.scope) as lease:
+            content_type = call.headers.get("content-type")
+            form = FormReader(content_type, body_chunks(call.request), _LIMITS, holding(lease))
+            sent = await self._fields(form)
+            fields = {name.lower(): value for name, value in sent.items() if value}
+            fields["key"] = fields.get("key", "").replace("${filename}", form.file.filename)
+            asked = self._auth.admit_form(call, fields)
+        with self._admission.memory.callers.open(asked.caller.owner) as lease:
+            await lease.resize(fields_bytes(fields), WAIT_SECONDS)
+            return await self._store(call, form, asked, fields)
+
+    async def _fields(self, form: FormReader) -> dict[str, str]:
+        try:
+            async with asyncio.timeout(self._fields_seconds):
+                return await form.fields()
+        except TimeoutError:
+            detail = f"The form's fields did not come within {self._fields_seconds:g} seconds."
+            raise BodyTimeout(detail) from None
+
+    async def _store(self, call: CosCall, form: FormReader, asked: Admitted, fields: dict[str, str]) -> CosAnswer:
         caller = self._admission.admit(asked.caller)
         asked.require(Operation.POST_OBJECT)
         sizes = self._sizes(asked, fields)

@@ -16,9 +16,10 @@ from gateway.domain.task import Task, TaskState
 from gateway.transfer.control import Control
 from gateway.transfer.digests import Digests
 from gateway.transfer.drafts import NewTask
+from gateway.transfer.process_memory import WAIT_SECONDS
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.admission import Admission
-from gateway.web.formdata import FormReader
+from gateway.web.form_reader import FormReader, fields_bytes, holding
 from gateway.web.json_bodies import parse, require_identity_encoding
 from gateway.web.request_reading import (
     body_chunks,
@@ -71,8 +72,15 @@ class FileRoutes:
     async def _post_form(self, request: Request, caller: Caller) -> Task:
         require_identity_encoding(request)
         refuse_object_headers(request)
-        form = FormReader(request.headers["content-type"], body_chunks(request))
-        fields = await form.fields()
+        with self._admission.memory.callers.open(caller.owner) as lease:
+            form = FormReader(request.headers["content-type"], body_chunks(request), hold=holding(lease))
+            fields = await form.fields()
+            await lease.resize(fields_bytes(fields), WAIT_SECONDS)
+            return await self._receive_form(request, caller, form, fields)
+
+    async def _receive_form(
+        self, request: Request, caller: Caller, form: FormReader, fields: Mapping[str, str]
+    ) -> Task:
         file = form.file
         options = typed_fields(fields)
         if "key" not in options:

@@ -1,20 +1,19 @@
-"""``multipart/form-data``, as it streams in: fields first, one file last (RFC 7578).
+"""``multipart/form-data``: fields first, one file last (RFC 7578). The parser, without I/O.
 
-``FormParser`` is the parser without I/O: python-multipart's callbacks record what came, and refuse what is over a
-limit. ``FormReader`` feeds it. python-multipart takes a form that was cut short for a whole one: nothing here is at its
-end before the closing boundary was read.
+python-multipart's callbacks record what came, and refuse what is over a limit. It takes a form that was cut short for a
+whole one: nothing here is at its end before the closing boundary was read.
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from gateway.domain.errors import FieldOrder, FieldTooLarge, FormTruncated, MalformedForm, TooManyFields
-from gateway.web.form_headers import UTF_8, boundary_of, clean_filename, codec_of, declared_codec, parameters
+from gateway.domain.errors import FieldOrder, FieldTooLarge, MalformedForm, TooManyFields
+from gateway.web.form_headers import UTF_8, clean_filename, codec_of, declared_codec, parameters
 
 # It warns about every malformed byte, and quotes it.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -28,22 +27,29 @@ _CHARSET_FIELD: Final = "_charset_"
 _FILE_FIELD: Final = "file"
 """COS's forms name the file's field so, and need not give a filename."""
 
+_NAME_BYTES: Final = 128
+_FIELD_HEAD_BYTES: Final = 512
+"""A field's headers; the file's may hold its name twice, and percent-encoded."""
+_FILE_HEAD_BYTES: Final = 4096
+_FIELD_COSTS_BYTES: Final = 256
+"""What a field takes besides its name's and its value's bytes."""
+
 _IDENTITY_ENCODINGS: Final = frozenset({"binary", "8bit", "7bit"})
 
 
 @dataclass(frozen=True, slots=True)
 class FormLimits:
     """How much of a form may come before its file. ``bytes_by_field`` overrides ``field_bytes`` for single names, and
-    ``total_bytes`` holds for all fields together.
+    ``total_bytes`` holds for the names and values of all fields together.
     """
 
     field_count: int = 64
     field_bytes: int = 4096
-    total_bytes: int = 64 * 4096
+    total_bytes: int = 64 * (4096 + 128)
     bytes_by_field: Mapping[str, int] = field(default_factory=dict)
 
 
-_DEFAULT_LIMITS: Final = FormLimits()
+DEFAULT_LIMITS: Final = FormLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,12 @@ class FormFile:
 class FormParser:
     """Turn the bytes of a form, however they are split, into fields and the pieces of one file.
 
-    ``fields`` and ``file`` fill as bytes are fed; ``file`` is set once the file's own headers have been read.
-    ``ended`` is True once the closing boundary was. *codec* is for fields that declare no charset.
+    ``file`` is set once the file's own headers have been read, and then ``fields`` are complete. ``ended`` is True once
+    the closing boundary was read. *codec* is for fields that declare no charset.
     """
 
     def __init__(self, boundary: bytes, limits: FormLimits, codec: str = UTF_8) -> None:
-        self.fields: dict[str, str] = {}
+        self._fields: dict[str, tuple[bytes, str]] = {}
         self.file: FormFile | None = None
         self.ended = False
         self._limits = limits
@@ -76,6 +82,7 @@ class FormParser:
         self._part_count = 0
         self._headers: dict[str, str] = {}
         self._header_name = self._header_value = b""
+        self._head_bytes = 0
         self._field_name = ""
         self._field_value = bytearray()
         self._field_limit = 0
@@ -95,6 +102,18 @@ class FormParser:
                 "on_end": self._on_end,
             },
         )
+
+    @property
+    def kept_bytes(self) -> int:
+        """The memory that the fields take so far: they stay bytes until somebody asks for them."""
+        return self._total_bytes + len(self._fields) * _FIELD_COSTS_BYTES
+
+    def fields(self) -> dict[str, str]:
+        """Every field so far, by name. Raises MalformedForm for one that is no text."""
+        try:
+            return {name: value.decode(codec) for name, (value, codec) in self._fields.items()}
+        except UnicodeDecodeError as error:
+            raise MalformedForm("A form field is not in UTF-8, or not in the charset that it declares.") from error
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Read *chunk*; return the file's bytes in it, in order. After an error the parser is of no more use.
@@ -146,12 +165,20 @@ class FormParser:
             raise FieldOrder("A field follows the file.")
         self._part_count += 1
         self._headers = {}
+        self._head_bytes = 0
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._grow_head(end - start)
         self._header_name += data[start:end]
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._grow_head(end - start)
         self._header_value += data[start:end]
+
+    def _grow_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _FILE_HEAD_BYTES:
+            raise FieldTooLarge(f"The headers of the form's file have more than {_FILE_HEAD_BYTES} bytes.")
 
     def _on_header_end(self) -> None:
         name, value = self._header_name.decode("latin-1").lower(), self._header_value.decode(errors="replace")
@@ -176,14 +203,25 @@ class FormParser:
             self._begin_field(name)
 
     def _begin_field(self, name: str) -> None:
-        if name in self.fields:
+        if name in self._fields:
             raise MalformedForm("A form field came twice.")
+        if self._head_bytes > _FIELD_HEAD_BYTES or len(name.encode()) > _NAME_BYTES:
+            detail = (
+                f"A form field's name has more than {_NAME_BYTES} bytes, or its headers more than {_FIELD_HEAD_BYTES}."
+            )
+            raise FieldTooLarge(detail)
         if self._part_count > self._limits.field_count:
             raise TooManyFields(f"The form has more than {self._limits.field_count} fields.")
         self._field_name = name
         self._field_codec = declared_codec(self._headers.get("content-type"), self._codec)
         self._field_value = bytearray()
         self._field_limit = self._limits.bytes_by_field.get(name, self._limits.field_bytes)
+        self._grow_fields(len(name.encode()))
+
+    def _grow_fields(self, size: int) -> None:
+        self._total_bytes += size
+        if self._total_bytes > self._limits.total_bytes:
+            raise FieldTooLarge(f"The form's fields have more than {self._limits.total_bytes} bytes.")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self.file is not None:
@@ -191,91 +229,21 @@ class FormParser:
             return
         if len(self._field_value) + end - start > self._field_limit:
             raise FieldTooLarge(f"A form field has more than {self._field_limit} bytes.", expected=self._field_limit)
-        self._total_bytes += end - start
-        if self._total_bytes > self._limits.total_bytes:
-            raise FieldTooLarge(f"The form's fields have more than {self._limits.total_bytes} bytes.")
+        self._grow_fields(end - start)
         self._field_value += data[start:end]
 
     def _on_part_end(self) -> None:
         if self.file is not None:
             self._file_ended = True
             return
-        try:
-            value = self._field_value.decode(self._field_codec)
-        except UnicodeDecodeError as error:
-            raise MalformedForm("A form field is not in UTF-8, or not in the charset that it declares.") from error
+        value, self._field_value = bytes(self._field_value), bytearray()
         if self._field_name == _CHARSET_FIELD:
-            self._codec = codec_of(value)
+            self._codec = codec_of(value.decode("latin-1"))
         else:
-            self.fields[self._field_name] = value
+            self._fields[self._field_name] = value, self._field_codec
 
     def _on_end(self) -> None:
         self.ended = True
-
-
-class FormReader:
-    """Read a form from a request's body: first ``fields``, then ``file`` and its ``file_chunks``.
-
-    Args:
-        content_type: the request's header.
-        chunks: its body; what it raises comes out unchanged.
-        limits: for the fields.
-
-    Raises:
-        UnsupportedMediaType: the body is no form data.
-        MalformedForm: it has no good boundary, or declares a charset that is none.
-    """
-
-    def __init__(
-        self, content_type: str | None, chunks: AsyncIterator[bytes], limits: FormLimits = _DEFAULT_LIMITS
-    ) -> None:
-        self._chunks = chunks
-        self._parser = FormParser(boundary_of(content_type), limits, declared_codec(content_type, UTF_8))
-        self._pieces: list[bytes] = []
-
-    async def fields(self) -> dict[str, str]:
-        """Every field, read up to where the file's bytes begin.
-
-        Raises:
-            FormTruncated: the body ended before.
-            MalformedForm: there is no file, or the form cannot be read.
-            TooManyFields, FieldTooLarge, FieldOrder.
-        """
-        while self._parser.file is None:
-            if self._parser.ended:
-                raise MalformedForm("The form holds no file.")
-            self._pieces += self._parser.feed(await self._next_chunk())
-        return dict(self._parser.fields)
-
-    @property
-    def file(self) -> FormFile:
-        """The file, once ``fields`` has returned."""
-        assert self._parser.file is not None, "fields() comes first"
-        return self._parser.file
-
-    async def file_chunks(self) -> AsyncIterator[bytes]:
-        """The file's bytes, once. It ends only after the closing boundary and the body's own end.
-
-        Raises:
-            FormTruncated: the body ended before the closing boundary.
-            FieldOrder: something follows the file.
-            MalformedForm: the form cannot be read.
-        """
-        while True:
-            pieces, self._pieces = self._pieces, []
-            for piece in pieces:
-                yield piece
-            if self._parser.ended:
-                break
-            self._pieces = self._parser.feed(await self._next_chunk())
-        async for chunk in self._chunks:
-            self._parser.feed(chunk)
-
-    async def _next_chunk(self) -> bytes:
-        chunk = await anext(self._chunks, None)
-        if chunk is None:
-            raise FormTruncated("The form ended before its closing boundary.")
-        return chunk
 
 
 def _is_plain_type(content_type: str) -> bool:

@@ -74,6 +74,10 @@ class DoorKey:
 
     async def post(self, key: str, data: bytes) -> "Answer":
         """Send the file *data* as the wx SDK does, in a form."""
+        return await self.post_form(self.form(key, data))
+
+    def form(self, key: str, data: bytes) -> bytes:
+        """The form that the wx SDK makes for the file *data*."""
         fields = {
             "key": key,
             "Signature": authorization(self.credentials, "POST", "/", {}, {}, **_window()),
@@ -81,10 +85,12 @@ class DoorKey:
         }
         parts = [f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items()]
         file = '--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
-        body = ("".join(parts) + file).encode() + data + b"\r\n--b--\r\n"
-        return await self._send(
-            "POST", "/", {"host": self._host, "content-type": "multipart/form-data; boundary=b"}, body
-        )
+        return ("".join(parts) + file).encode() + data + b"\r\n--b--\r\n"
+
+    async def post_form(self, body: bytes | AsyncIterable[bytes]) -> "Answer":
+        """Send *body*, a form with the boundary ``b``."""
+        headers = {"host": self._host, "content-type": "multipart/form-data; boundary=b"}
+        return await self._send("POST", "/", headers, body)
 
     @property
     def _host(self) -> str:

@@ -1,10 +1,12 @@
 import email.parser
 import email.policy
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -17,9 +19,11 @@ from gateway.domain.errors import (
     FormTruncated,
     GatewayError,
     MalformedForm,
+    Overloaded,
     TooManyFields,
 )
-from gateway.web.formdata import FormFile, FormLimits, FormParser, FormReader
+from gateway.web.form_reader import FormReader
+from gateway.web.formdata import FormFile, FormLimits, FormParser
 
 BOUNDARY = b"----WebKitFormBoundaryAbC123"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
@@ -126,9 +130,10 @@ def outcome(pieces: Sequence[bytes]) -> tuple[object, ...]:
     try:
         for piece in pieces:
             content += b"".join(parser.feed(piece))
+        fields = parser.fields()
     except BadInput as error:
         return (type(error),)
-    return parser.fields, parser.file, content if parser.ended else None, parser.ended
+    return fields, parser.file, content if parser.ended else None, parser.ended
 
 
 @given(FORMS, st.lists(st.integers(0, 10_000), max_size=20))
@@ -262,11 +267,82 @@ async def test_a_name_may_have_a_limit_of_its_own() -> None:
 
 
 async def test_all_fields_together_have_a_limit() -> None:
-    limits = FormLimits(total_bytes=10)
+    limits = FormLimits(total_bytes=12)
 
     assert (await read([field("a", b"12345") + field("b", b"67890") + file(b"x") + END], limits)).fields
-    with pytest.raises(FieldTooLarge, match="more than 10 bytes"):
+    with pytest.raises(FieldTooLarge, match="more than 12 bytes"):
         await read([field("a", b"12345") + field("b", b"678901") + file(b"x") + END], limits)
+    with pytest.raises(FieldTooLarge, match="more than 12 bytes"):
+        await read([field("a", b"12345") + field("bb", b"67890") + file(b"x") + END], limits)
+
+
+LONG: Final = "n" * 128
+
+
+@pytest.mark.parametrize("name", [LONG, "\U0001f600" * 32], ids=["ascii", "wide"])
+async def test_s3_a_field_s_name_has_a_limit(name: str) -> None:
+    assert (await read([field(name, b"1") + file(b"x") + END])).fields == {name: "1"}
+    with pytest.raises(FieldTooLarge, match="128"):
+        await read([field(name + "n", b"1") + file(b"x") + END])
+
+
+async def test_s3_a_field_s_headers_have_a_limit_and_the_file_s_a_larger_one() -> None:
+    def headed(size: int) -> bytes:
+        return field("a", b"1").replace(b"\r\n\r\n", b"\r\nX-More: " + b"m" * size + b"\r\n\r\n")
+
+    names = f'name="file"; filename="{"n" * 255}"; filename*=UTF-8\'\'{"%E4" * 255}'
+
+    assert (await read([headed(400) + file(b"x", names) + END])).fields == {"a": "1"}
+    with pytest.raises(FieldTooLarge):
+        await read([headed(512) + file(b"x") + END])
+    with pytest.raises((FieldTooLarge, MalformedForm)):
+        await read([file(b"x", f'name="file"; filename="{"n" * 4096}"') + END])
+
+
+async def test_s3_what_the_fields_take_is_told_as_they_come() -> None:
+    told: list[int] = []
+
+    async def hold(size: int) -> None:
+        told.append(size)
+
+    pieces = [field(f"f{number}", b"v" * 1000) for number in range(10)]
+    reader = FormReader(CONTENT_TYPE, stream([*pieces, file(b"x"), END]), hold=hold)
+    await reader.fields()
+
+    assert told == sorted(told)
+    assert told[-1] >= 10_000
+    assert len(told) == len(pieces) + 1
+
+
+async def test_s3_fields_that_cannot_be_held_are_read_no_further() -> None:
+    async def hold(size: int) -> None:
+        if size > 3000:
+            raise Overloaded
+
+    read_pieces: list[int] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(10):
+            read_pieces.append(number)
+            yield field(f"f{number}", b"v" * 1000)
+
+    with pytest.raises(Overloaded):
+        await FormReader(CONTENT_TYPE, pieces(), hold=hold).fields()
+
+    assert len(read_pieces) <= 4
+
+
+def test_s3_the_fields_stay_bytes_however_wide_their_characters_are() -> None:
+    wide = b"v" * 4000 + "\U0001f600".encode()
+    raw = b"".join(field(f"f{number}", wide) for number in range(60))
+    parser = FormParser(BOUNDARY, FormLimits())
+    tracemalloc.start()
+    try:
+        parser.feed(raw)
+        assert tracemalloc.get_traced_memory()[0] <= parser.kept_bytes + 16_384
+    finally:
+        tracemalloc.stop()
+    assert parser.fields()["f7"] == wide.decode()
 
 
 @pytest.mark.parametrize(
