@@ -211,6 +211,7 @@ class Gateway:
             metrics=self.metrics,
             drain=self._drain,
             turned_away=admission.turned_away,
+            memory=self.memory,
         )
         cos = build_cos_door(
             engine,

@@ -30,11 +30,12 @@ from gateway.transfer.memory_budget import Lease
 from gateway.transfer.ports import Clock, Revocations
 from gateway.transfer.process_memory import USUAL_BYTES, ProcessMemory
 from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
-from gateway.web.client_address import address_group
+from gateway.web.client_address import address_of
 from gateway.web.kept_body import KeptBody
 from gateway.web.rate_table import RateTable
 from gateway.web.receptions import Reception, Receptions
 from gateway.web.strangers import Strangers
+from gateway.web.unsent_answer import note_owner
 
 BURST_SECONDS: Final = 10
 """A bucket holds what its rate gives in so long: what a busy page asks for at once is no flood."""
@@ -94,7 +95,7 @@ class Admission:
 
     def arriving(self, scope: Mapping[str, Any]) -> str:
         """The client's address, or its IPv6 network, whose one more request *scope* is. Raises RateLimited."""
-        address = _address_of(scope)
+        address = address_of(scope)
         _spend(self._addresses, address)
         return address
 
@@ -107,7 +108,7 @@ class Admission:
         if authorization is None or not len(self._bad_tokens):
             return None
         try:
-            self._require_heard(bearer_token(authorization.decode("latin-1")), _address_of(scope))
+            self._require_heard(bearer_token(authorization.decode("latin-1")), address_of(scope))
         except Unauthenticated:
             return None
         except RateLimited as refusal:
@@ -122,7 +123,9 @@ class Admission:
             RateLimited: the subject, or the address, asks too often.
         """
         address = self.arriving(request.scope)
-        return self.admit(self._verified(bearer_token(request.headers.get("authorization")), address))
+        caller = self._verified(bearer_token(request.headers.get("authorization")), address)
+        note_owner(request.scope, caller.owner)
+        return self.admit(caller)
 
     def watcher(self, websocket: HTTPConnection) -> tuple[Caller, str | None]:
         """Who opens *websocket*, by its subprotocols, and which of these to select. Raises as ``caller``."""
@@ -157,7 +160,7 @@ class Admission:
 
     def unproved(self, scope: Mapping[str, Any]) -> AbstractContextManager[Lease]:
         """Read of the request *scope* what tells who sends it; see ``Strangers.receiving``."""
-        return self.strangers.receiving(_address_of(scope))
+        return self.strangers.receiving(address_of(scope))
 
     @contextmanager
     def keeping(self, caller: Caller, request: Request) -> Iterator[KeptBody]:
@@ -220,11 +223,6 @@ class Admission:
         wait = self._bad_tokens.wait_seconds(address)
         if wait and not self._auth.knows(token):
             raise RateLimited("Too many bad tokens came from this address.", retry_after_seconds=wait)
-
-
-def _address_of(scope: Mapping[str, Any]) -> str:
-    client = scope.get("client")
-    return address_group(client[0]) if client else ""
 
 
 def _steady(per_second: float, clock: Clock) -> RateTable:

@@ -3,10 +3,10 @@
 Whatever else a client writes into ``X-Forwarded-*`` is dropped: only a listed proxy's word counts.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final
+from typing import Any, Final
 
 Headers = list[tuple[bytes, bytes]]
 Network = IPv4Network | IPv6Network
@@ -81,3 +81,9 @@ def _without_port(entry: str) -> str:
     if entry.startswith("["):
         return entry[1:].partition("]")[0]
     return entry.partition(":")[0] if entry.count(":") == 1 else entry
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """The address, or the IPv6 network, that the request *scope* comes from; empty where there is none."""
+    client = scope.get("client")
+    return address_group(client[0]) if client else ""

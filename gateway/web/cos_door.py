@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from starlette.requests import Request
@@ -29,6 +30,7 @@ from gateway.web.drain import Drain
 from gateway.web.head_rules import Head, HeadRules
 from gateway.web.passage import ROUTE
 from gateway.web.problems import CLIENT_GONE
+from gateway.web.unsent_answer import held, note_owner
 
 _access = logging.getLogger("gateway.access")
 _log = logging.getLogger(__name__)
@@ -89,8 +91,10 @@ class CosDoor:
 
     async def _serve(self, scope: Scope, exchange: "_Exchange", request_id: str) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        lease: AbstractContextManager[object] = nullcontext()
         try:
             answer = await self._answer(scope, exchange, headers)
+            lease = await held(self._admission.memory, scope, len(answer.body) if isinstance(answer.body, bytes) else 0)
         except CosRefusal as refusal:
             note_door_refusal(refusal.code, refusal.status)
             answer = _refused(refusal, scope, request_id)
@@ -100,7 +104,8 @@ class CosDoor:
             let_go(error)
         extra: list[Header] = [("x-cos-request-id", request_id), *self._cors.answer_headers(headers, answer.headers)]
         try:
-            await send_answer(exchange.send, answer, extra)
+            with lease:
+                await send_answer(exchange.send, answer, extra)
         finally:
             answer.on_end()
 
@@ -120,6 +125,7 @@ class CosDoor:
         asked = self._auth.admit(call)
         operation = operation_of(asked.call)
         exchange.route = _route(operation)
+        note_owner(call.request.scope, asked.caller.owner)
         caller, handle = self._admission.admit(asked.caller), self._handlers[operation]
         asked.require(operation)
         check_said(operation, asked.call)

@@ -16,11 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.domain.errors import GatewayError, OriginNotAllowed
 from gateway.telemetry import REQUEST_ID, Metrics
+from gateway.transfer.process_memory import USUAL_BYTES, ProcessMemory
 from gateway.web.drain import Drain
 from gateway.web.head_rules import METHODS, PROBES, Head, HeadRules
 from gateway.web.origins import Origins, RawHeaders, Verdict, is_preflight, preflight_headers
 from gateway.web.passage import ROUTE
 from gateway.web.problems import CLIENT_GONE, problem_response
+from gateway.web.unsent_answer import UnsentAnswer
 
 KEY_ROUTES: Final = ("/v1/objects/",)
 
@@ -49,6 +51,7 @@ class Gate:
         drain: whether the process still takes requests; it always does without.
         turned_away: why a request with these headers is refused before it is looked at any further, which is then not
             worth a line in the log; None to look.
+        memory: what holds answers that clients have not taken.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Gate:
         key_routes: Collection[str] = KEY_ROUTES,
         drain: Drain | None = None,
         turned_away: TurnedAway = lambda scope, headers: None,
+        memory: ProcessMemory | None = None,
     ) -> None:
         self._app = app
         self._drain = drain or Drain()
@@ -69,6 +73,7 @@ class Gate:
         self._rules = HeadRules(allowed_hosts, key_routes)
         self._origins = Origins(allowed_origins)
         self._metrics = metrics
+        self._memory = memory or ProcessMemory.of(USUAL_BYTES)
         self._templates = {
             getattr(route, "endpoint", None): getattr(route, "path", _NO_ROUTE) for route in getattr(app, "routes", ())
         }
@@ -90,7 +95,8 @@ class Gate:
             if answer is not None:
                 await answer(scope, exchange.receive, exchange.send)
             else:
-                await self._app(scope, exchange.receive, exchange.send)
+                answer_of = UnsentAnswer(self._memory, scope, exchange.receive, exchange.send)
+                await self._app(scope, exchange.receive, answer_of.send)
         except asyncio.CancelledError:
             if not self._drain.ends:
                 raise
