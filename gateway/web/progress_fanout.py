@@ -24,9 +24,9 @@ from gateway.web.progress_inbox import Inbox
 from gateway.web.progress_pace import Pace
 from gateway.web.progress_watch import KNOWN_TASK_BYTES, AddUp, Render, Seen, Watch
 
-MESSAGES_PER_SECOND: Final = 4000
+MESSAGES_PER_SECOND: Final = 2000
 """What a process tells, roughly: above that the gaps between two messages for one task widen."""
-WIDEST_GAP_SECONDS: Final = 1.0
+WIDEST_GAP_SECONDS: Final = 2.0
 
 _TASKS_AT_ONCE: Final = 50
 _REST: Final = 4

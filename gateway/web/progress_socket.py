@@ -148,9 +148,11 @@ class ProgressSockets:
         seconds = self._sources.timing.unsent
         try:
             async with asyncio.timeout(seconds):
-                await unsent.resize(unsent.size + size, seconds)
+                if size:
+                    await unsent.resize(unsent.size + size, seconds)
                 await websocket.send_text(text)
-                await unsent.resize(size, 0)
+                if unsent.size != size:
+                    await unsent.resize(size, 0)
         except (TimeoutError, Overloaded, RateLimited):
             raise _Ended(TOO_SLOW) from None
 

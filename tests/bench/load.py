@@ -20,6 +20,8 @@ from gateway.cos.signing import Credentials, authorization
 from tests.bench.doors import MIB, Door, random_bytes, whole_upload
 from tests.bench.load_slow import hold_slow_clients
 from tests.bench.load_small import send_small
+from tests.bench.load_watch import watch_tasks
+from tests.bench.stack import TOKEN_SECRET
 
 _PIECE_BYTES: Final = 8 * MIB
 
@@ -248,6 +250,18 @@ def slow(arguments: argparse.Namespace) -> dict[str, Any]:
     return hold_slow_clients(arguments.port, arguments.token, tasks, arguments.part_size, held=lambda: pause("held"))
 
 
+def watch(arguments: argparse.Namespace) -> dict[str, Any]:
+    """``--count`` tasks, each of another subject whom ``--connections`` websockets watch, for ``--seconds``."""
+    return watch_tasks(
+        arguments.port,
+        TOKEN_SECRET,
+        subjects=arguments.count,
+        watchers=arguments.connections,
+        seconds=arguments.seconds,
+        stage=pause,
+    )
+
+
 def main() -> None:
     """Read the command line, run one load, print its figures."""
     parser = argparse.ArgumentParser()
@@ -261,6 +275,7 @@ def main() -> None:
         "sdk": sdk,
         "keys": keys,
         "listing": listing,
+        "watch": watch,
     }
     parser.add_argument("load", choices=loads)
     parser.add_argument("--door", choices=[door.value for door in Door], default=Door.GATEWAY.value)

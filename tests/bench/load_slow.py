@@ -31,7 +31,7 @@ async def _hold(
     port: int, token: str, tasks: Sequence[str], part_bytes: int, held: Callable[[], None]
 ) -> dict[str, Any]:
     latencies: list[float] = []
-    asking = asyncio.create_task(_ask(port, token, tasks, latencies))
+    asking = asyncio.create_task(ask_for_states(port, token, tasks, latencies))
     clients = [
         asyncio.create_task(_send_half(port, token, task, part_bytes, start=index / len(tasks)))
         for index, task in enumerate(tasks)
@@ -79,7 +79,7 @@ async def _send_half(port: int, token: str, task: str, part_bytes: int, *, start
     return writer
 
 
-async def _ask(port: int, token: str, tasks: Sequence[str], latencies: list[float]) -> None:
+async def ask_for_states(port: int, token: str, tasks: Sequence[str], latencies: list[float]) -> None:
     """Ask for one task after another and note how long each answer took, in seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for task in itertools.cycle(tasks):

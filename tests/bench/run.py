@@ -1,6 +1,6 @@
 """The bench: how fast and how lean the gateway is, against nginx, tus and itself.
 
-    .venv/bin/python -m tests.bench.run [--only parts file small sdk doors slow window redis] [--rounds 3]
+    .venv/bin/python -m tests.bench.run [--only parts file small sdk doors slow window watch redis] [--rounds 3]
 
 It starts a Redis, the sink, the comparators and the gateway (one worker, plain HTTP, loopback), runs them in turn,
 takes medians and prints one table of ratios. It asserts nothing about time: a machine's figures are its own, ratios

@@ -202,6 +202,40 @@ def window(folder: Path, rounds: int) -> Iterator[Row]:
     yield _ratio(work, "one part in flight", "throughput", _bulk(default), _bulk(single), "GiB/s", 2.0, at_most=False)
 
 
+def watch(folder: Path, rounds: int) -> Iterator[Row]:
+    """50 tasks whose parts come in, each watched by 20 websockets: parts a second against those without any."""
+    subjects, watchers, seconds = 50, 20, 10
+    arguments = ("--count", str(subjects), "--connections", str(watchers), "--seconds", str(seconds))
+    figures: list[dict[str, float]] = []
+    for number in range(1, rounds + 1):
+        with _field(folder) as field:  # a fresh gateway each time, for its memory's sake
+            server = field.ours.server
+            memory: list[int] = []
+            cpu_seconds: list[float] = []
+            with load("watch", *field.ours.arguments, *arguments) as running:
+                for _ in ("created", "alone", "watched", "sent"):
+                    running.next_line()
+                    memory.append(server.resident_bytes())
+                    cpu_seconds.append(server.cpu_seconds())
+                    running.go_on()
+                one = running.next_line()
+        of_a_part = (cpu_seconds[1] - cpu_seconds[0]) / one["alone"]
+        of_messages = cpu_seconds[3] - cpu_seconds[2] - of_a_part * one["watched"]
+        one["cpu_ms"] = max(0.0, of_messages) / seconds / one["messages"] * 1000
+        one["kib"] = (memory[3] - memory[1]) / (subjects * watchers) / 1024
+        figures.append(one)
+        print(f"  watch, round {number}: {', '.join(f'{name} {value:.3g}' for name, value in one.items())}", flush=True)
+    work = f"{subjects * watchers} websockets, {subjects} tasks move"
+    alone, watched, cpu, kib, longest, lost = (
+        median(one[name] for one in figures) for name in ("alone", "watched", "cpu_ms", "kib", "max_ms", "lost")
+    )
+    yield _ratio(work, "nobody watches", "parts", watched, alone, "/s", 0.8, at_most=False)
+    yield Row(work, "–", f"{cpu:.3f} CPU ms a message", cpu, 0.1, at_most=True)
+    yield Row(work, "–", f"{kib:.0f} KiB of memory each", kib, 60, at_most=True)
+    yield Row(work, "–", f"status at most {longest:.0f} ms", longest, 150, at_most=True)
+    yield Row(work, "–", f"{lost:.0f} not told of the last state", lost, 0, at_most=True)
+
+
 def redis(folder: Path, rounds: int) -> Iterator[Row]:
     """What Redis writes for each of the last 100 parts of a 10,000-part task, and of a 100-part one."""
     written: dict[int, list[tuple[float, float]]] = {100: [], 10_000: []}
@@ -257,5 +291,6 @@ SCENARIOS: Final = {
     "doors": doors,
     "slow": slow,
     "window": window,
+    "watch": watch,
     "redis": redis,
 }

@@ -17,7 +17,7 @@ import redis
 from gateway.dev.local_redis import RedisServerMissing, find_redis_server
 from tests.bench.processes import NotStarted, Server, free_port, running
 
-_TOKEN_SECRET = "bench-bench-bench-bench-bench-bench-bench"
+TOKEN_SECRET = "bench-bench-bench-bench-bench-bench-bench"
 _READY_SECONDS = 20.0
 
 
@@ -103,7 +103,7 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
         "GATEWAY_COS_SECRET_KEY": "bench-bench-bench",
         "GATEWAY_BUCKETS": "main=bench-1250000000@ap-guangzhou/",
         "GATEWAY_BUCKET_OPTIONS": "main=*",
-        "GATEWAY_TOKEN_SECRET": _TOKEN_SECRET,
+        "GATEWAY_TOKEN_SECRET": TOKEN_SECRET,
         "GATEWAY_WORKERS": "1",
         "GATEWAY_START_SECONDS": "0",  # the sink is no COS that could be looked at
         "GATEWAY_REQUESTS_PER_SUBJECT_RATE": "0",  # the whole load has one token
