@@ -38,7 +38,7 @@ from gateway.domain.task import BodyMode, Task, TaskError, TaskId, TaskResult, T
 from gateway.hooks.sender import event_document
 from gateway.transfer.batches import BatchView
 from gateway.transfer.uploads import UploadsQuery
-from gateway.web.batch_routes import batch_document
+from gateway.web.batch_routes import batch_facts, file_document
 from gateway.web.cos_keys import IssuedKey
 from gateway.web.key_routes import key_document
 from gateway.web.object_routes import appended_document
@@ -213,7 +213,9 @@ def _batch() -> Mapping[str, Any]:
     refused = TaskError.of(KeyNotAllowed("The key lies outside the prefix that the token and the destination allow."))
     files = (BatchFile(task.id), BatchFile(None, refused))
     batch = Batch(BatchId("Yk9wXlq1u3uQW0a7pZ2n5g"), "alice", 3, task.created_at, files)
-    return batch_document(BatchView(batch, {task.id: task}), _listed)
+    view = BatchView(batch, {task.id: task})
+    files_told = [file_document(index, file, view, _listed) for index, file in enumerate(files)]
+    return {**batch_facts(view, None), "files": files_told}
 
 
 def _batch_totals() -> Mapping[str, Any]:

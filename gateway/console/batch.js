@@ -58,7 +58,7 @@ export class Batch {
 
 /** Its files tell best; where some are not known here the gateway's sum stands for all. */
 function told(entries, batch) {
-  const isWhole = !batch?.count || entries.length + batch.refused.length >= batch.count;
+  const isWhole = !batch?.refused || entries.length + batch.refused.length >= batch.count;
   if (isWhole) return totals(entries);
   const { loaded, size, percent: part } = batch;
   return { part: part ?? 0, text: [t("ofBytes", bytes(loaded), bytes(size)), percent(part ?? 0)].join(" · ") };

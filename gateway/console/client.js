@@ -190,21 +190,25 @@ export class UploadClient {
     if (goesOn && file && task.version >= before.version) item.sender.start(); // restarted from elsewhere
   }
 
-  /** Take in what a batch adds up to and, from REST, its files. */
-  #seeBatch({ files, ...totals }) {
-    const known = this.#batches.get(totals.id);
-    const refused = files?.filter(({ task }) => !task);
-    this.#batches.set(totals.id, { ...known, ...totals, ...(files && { count: files.length, refused }) });
+  /** Take in what a batch adds up to and, from REST, some of its files. */
+  #seeBatch({ files, next_cursor, ...totals }) {
+    this.#batches.set(totals.id, { ...this.#batches.get(totals.id), ...totals });
     files?.forEach(({ task }) => task && this.#see(task));
     this.#changed();
   }
 
   /** Ask for the files of a batch, once: those that were refused are no tasks, and nobody else tells of them. */
   async #lookAtBatch(id) {
-    if (this.#asking.has(id) || this.#batches.get(id)?.count) return;
+    if (this.#asking.has(id) || this.#batches.get(id)?.refused) return;
     this.#asking.add(id);
     try {
-      this.#seeBatch(await this.#api.send("GET", `/v1/batches/${id}`));
+      const refused = [];
+      for (let query = ""; query !== null; ) {
+        const page = await this.#api.send("GET", `/v1/batches/${id}${query}`);
+        refused.push(...page.files.filter(({ task }) => !task));
+        query = page.next_cursor && `?cursor=${page.next_cursor}`;
+        this.#seeBatch(query ? page : { ...page, refused });
+      }
     } catch {
       // its first task may be heard of before the batch itself: the next news asks again
     } finally {

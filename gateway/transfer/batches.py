@@ -27,6 +27,8 @@ from gateway.transfer.ports import BatchStore, Clock, Idempotency, TaskStore
 
 PARALLEL_CALLS: Final = 16
 """Tasks of one batch that are created or moved at once: each may take a call to COS."""
+_READ_AT_ONCE: Final = 100
+"""Tasks of one batch that are read at once: a thousand would hold up everybody else."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -200,7 +202,11 @@ class Batches:
         return BatchView(batch, seen, is_narrowed=len(seen) < len({task.id for task in found}))
 
     async def _tasks_in(self, batch: Batch) -> list[Task]:
-        return [task for task in await self._tasks.load_many(batch.task_ids) if task is not None]
+        task_ids, found = batch.task_ids, list[Task]()
+        for at in range(0, len(task_ids), _READ_AT_ONCE):
+            some = await self._tasks.load_many(task_ids[at : at + _READ_AT_ONCE])
+            found += [task for task in some if task is not None]
+        return found
 
 
 async def _each(call: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:

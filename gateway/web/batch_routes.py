@@ -1,29 +1,35 @@
 """``/v1/batches``: many files created, looked at, paused, restarted and canceled together."""
 
+import asyncio
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.batch import DEFAULT_FILE_PARALLEL_LIMIT, MAX_BATCH_FILES, BatchFile, BatchId
-from gateway.domain.errors import GatewayError, TaskNotFound
+from gateway.domain.errors import BadQuery, GatewayError, TaskNotFound
 from gateway.domain.policy import Action
-from gateway.domain.task import Task, TaskError
+from gateway.domain.task import TaskError
 from gateway.transfer.batches import Batches, BatchView
 from gateway.transfer.drafts import NewTask
 from gateway.web.admission import Admission
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
-from gateway.web.progress_messages import totals_document
+from gateway.web.progress_messages import text_of, totals_document
 from gateway.web.progress_watch import Render
-from gateway.web.request_reading import refuse_object_headers
+from gateway.web.request_reading import limit_of, query_parameters, refuse_object_headers
 from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_requests import CreateTask
 from gateway.web.task_routes import TaskDefaults, idempotency
 
 MAX_FILE_PARALLEL_LIMIT: Final = 256
+PAGE_FILES: Final = 100
+_FILES_AT_ONCE: Final = 50
+_PAGE_PARAMETERS: Final = frozenset({"limit", "cursor"})
 _GONE: Final = TaskError.of(TaskNotFound("Redis does not know this task any more."))
 
 
@@ -67,29 +73,34 @@ class BatchRoutes:
             self._admission.creating(caller, len(wanted.files))
             files = [self._file(options) for options in wanted.files]
             view = await self._batches.create(caller, files, wanted.file_parallel_limit, idempotency(request, wanted))
-        return JSONResponse(
-            batch_document(view, self._documents.of), 201, headers={"Location": f"/v1/batches/{view.batch.id}"}
-        )
+        headers = {"Location": f"/v1/batches/{view.batch.id}"}
+        return await batch_answer(view, self._documents.of, MAX_BATCH_FILES, status=201, headers=headers)
 
     async def get(self, request: Request) -> Response:
         caller = self._admission.caller(request)
+        query = query_parameters(request, _PAGE_PARAMETERS)
+        limit, after = limit_of(query.get("limit"), PAGE_FILES), _index(query.get("cursor"))
         with self._admission.looking_up(caller):
-            return self._answer(await self._batches.get(caller, _batch_id(request)))
+            view = await self._batches.get(caller, _batch_id(request))
+        return await batch_answer(view, listed_document, limit, after=after)
 
     async def pause(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         with self._admission.looking_up(caller):
-            return self._answer(await self._batches.pause(caller, _batch_id(request)))
+            view = await self._batches.pause(caller, _batch_id(request))
+        return await batch_answer(view, listed_document, PAGE_FILES)
 
     async def restart(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         with self._admission.looking_up(caller):
-            return self._answer(await self._batches.restart(caller, _batch_id(request)))
+            view = await self._batches.restart(caller, _batch_id(request))
+        return await batch_answer(view, listed_document, PAGE_FILES)
 
     async def cancel(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         with self._admission.looking_up(caller):
-            return self._answer(await self._batches.cancel(caller, _batch_id(request)))
+            view = await self._batches.cancel(caller, _batch_id(request))
+        return await batch_answer(view, listed_document, PAGE_FILES)
 
     def _file(self, options: dict[str, Any]) -> NewTask | GatewayError:
         try:
@@ -99,24 +110,42 @@ class BatchRoutes:
         except GatewayError as error:
             return error
 
-    def _answer(self, view: BatchView) -> Response:
-        return JSONResponse(batch_document(view, listed_document))
+
+async def batch_answer(
+    view: BatchView,
+    render: Render,
+    limit: int,
+    *,
+    after: int = -1,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The batch with up to *limit* of its files behind the index *after*; *render* makes a task's document.
+
+    It is written some files at a time: a thousand with their tickets would hold up the loop.
+    """
+    files = [numbered for numbered in view.files if numbered[0] > after]
+    page, written = files[:limit], list[str]()
+    for at in range(0, len(page), _FILES_AT_ONCE):
+        written += (text_of(file_document(*one, view, render)) for one in page[at : at + _FILES_AT_ONCE])
+        await asyncio.sleep(0)
+    facts = text_of(batch_facts(view, str(page[-1][0]) if len(files) > limit else None))
+    return Response(f'{facts[:-1]},"files":[{",".join(written)}]}}', status, headers, "application/json")
 
 
-def batch_document(view: BatchView, render: Render) -> dict[str, Any]:
-    """The batch as a JSON object, its files in input order; *render* makes a task's document."""
+def batch_facts(view: BatchView, next_cursor: str | None) -> dict[str, Any]:
+    """The batch as a JSON object, without its files."""
     return {
         **totals_document(view.batch.id, view.totals),
         "file_parallel_limit": view.batch.file_parallel_limit,
-        "files": [
-            _file_document(index, file, view.tasks.get(file.task_id) if file.task_id else None, render)
-            for index, file in view.files
-        ],
+        "count": len(view.files),
+        "next_cursor": next_cursor,
     }
 
 
-def _file_document(index: int, file: BatchFile, task: Task | None, render: Render) -> dict[str, Any]:
+def file_document(index: int, file: BatchFile, view: BatchView, render: Render) -> dict[str, Any]:
     """One file: its task and, once it has ended, the task's result or error."""
+    task = view.tasks.get(file.task_id) if file.task_id else None
     document = None if task is None else render(task)
     error = file.error if task is None else task.error
     if task is None and error is None:
@@ -127,6 +156,15 @@ def _file_document(index: int, file: BatchFile, task: Task | None, render: Rende
         "result": None if document is None else document["result"],
         "error": None if error is None else error_document(error),
     }
+
+
+def _index(cursor: str | None) -> int:
+    """The index that a page begins behind. Raises BadQuery."""
+    if cursor is None:
+        return -1
+    if not re.fullmatch(r"[0-9]{1,4}", cursor, re.ASCII):
+        raise BadQuery("cursor is none that a batch answered.")
+    return int(cursor)
 
 
 def _batch_id(request: Request) -> BatchId:

@@ -118,9 +118,32 @@ async def test_a_thousand_files_are_one_request_and_no_more_are(alice: httpx.Asy
     files = [{"key": f"rest/many/{n}", "size": 1} for n in range(1001)]
     batch = await create(alice, *files[:1000])
     refused = await alice.post("/v1/batches", json={"files": files})
+    pages = [(await alice.get(f"/v1/batches/{batch['id']}")).json()]
+    while pages[-1]["next_cursor"] is not None:
+        assert len(pages[-1]["files"]) == 100
+        query = {"cursor": pages[-1]["next_cursor"]}
+        pages.append((await alice.get(f"/v1/batches/{batch['id']}", params=query)).json())
 
+    assert (batch["count"], batch["next_cursor"], len(pages)) == (1000, None, 10)
+    assert [file["index"] for page in pages for file in page["files"]] == list(range(1000))
+    assert {page["size"] for page in pages} == {1000}
     assert [file["task"]["key"] for file in batch["files"]] == [file["key"] for file in files[:1000]]
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid_field")
+
+
+async def test_s6_pages_are_as_long_as_they_are_asked_to_be(alice: httpx.AsyncClient) -> None:
+    batch = await create(alice, *({"key": f"rest/paged/{n}", "size": 1} for n in range(3)))
+    path = f"/v1/batches/{batch['id']}"
+    first = (await alice.get(path, params={"limit": 2})).json()
+    rest = (await alice.get(path, params={"cursor": first["next_cursor"]})).json()
+    past = (await alice.get(path, params={"cursor": "2"})).json()
+
+    assert [[file["index"] for file in page["files"]] for page in (first, rest, past)] == [[0, 1], [2], []]
+    assert {(page["count"], page["size"]) for page in (first, rest, past)} == {(3, 3)}
+    assert (rest["next_cursor"], past["next_cursor"]) == (None, None)
+    for query in ({"limit": 0}, {"limit": 101}, {"cursor": "x"}, {"cursor": "-1"}, {"page": 1}):
+        answer = await alice.get(path, params=query)
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_query")
 
 
 @pytest.mark.parametrize("body", [{}, {"files": []}, {"files": [1]}, {"files": [{}], "file_parallel_limit": 0}])

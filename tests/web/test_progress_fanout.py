@@ -125,7 +125,7 @@ async def test_callers_of_one_policy_share_and_others_hear_what_they_may() -> No
     scene = Scene()
     inside = await scene.store.create(new_task("seen"))
     outside = await scene.store.create(new_task("other"))
-    later = Caller(ALICE.owner, ALICE.policy, 2e9, issued_at=5.0)
+    later = Caller(ALICE.owner, ALICE.policy, 2e9, issued_at=5.0, token_id="another")
     async with (
         scene.watching() as [mine],
         scene.watching(caller=later) as [too],
