@@ -127,16 +127,6 @@ class Gateway:
             settings.replay_budget_bytes, on_short=lambda: self.metrics.count("gateway_replay_short_total")
         )
         typed = frozenset(place.bucket.name for place in destinations_of(settings).all if place.types is not None)
-        self._engine = Engine(
-            self._tasks,
-            self._objects,
-            bodies,
-            budget,
-            self._owned,
-            self._slots,
-            typed,
-            ack_without_state=settings.ack_without_state,
-        )
         self.memory = ProcessMemory.of(
             settings.memory_budget_bytes, lambda of: self.metrics.count("gateway_memory_short_total", of)
         )
@@ -146,6 +136,17 @@ class Gateway:
             RedisRevocations(self._redis),
             recheck_seconds=settings.token_recheck_seconds,
             memory=self.memory,
+        )
+        self._engine = Engine(
+            self._tasks,
+            self._objects,
+            bodies,
+            budget,
+            self._owned,
+            self._slots,
+            typed,
+            ack_without_state=settings.ack_without_state,
+            costs=self._admission.spending,
         )
         self._completion = Completion(self._tasks, self._objects, self._owned, settings.complete_wait_seconds)
         self._upkeep = Upkeep(
@@ -178,7 +179,7 @@ class Gateway:
         whole_files = WholeFiles(control, sequential)
         files = FileRoutes(admission, control, whole_files, documents, settings)
         uploads = UploadRoutes(admission, Uploads(engine, control), control, documents, destinations)
-        batches = Batches(self._batches, self._tasks, control, self._owned)
+        batches = Batches(self._batches, self._tasks, control, self._owned, admission.spending)
         objects = ObjectRoutes(admission, whole_files, ObjectCalls(engine, destinations), documents, settings)
         issuer = KeyIssuer(sealer, destinations)
         sources = Sources(

@@ -23,7 +23,10 @@ class LimitSettings(BaseSettings):
         "himself; a bucket that is not listed is taken to serve several owners, and allows none.",
     )
     requests_per_subject_rate: float = Field(
-        default=1000, ge=0, description="Requests a second of one token subject, per process; 0 sets no bound."
+        default=100,
+        ge=0,
+        description="What one token subject may ask for a second, per process: a request counts 1, and 1 more for each "
+        "4 KiB that are parsed and each 10 tasks that are loaded; 0 sets no bound.",
     )
     requests_per_address_rate: float = Field(
         default=0,
@@ -36,10 +39,20 @@ class LimitSettings(BaseSettings):
         description="Tasks that a subject may create a second ahead of their bytes, per process; 0 sets no bound.",
     )
     bad_tokens_per_minute_count: float = Field(
-        default=20, ge=0, description="Bad tokens from one address before tokens not seen before are refused unread."
+        default=20,
+        ge=0,
+        description="Bad tokens or signatures from one address before those not seen before are refused unread.",
     )
     unknown_ids_per_minute_count: float = Field(
-        default=60, ge=0, description="Tasks and batches that are not there, or not theirs, that a subject may name."
+        default=60,
+        ge=0,
+        description="Tasks, batches and uploads that are not there, or not theirs, that a subject may name.",
+    )
+    looks_per_subject_rate: float = Field(
+        default=50,
+        ge=0,
+        description="Calls to COS a second for one token subject that only look (HEAD, pages of lists), per process; 0 "
+        "sets no bound.",
     )
     tasks_per_subject_count: int = Field(
         default=100_000, ge=1, description="Unfinished tasks that one token subject may have."

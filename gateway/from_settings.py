@@ -61,6 +61,7 @@ def admission_limits_of(settings: Settings) -> AdmissionLimits:
         creates_per_subject=settings.creates_per_subject_rate,
         bad_tokens_per_address_minute=settings.bad_tokens_per_minute_count,
         unknown_ids_per_subject_minute=settings.unknown_ids_per_minute_count,
+        looks_per_subject=settings.looks_per_subject_rate,
         bodies=settings.bodies_count,
         bodies_per_subject=settings.bodies_per_subject_count,
     )

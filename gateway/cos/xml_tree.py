@@ -55,22 +55,43 @@ def read_xml(content: bytes) -> XmlElement:
     Raises:
         Unreadable: not well-formed, too large, too deep, or with a DOCTYPE.
     """
-    if len(content) > MAX_BYTES or content.count(b"<") > _MAX_TAGS:
-        raise Unreadable(f"{len(content)} bytes, expected at most {MAX_BYTES} and {_MAX_TAGS} tags")
-    builder = TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    try:
-        parser.Parse(content.lstrip(b" \t\r\n"), True)
-    except (expat.ExpatError, ValueError, LookupError) as exc:
-        raise Unreadable("not well-formed") from exc
-    root = builder.close()
-    _check_shape(root)
-    return XmlElement(root)
+    reader = XmlReader(content)
+    while reader.step(len(content)):
+        pass
+    return reader.root()
+
+
+class XmlReader:
+    """``read_xml`` a piece at a time, for who must do other things in between: ``step`` until that gives False, then
+    ``root``. Both raise what ``read_xml`` does.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        if len(content) > MAX_BYTES or content.count(b"<") > _MAX_TAGS:
+            raise Unreadable(f"{len(content)} bytes, expected at most {MAX_BYTES} and {_MAX_TAGS} tags")
+        self._left = memoryview(content.lstrip(b" \t\r\n"))
+        self._builder = TreeBuilder()
+        self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
+        self._parser.StartElementHandler = self._builder.start
+        self._parser.EndElementHandler = self._builder.end
+        self._parser.CharacterDataHandler = self._builder.data
+        self._parser.StartDoctypeDeclHandler = _refuse_doctype
+
+    def step(self, size: int) -> bool:
+        """Read up to *size* bytes more; whether some are left."""
+        piece, self._left = self._left[:size], self._left[size:]
+        try:
+            self._parser.Parse(piece, not self._left)
+        except (expat.ExpatError, ValueError, LookupError) as exc:
+            raise Unreadable("not well-formed") from exc
+        return bool(self._left)
+
+    def root(self) -> XmlElement:
+        """The root element of what was read."""
+        root = self._builder.close()
+        _check_shape(root)
+        return XmlElement(root)
 
 
 def _refuse_doctype(*_: object) -> None:

@@ -21,6 +21,7 @@ from gateway.domain.policy import Action, Caller
 from gateway.domain.task import Task, TaskError, TaskId, TaskState
 from gateway.transfer.access import is_visible
 from gateway.transfer.control import MOVE_ATTEMPTS, Control, has_forgotten
+from gateway.transfer.costs import NO_COSTS, Costs
 from gateway.transfer.drafts import NewTask
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.ports import BatchStore, Clock, Idempotency, TaskStore
@@ -63,12 +64,19 @@ class Batches:
     """The use cases of batches."""
 
     def __init__(
-        self, batches: BatchStore, tasks: TaskStore, control: Control, owned: OwnedTasks, clock: Clock = time.time
+        self,
+        batches: BatchStore,
+        tasks: TaskStore,
+        control: Control,
+        owned: OwnedTasks,
+        costs: Costs = NO_COSTS,
+        clock: Clock = time.time,
     ) -> None:
         self._batches = batches
         self._tasks = tasks
         self._control = control
         self._owned = owned
+        self._costs = costs
         self._clock = clock
 
     async def create(
@@ -190,6 +198,9 @@ class Batches:
         batch = await self._batches.load(batch_id)
         if batch is None:
             raise BatchNotFound("No such batch.")
+        if batch.owner != caller.owner and not caller.policy.allows(Action.ALL_TASKS):
+            raise BatchNotFound("No such batch.")
+        self._costs.load(caller.owner, len(batch.task_ids))
         view = await self._view(caller, batch)
         if not view.tasks and (view.is_narrowed or batch.owner != caller.owner):
             raise BatchNotFound("No such batch.")

@@ -33,6 +33,7 @@ from gateway.transfer.aborting import finish_abort
 from gateway.transfer.access import is_visible, require_fits, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
+from gateway.transfer.costs import ROWS_LIKE_A_TASK
 from gateway.transfer.drafts import Drafts, NewTask
 from gateway.transfer.ending import revived
 from gateway.transfer.engine import Engine
@@ -156,6 +157,7 @@ class Control:
         """Make a task again that Redis lost, from what its ticket tells. Raises TaskNotFound for another's."""
         if not is_visible(caller, lost):
             raise TaskNotFound("No such task.")
+        self._engine.costs.look(caller.owner)
         await self._engine.rebuild(lost, CLIENT_WAITS.get())
 
     async def take_up(self, lost: Task) -> Task:
@@ -171,6 +173,7 @@ class Control:
     async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:
         """Its stored parts in ascending order. Raises TaskNotFound, never tells that a lost task has none."""
         task = await self.get(caller, task_id)
+        self._engine.costs.loaded(caller.owner, task.stored_count // ROWS_LIKE_A_TASK)
         stored = await self._engine.tasks.parts(task_id)
         if task.stored_count and not stored:
             await self.get(caller, task_id)
@@ -189,7 +192,7 @@ class Control:
         """The caller's tasks inside the token's policy, newest first; everybody's with ``all_tasks``."""
         caller.require(Action.LIST)
         everybody = caller.policy.allows(Action.ALL_TASKS)
-        return await self._engine.tasks.list_tasks(
+        page = await self._engine.tasks.list_tasks(
             None if everybody else caller.owner,
             states=states,
             batch_id=batch_id,
@@ -197,6 +200,8 @@ class Control:
             limit=limit,
             cursor=cursor,
         )
+        self._engine.costs.loaded(caller.owner, page.loaded)
+        return page
 
     async def complete(self, caller: Caller, task_id: TaskId, wanted: CompleteWanted) -> Task:
         """See ``Completion.complete``; a tail becomes the last part first."""

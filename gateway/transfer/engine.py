@@ -12,6 +12,7 @@ from gateway.domain.errors import GatewayError, Storage, UploadLost, VersionMism
 from gateway.domain.objects import ObjectAddress
 from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskId, TaskState, refusal
 from gateway.transfer.bodies_in_flight import BodiesInFlight
+from gateway.transfer.costs import NO_COSTS, Costs
 from gateway.transfer.opening import open_upload
 from gateway.transfer.owned import OwnedTasks
 from gateway.transfer.part_pages import IsWanted, always
@@ -34,6 +35,7 @@ class Engine:
 
     ``slots`` bounds how many files of a batch move at once; without it any number does. ``typed_buckets`` are those
     whose files are looked at. ``ack_without_state``: a part is acknowledged without Redis if that does not answer.
+    ``costs`` are what callers spend.
     """
 
     tasks: TaskStore
@@ -44,6 +46,7 @@ class Engine:
     slots: BodySlots | None = None
     typed_buckets: frozenset[str] = frozenset()
     ack_without_state: bool = False
+    costs: Costs = NO_COSTS
     _rebuilding: "dict[TaskId, _Rebuilding]" = field(default_factory=dict)
 
     def looked_at(

@@ -64,8 +64,9 @@ class ObjectCalls:
         self._destinations = destinations
 
     async def head(self, caller: Caller, name: ObjectName) -> StoredObject:
-        """HEAD Object (doc 7745). Raises ObjectNotFound, KeyNotAllowed, Forbidden."""
+        """HEAD Object (doc 7745). Raises ObjectNotFound, KeyNotAllowed, Forbidden, RateLimited."""
         place = self._place(caller, name, Action.HEAD)
+        self._engine.costs.look(caller.owner)
         return await self._engine.objects.head_object(ObjectAddress(place.bucket, name.key))
 
     async def append(

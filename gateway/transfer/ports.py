@@ -99,10 +99,11 @@ class ContentClaim:
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """One page of a listing; ``next_cursor`` is opaque, None at the end."""
+    """One page of a listing; ``next_cursor`` is opaque, None at the end. ``loaded``: what it cost, in tasks loaded."""
 
     tasks: tuple[Task, ...]
     next_cursor: str | None
+    loaded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class TaskStore(Protocol):
         """The task, or None."""
 
     async def load_many(self, task_ids: Sequence[TaskId]) -> list[Task | None]:
-        """The tasks in the order asked, in one round trip."""
+        """The tasks in the order asked, in few round trips."""
 
     async def apply(self, task: Task, event: TaskEvent, *, expected_version: int | None = None) -> Task:
         """Store ``task.after(event)``, compare-and-set on ``task.version``.
@@ -223,6 +224,15 @@ class TaskStore(Protocol):
         """Which tasks of *owner* (None: anybody's) opened these uploads, in the order asked and one round trip.
 
         A task may have left the upload since: its ``upload_id`` tells.
+        """
+
+    async def next_upload(
+        self, owner: str, bucket: Bucket, prefix: str, after: str, *, with_it: bool = False
+    ) -> str | None:
+        """The key of the first upload in *bucket* that a task of *owner* has open, perhaps no more.
+
+        In COS's order, among keys that begin with *prefix*, and behind the key *after*, or from it on *with_it*. None:
+        there is no other.
         """
 
     async def find_content(self, owner: str, content: str) -> Task | None:

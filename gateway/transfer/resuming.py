@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.domain.errors import Conflict, UploadLost
 from gateway.domain.fingerprint import Fingerprint
-from gateway.domain.objects import ETag, ObjectAddress, StoredPart, UploadId
+from gateway.domain.objects import ETag, StoredPart, UploadId
 from gateway.domain.task import (
     NEW_UPLOAD_AFTER,
     BodyMode,
@@ -24,6 +24,8 @@ from gateway.transfer.engine import Engine
 from gateway.transfer.part_pages import IsWanted, Patience, list_held, part_pages
 from gateway.transfer.recovery import with_parts
 
+MAX_LIST: Final = 1000
+"""Parts on a page of COS's."""
 CANDIDATES_MOST: Final = 10
 """Open uploads of one key that are looked at, the newest first."""
 
@@ -36,6 +38,7 @@ async def find_same(engine: Engine, draft: Task, fingerprint: Fingerprint, is_wa
 
     Raises:
         Storage: COS or Redis failed, or it *is_wanted* no more.
+        RateLimited: COS was asked too much for this owner.
     """
     patience = Patience(is_wanted)
     assert draft.content is not None
@@ -75,6 +78,7 @@ async def _checked(
     stored = await tasks.parts(task.id)
     held: dict[int, ETag] = {}
     async for page in part_pages(engine.objects, task.at, upload_id, patience):
+        engine.costs.looked(task.owner)
         held.update((part.number, part.etag) for part in page.parts)
         if page.next_marker is not None and task.part_count is not None:
             task = await tasks.apply(task, CheckStarted(min(1.0, page.next_marker / task.part_count)))
@@ -103,11 +107,12 @@ def _differing(
 
 async def _adopted(engine: Engine, draft: Task, fingerprint: Fingerprint, patience: Patience) -> Task | None:
     """A new task for an open upload of the same key that no task has and that holds parts of the file."""
-    for upload_id in await _orphans(engine, draft.at):
+    for upload_id in await _orphans(engine, draft):
         try:
             held = await list_held(engine.objects, draft.at, upload_id, patience)
         except UploadLost:
-            continue
+            held = []
+        engine.costs.looked(draft.owner, 1 + len(held) // MAX_LIST)
         parts = [part for part, _ in held if fingerprint.holds(part)]
         if parts:
             adopted = replace(draft, upload_id=upload_id, intent=Intent.NONE, mode=BodyMode.PARTS)
@@ -116,8 +121,10 @@ async def _adopted(engine: Engine, draft: Task, fingerprint: Fingerprint, patien
     return None
 
 
-async def _orphans(engine: Engine, at: ObjectAddress) -> list[UploadId]:
-    """Open uploads of the key that belong to no task that Redis knows, the newest first."""
+async def _orphans(engine: Engine, draft: Task) -> list[UploadId]:
+    """Open uploads of *draft*'s key that belong to no task that Redis knows, the newest first."""
+    at = draft.at
+    engine.costs.look(draft.owner)
     page = await engine.objects.list_uploads(at.bucket, prefix=at.key)
     rows = sorted((row for row in page.uploads if row.key == at.key), key=lambda row: row.initiated, reverse=True)
     uploads = [row.upload_id for row in rows[:CANDIDATES_MOST]]

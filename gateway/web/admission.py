@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection, Request
@@ -30,28 +31,32 @@ from gateway.transfer.memory_budget import Lease
 from gateway.transfer.ports import Clock, Revocations
 from gateway.transfer.process_memory import USUAL_BYTES, ProcessMemory
 from gateway.web.auth import LEEWAY_SECONDS, Authenticator, bearer_token, offered_token
+from gateway.web.bad_proofs import BadProofs
 from gateway.web.client_address import address_of
 from gateway.web.kept_body import KeptBody
-from gateway.web.rate_table import RateTable
 from gateway.web.receptions import Reception, Receptions
+from gateway.web.spending import Spending, spend, steady
 from gateway.web.strangers import Strangers
 from gateway.web.unsent_answer import note_owner
 
 BURST_SECONDS: Final = 10
-"""A bucket holds what its rate gives in so long: what a busy page asks for at once is no flood."""
-_MINUTE: Final = 60.0
+"""So many seconds' worth of new tasks, or of an address's requests, may come at once."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """What this process takes at most; rates are a second's unless they say otherwise, and 0 bounds nothing."""
+    """What this process takes at most; rates are a second's unless they say otherwise, and 0 bounds nothing.
 
-    requests_per_subject: float = 1000
+    ``requests_per_subject`` are units of cost: see ``Spending``.
+    """
+
+    requests_per_subject: float = 100
     requests_per_address: float = 0
     creates_per_subject: float = 100
     bad_tokens_per_address_minute: float = 20
     unknown_ids_per_subject_minute: float = 60
+    looks_per_subject: float = 50
     bodies: int = 1024
     bodies_per_subject: int = 512
 
@@ -86,17 +91,16 @@ class Admission:
         self._revoked: Mapping[str, float] = {}
         self._has_looked = False
         bad, unknown = limits.bad_tokens_per_address_minute, limits.unknown_ids_per_subject_minute
-        self._subjects = _steady(limits.requests_per_subject, monotonic)
-        self._addresses = _steady(limits.requests_per_address, monotonic)
-        self._creates = _steady(limits.creates_per_subject, monotonic)
-        self._bad_tokens = RateTable(bad / _MINUTE, bad, monotonic)
-        self._unknown_ids = RateTable(unknown / _MINUTE, unknown, monotonic)
+        self.spending = Spending(limits.requests_per_subject, limits.looks_per_subject, unknown, monotonic)
+        self._addresses = steady(limits.requests_per_address, monotonic, BURST_SECONDS)
+        self._creates = steady(limits.creates_per_subject, monotonic, BURST_SECONDS)
+        self.bad_proofs = BadProofs(bad, monotonic)
         self.receptions = Receptions(limits.bodies, limits.bodies_per_subject)
 
     def arriving(self, scope: Mapping[str, Any]) -> str:
         """The client's address, or its IPv6 network, whose one more request *scope* is. Raises RateLimited."""
         address = address_of(scope)
-        _spend(self._addresses, address)
+        spend(self._addresses, address)
         return address
 
     def turned_away(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> RateLimited | None:
@@ -105,7 +109,7 @@ class Admission:
         ``caller`` would refuse it too; asked before the routes are, this makes a flood of them cheaper.
         """
         authorization = headers.get(b"authorization")
-        if authorization is None or not len(self._bad_tokens):
+        if authorization is None or not len(self.bad_proofs):
             return None
         try:
             self._require_heard(bearer_token(authorization.decode("latin-1")), address_of(scope))
@@ -138,12 +142,12 @@ class Admission:
         note_caller(caller)
         if self._revoked and self.is_revoked(caller):
             raise TokenInvalid
-        _spend(self._subjects, caller.owner)
+        self.spending.ask(caller.owner)
         return caller
 
     def creating(self, caller: Caller, count: int = 1) -> None:
-        """Note that *caller* creates *count* tasks ahead of their bytes. Raises RateLimited."""
-        _spend(self._creates, caller.owner, count)
+        """Note that *caller* creates *count* tasks ahead of their bytes, 0 before that is known. Raises RateLimited."""
+        spend(self._creates, caller.owner, count)
 
     @contextmanager
     def looking_up(self, caller: Caller) -> Iterator[None]:
@@ -151,7 +155,7 @@ class Admission:
         try:
             yield
         except (TaskNotFound, BatchNotFound):
-            _spend(self._unknown_ids, caller.owner)
+            self.spending.missed(caller.owner)
             raise
 
     def receiving(self, caller: Caller, scope: MutableMapping[str, Any]) -> AbstractContextManager[Reception]:
@@ -166,7 +170,12 @@ class Admission:
     def keeping(self, caller: Caller, request: Request) -> Iterator[KeptBody]:
         """Keep the body of *request* whole, and what is made of it, as long as the block runs."""
         with self.memory.callers.open(caller.owner) as lease:
-            yield KeptBody(request, lease, lambda: self.receiving(caller, request.scope))
+            yield KeptBody(
+                request,
+                lease,
+                lambda: self.receiving(caller, request.scope),
+                partial(self.spending.parsing, caller.owner),
+            )
 
     def is_revoked(self, caller: Caller) -> bool:
         """Whether the caller's token was issued before it, or its subject, was revoked."""
@@ -215,21 +224,9 @@ class Admission:
         try:
             return self._auth.caller_of(token)
         except TokenInvalid:
-            self._bad_tokens.spend(address)
+            self.bad_proofs.note(address)
             raise
 
     def _require_heard(self, token: str, address: str) -> None:
         """Refuse *token* where too many bad ones came from, unless it was good before. Raises RateLimited."""
-        wait = self._bad_tokens.wait_seconds(address)
-        if wait and not self._auth.knows(token):
-            raise RateLimited("Too many bad tokens came from this address.", retry_after_seconds=wait)
-
-
-def _steady(per_second: float, clock: Clock) -> RateTable:
-    return RateTable(per_second, per_second * BURST_SECONDS, clock)
-
-
-def _spend(table: RateTable, name: str, amount: float = 1) -> None:
-    wait = table.spend(name, amount)
-    if wait:
-        raise RateLimited("More was asked for than the limit allows.", retry_after_seconds=wait)
+        self.bad_proofs.require_heard(address, is_known=self._auth.knows(token))

@@ -1,6 +1,5 @@
 """``/v1/batches``: many files created, looked at, paused, restarted and canceled together."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,18 +16,21 @@ from gateway.domain.task import TaskError
 from gateway.transfer.batches import Batches, BatchView
 from gateway.transfer.drafts import NewTask
 from gateway.web.admission import Admission
+from gateway.web.json_answers import list_answer
 from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, read_json
 from gateway.web.problems import error_document
-from gateway.web.progress_messages import text_of, totals_document
+from gateway.web.progress_messages import totals_document
 from gateway.web.progress_watch import Render
 from gateway.web.request_reading import limit_of, query_parameters, refuse_object_headers
+from gateway.web.slices import in_slices
 from gateway.web.task_document import TaskDocuments, listed_document
 from gateway.web.task_requests import CreateTask
 from gateway.web.task_routes import TaskDefaults, idempotency
 
 MAX_FILE_PARALLEL_LIMIT: Final = 256
 PAGE_FILES: Final = 100
-_FILES_AT_ONCE: Final = 50
+FILES_AT_ONCE: Final = 50
+"""Of a new batch's files, checked between two turns of other requests."""
 _PAGE_PARAMETERS: Final = frozenset({"limit", "cursor"})
 _GONE: Final = TaskError.of(TaskNotFound("Redis does not know this task any more."))
 
@@ -68,10 +70,11 @@ class BatchRoutes:
         caller = self._admission.caller(request)
         refuse_object_headers(request)
         caller.require(Action.CREATE)
+        self._admission.creating(caller, 0)
         with self._admission.keeping(caller, request) as body:
             wanted = parse(CreateBatch, await read_json(body, LARGE_BODY_BYTES))
             self._admission.creating(caller, len(wanted.files))
-            files = [self._file(options) for options in wanted.files]
+            files = [self._file(options) async for some in in_slices(wanted.files, FILES_AT_ONCE) for options in some]
             view = await self._batches.create(caller, files, wanted.file_parallel_limit, idempotency(request, wanted))
         headers = {"Location": f"/v1/batches/{view.batch.id}"}
         return await batch_answer(view, self._documents.of, MAX_BATCH_FILES, status=201, headers=headers)
@@ -81,7 +84,8 @@ class BatchRoutes:
         query = query_parameters(request, _PAGE_PARAMETERS)
         limit, after = limit_of(query.get("limit"), PAGE_FILES), _index(query.get("cursor"))
         with self._admission.looking_up(caller):
-            view = await self._batches.get(caller, _batch_id(request))
+            async with self._admission.spending.turn(caller.owner):
+                view = await self._batches.get(caller, _batch_id(request))
         return await batch_answer(view, listed_document, limit, after=after)
 
     async def pause(self, request: Request) -> Response:
@@ -125,12 +129,9 @@ async def batch_answer(
     It is written some files at a time: a thousand with their tickets would hold up the loop.
     """
     files = [numbered for numbered in view.files if numbered[0] > after]
-    page, written = files[:limit], list[str]()
-    for at in range(0, len(page), _FILES_AT_ONCE):
-        written += (text_of(file_document(*one, view, render)) for one in page[at : at + _FILES_AT_ONCE])
-        await asyncio.sleep(0)
-    facts = text_of(batch_facts(view, str(page[-1][0]) if len(files) > limit else None))
-    return Response(f'{facts[:-1]},"files":[{",".join(written)}]}}', status, headers, "application/json")
+    page = files[:limit]
+    facts = batch_facts(view, str(page[-1][0]) if len(files) > limit else None)
+    return await list_answer("files", page, lambda one: file_document(*one, view, render), facts, status, headers)
 
 
 def batch_facts(view: BatchView, next_cursor: str | None) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def build_cos_door(
     drain: Drain,
 ) -> CosDoor:
     """The door over *engine* and its use cases, for keys that *issuer* issues."""
-    auth, uploads = CosAuth(issuer, destinations), Uploads(engine, control)
+    auth, uploads = CosAuth(issuer, destinations, admission.bad_proofs), Uploads(engine, control)
     puts = StreamedPut(engine, completion, control, sequential)
     handlers = {
         **UploadCalls(admission, control, uploads, PartRelay(engine), Backoff()).handlers(),

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from typing import Final
 
 from gateway.audit import note_refusal
-from gateway.cos.xml_tree import Unreadable, XmlElement, read_xml
+from gateway.cos.xml_tree import Unreadable, XmlElement, XmlReader
 from gateway.domain.errors import GatewayError, TaskInError
 from gateway.domain.objects import ETag
 from gateway.domain.parts import MAX_PART_COUNT
@@ -24,11 +24,14 @@ from gateway.web.cos_problems import CosRefusal, refusal_of
 from gateway.web.kept_body import LISTED_PART_BYTES, KeptBody
 from gateway.web.problems import current_request_id
 from gateway.web.request_reading import digests
+from gateway.web.slices import in_slices
 
 SPACE_SECONDS: Final = 2.0
 """How often a client that waits for the merge is sent a space."""
 MAX_LIST_BYTES: Final = 3 << 19
-"""10,000 parts as the SDKs write them are 1.2 MiB. The event loop stands still while it is read."""
+"""10,000 parts as the SDKs write them are 1.2 MiB."""
+_STEP_BYTES: Final = 64 << 10
+"""What is parsed in a millisecond or two."""
 _COPIES: Final = 2
 _WIDE_COPIES: Final = 8
 """A text with one character beyond ASCII may take four bytes for each of its characters."""
@@ -44,7 +47,7 @@ async def read_list(call: CosCall, kept: KeptBody) -> tuple[ClaimedPart, ...]:
 
     Raises:
         CosRefusal: XMLSizeLimit, BadDigest, MalformedXML, InvalidPartOrder.
-        Overloaded, RateLimited: there is no memory for it.
+        Overloaded, RateLimited: there is no memory for it, or the caller has spent too much.
     """
     said = digests(call.request)
     body = await kept.read(MAX_LIST_BYTES, _too_large)
@@ -54,17 +57,27 @@ async def read_list(call: CosCall, kept: KeptBody) -> tuple[ClaimedPart, ...]:
     md5 = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
     if said.md5_base64 not in (None, md5):
         raise CosRefusal("BadDigest", "The Content-MD5 you specified did not match what was received.")
-    try:
-        tree = read_xml(body)
-    except Unreadable:
-        raise CosRefusal("MalformedXML", "The list of parts is not the XML that it must be.") from None
-    parts = [_part(row) for row in islice(tree.all("Part"), MAX_PART_COUNT + 1)]
+    async with kept.parsing(len(body)):
+        parts = await _parts(body)
     if not 1 <= len(parts) <= MAX_PART_COUNT:
         raise CosRefusal("MalformedXML", f"The list has no parts, or more than {MAX_PART_COUNT}.")
     if any(after.number <= before.number for before, after in pairwise(parts)):
         raise CosRefusal("InvalidPartOrder", "The list of parts was not in ascending order.")
     await kept.hold(LISTED_PART_BYTES * len(parts))
     return tuple(parts)
+
+
+async def _parts(content: bytes) -> list[ClaimedPart]:
+    """The rows of the list *content*, 10,001 at most; other requests have turns in between."""
+    try:
+        reader = XmlReader(content)
+        while reader.step(_STEP_BYTES):  # noqa: ASYNC110 -- others have a turn, nothing is waited for
+            await asyncio.sleep(0)
+        tree = reader.root()
+    except Unreadable:
+        raise CosRefusal("MalformedXML", "The list of parts is not the XML that it must be.") from None
+    rows = list(islice(tree.all("Part"), MAX_PART_COUNT + 1))
+    return [_part(row) async for some in in_slices(rows) for row in some]
 
 
 def _too_large() -> CosRefusal:

@@ -1,7 +1,7 @@
 """Bodies that are read whole before anything is done with them: lists, options. Each holds a lease first."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Final
 
 from starlette.requests import Request
@@ -25,10 +25,19 @@ class KeptBody:
 
     Args:
         receiving: counts the body among those that are being received, or refuses it.
+        parsing: see there.
     """
 
-    def __init__(self, request: Request, lease: Lease, receiving: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        lease: Lease,
+        receiving: Callable[[], AbstractContextManager[object]],
+        parsing: Callable[[int], AbstractAsyncContextManager[None]] = lambda size: nullcontext(),
+    ) -> None:
         self.request = request
+        self.parsing = parsing
+        """A turn in which so many bytes are parsed, or RateLimited: the caller spends by that."""
         self._lease = lease
         self._receiving = receiving
 

@@ -60,6 +60,12 @@ class RateTable:
         self._forget_full(now)
         return 0.0
 
+    def owe(self, name: str, amount: float) -> None:
+        """Spend *amount* of *name*'s bucket whatever is in it: nobody knew of it before."""
+        if self._per_second and self.spend(name, amount):
+            left = self._filled(self._buckets[name], now := self._clock())
+            self._buckets[name] = (left - amount, now)
+
     def _forget_full(self, now: float) -> None:
         for _ in range(FORGOTTEN_AT_ONCE):
             if not self._buckets or self._filled(next(iter(self._buckets.values())), now) < self._burst:

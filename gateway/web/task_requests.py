@@ -1,6 +1,6 @@
 """What callers may write when they create or complete a task, as JSON or as form fields."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +12,9 @@ from gateway.domain.objects import ETag
 from gateway.domain.parts import MAX_PART_COUNT, MIB
 from gateway.transfer.completion_plan import ClaimedPart, CompleteWanted
 from gateway.transfer.drafts import DEFAULT_ASYNC_LIMIT, NewTask
+from gateway.web.json_bodies import parse, parse_rows
 from gateway.web.request_reading import crc64_of
+from gateway.web.slices import SLICE_ROWS, in_slices
 
 MAX_ASYNC_LIMIT: Final = 256
 _Text = Annotated[str, Field(max_length=1024)]
@@ -149,6 +151,11 @@ class ListedPart(BaseModel):
     etag: Annotated[str, Field(max_length=130)] | None = None
     crc64: Annotated[str, Field(max_length=20)] | None = None
 
+    def claimed(self) -> ClaimedPart:
+        """The same for ``Control.complete``. Raises BadDigest."""
+        etag = None if self.etag is None else ETag(self.etag)
+        return ClaimedPart(self.number, etag, None if self.crc64 is None else crc64_of(self.crc64))
+
 
 class CompleteTask(BaseModel):
     """The body of ``POST /v1/tasks/{id}/complete``; all of it may be left out."""
@@ -161,18 +168,24 @@ class CompleteTask(BaseModel):
 
     def wanted(self) -> CompleteWanted:
         """What ``Control.complete`` takes. Raises BadDigest, InvalidField."""
-        listed = self.parts or []
-        if len({part.number for part in listed}) < len(listed):
+        return self._wanted([part.claimed() for part in self.parts or ()])
+
+    @classmethod
+    async def read(cls, data: dict[str, Any]) -> CompleteWanted:
+        """What *data*, the body, asks for. Other requests have turns in between. Raises as ``parse`` and ``wanted``."""
+        rows = data.get("parts")
+        if not isinstance(rows, list) or not SLICE_ROWS < len(rows) <= MAX_PART_COUNT:
+            return parse(cls, data).wanted()
+        others = parse(cls, {**data, "parts": None})
+        claimed: list[ClaimedPart] = []
+        async for some in in_slices(await parse_rows(ListedPart, rows, "parts")):
+            claimed += [part.claimed() for part in some]
+        return others._wanted(claimed)
+
+    def _wanted(self, claimed: Sequence[ClaimedPart]) -> CompleteWanted:
+        if len({part.number for part in claimed}) < len(claimed):
             raise InvalidField("parts lists a number twice.")
-        claimed = tuple(
-            ClaimedPart(
-                part.number,
-                None if part.etag is None else ETag(part.etag),
-                None if part.crc64 is None else crc64_of(part.crc64),
-            )
-            for part in listed
-        )
-        return CompleteWanted(self.size, claimed, None if self.crc64 is None else crc64_of(self.crc64))
+        return CompleteWanted(self.size, tuple(claimed), None if self.crc64 is None else crc64_of(self.crc64))
 
 
 _NUMBERS: Final = frozenset({"size", "part_size", "slice_size", "async_limit", "traffic_limit"})

@@ -20,6 +20,7 @@ from gateway.transfer.ports import Idempotency
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.sequential import SequentialRelay
 from gateway.web.admission import Admission
+from gateway.web.json_answers import list_answer
 from gateway.web.json_bodies import parse, read_json
 from gateway.web.kept_body import LISTED_PART_BYTES
 from gateway.web.request_reading import (
@@ -103,11 +104,11 @@ class TaskRoutes:
         caller = self._admission.caller(request)
         refuse_object_headers(request)
         caller.require(Action.CREATE)
+        self._admission.creating(caller)
         with self._admission.keeping(caller, request) as body:
             wanted = parse(CreateTask, await read_json(body, CREATE_LIMIT_BYTES))
             new = wanted.new_task(slice_size=self._defaults.slice_size_bytes, part_size=self._defaults.part_size_bytes)
             once = idempotency(request, wanted)
-            self._admission.creating(caller)
             earlier = await self._control.resume(caller, new)
             task = earlier or await self._control.create(caller, new, once)
         TASK_ID.set(task.id)
@@ -116,16 +117,15 @@ class TaskRoutes:
     async def list(self, request: Request) -> Response:
         caller = self._admission.caller(request)
         query = query_parameters(request, _LIST_PARAMETERS)
-        page = await self._control.list(
-            caller,
-            states=_states(query.get("state")),
-            batch_id=query.get("batch"),
-            limit=limit_of(query.get("limit")),
-            cursor=self._open_cursor(caller.owner, query.get("cursor")),
-        )
+        states, limit = _states(query.get("state")), limit_of(query.get("limit"))
+        cursor = self._open_cursor(caller.owner, query.get("cursor"))
+        async with self._admission.spending.turn(caller.owner):
+            page = await self._control.list(
+                caller, states=states, batch_id=query.get("batch"), limit=limit, cursor=cursor
+            )
         following = page.next_cursor
         sealed = None if following is None else self._sealer.seal("cursor", {"o": caller.owner, "c": following})
-        return JSONResponse({"tasks": list(map(listed_document, page.tasks)), "next_cursor": sealed})
+        return await list_answer("tasks", page.tasks, listed_document, {"next_cursor": sealed})
 
     async def get(self, request: Request) -> Response:
         caller = self._admission.caller(request)
@@ -139,7 +139,7 @@ class TaskRoutes:
         stored = await self._with_task(request, caller, lambda task_id: self._control.parts(caller, task_id))
         parts = [part for part in stored if part.number > after]
         cursor = str(parts[limit - 1].number) if len(parts) > limit else None
-        return JSONResponse({"parts": [part_document(part) for part in parts[:limit]], "next_cursor": cursor})
+        return await list_answer("parts", parts[:limit], part_document, {"next_cursor": cursor})
 
     async def put_part(self, request: Request) -> Response:
         caller, opened = self._admission.caller(request), list[Task]()
@@ -185,7 +185,9 @@ class TaskRoutes:
         with self._admission.keeping(caller, request) as body:
             if body.is_announced:  # no list is read for a task that is not theirs
                 await self._with_task(request, caller, lambda named: self._control.get(caller, named, Action.COMPLETE))
-            wanted = parse(CompleteTask, await read_json(body, CREATE_LIMIT_BYTES, allow_empty=True)).wanted()
+            data = await read_json(body, CREATE_LIMIT_BYTES, allow_empty=True)
+            async with self._admission.spending.turn(caller.owner):
+                wanted = await CompleteTask.read(data)
             await body.hold(LISTED_PART_BYTES * len(wanted.parts))
             task = await self._with_task(request, caller, lambda named: self._control.complete(caller, named, wanted))
         return self._answer(task, _status_of(task))

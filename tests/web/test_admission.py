@@ -21,6 +21,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.objects import Bucket
 from gateway.domain.policy import Caller, Destination, Destinations, Policy
+from gateway.web import spending
 from gateway.web.admission import BURST_SECONDS, Admission, AdmissionLimits
 from gateway.web.auth import Authenticator
 from gateway.web.cos_keys import KeyIssuer
@@ -96,7 +97,7 @@ async def scene() -> Any:
 
 def test_a_subject_that_asks_more_than_its_rate_is_told_when_to_come_back() -> None:
     scene = Scene(requests_per_subject=2)
-    for _ in range(2 * BURST_SECONDS):
+    for _ in range(2 * spending.BURST_SECONDS):
         assert scene.ask().owner == "alice"
 
     with pytest.raises(RateLimited) as refused:

@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from gateway.domain.errors import BadJson, InvalidField, UnknownField
 from gateway.transfer.memory_budget import MemoryBudget
-from gateway.web.json_bodies import MAX_INTEGER, decode, parse, read_json
+from gateway.web.json_bodies import parse, read_json
+from gateway.web.json_decoding import MAX_INTEGER, decode
 from gateway.web.kept_body import KeptBody
 from gateway.web.problems import exception_handlers
 

@@ -16,7 +16,8 @@ from gateway.domain.errors import BodyTooLarge, GatewayError, Overloaded
 from gateway.transfer.memory_budget import MemoryBudget
 from gateway.web.batch_routes import CreateBatch
 from gateway.web.cos_complete import MAX_LIST_BYTES, read_bytes
-from gateway.web.json_bodies import LARGE_BODY_BYTES, MAX_COMMAS, MAX_LISTS, decode, parse, parsed_bytes
+from gateway.web.json_bodies import LARGE_BODY_BYTES, parse, parsed_bytes
+from gateway.web.json_decoding import MAX_COMMAS, MAX_LISTS, decode
 from gateway.web.kept_body import STEP_BYTES, KeptBody
 from gateway.web.task_requests import CompleteTask, CreateTask
 

@@ -95,3 +95,14 @@ def test_who_may_spend_everything_again_is_forgotten_as_others_come(clock: HandC
     assert len(table) == 61, "the late ones, and whoever has still something to pay off"
     assert table.wait_seconds("indebted") == 0
     assert (table.spend("indebted"), table.spend("indebted")) == (0, 1)
+
+
+def test_what_is_owed_is_spent_whatever_is_there() -> None:
+    now = 0.0
+    table = RateTable(1, 10, lambda: now)
+    table.owe("a", 4)
+    assert table.spend("a", 6) == 0
+    table.owe("a", 5)
+    assert table.wait_seconds("a") == 6
+    now = 6.0
+    assert table.wait_seconds("a") == 0
