@@ -79,6 +79,11 @@ def upload_key(upload_id: UploadId) -> str:
     return f"gw:upload:{_digest(upload_id)}"
 
 
+def uploads_index(owner: str, bucket: str) -> str:
+    """The uploads that tasks of *owner*, given as ``owner_key``, have open in *bucket*, by key."""
+    return f"gw:uploads:{owner}:{bucket}"
+
+
 def content_key(owner: str, content: str) -> str:
     """Where the newest task of *owner* with this ``content`` is noted."""
     return f"gw:content:{_digest(owner)}:{content}"

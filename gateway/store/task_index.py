@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from gateway.domain.errors import BadQuery
-from gateway.domain.objects import UploadId
+from gateway.domain.objects import Bucket, UploadId
 from gateway.domain.task import Task, TaskId
 from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_keys import (
@@ -19,12 +19,15 @@ from gateway.store.redis_keys import (
     owner_index,
     owner_key,
     upload_key,
+    uploads_index,
 )
 from gateway.store.redis_pool import Command
 
 YOUNG_SECONDS: Final = 60.0
 """A member this young may belong to a task that is just being created."""
 
+_LEAST, _LAST = "\0", "\1"
+"""Between a key and an upload's id, and behind all uploads of a key: no key holds either."""
 _CURSOR: Final = re.compile(r"[0-9a-f]{14}[!-~]{1,200}")
 
 
@@ -96,7 +99,31 @@ class TaskIndex:
 
     async def note_upload(self, task: Task, upload_id: UploadId, ttl_seconds: int) -> None:
         """Note that *task* opened *upload_id*; a task that never comes to have it does no harm."""
-        await self._calls.command("SET", upload_key(upload_id), f"{owner_key(task.owner)} {task.id}", "EX", ttl_seconds)
+        mine = owner_key(task.owner)
+        index = uploads_index(mine, task.at.bucket.name)
+        await self._calls.together(
+            "note_upload",
+            [
+                ("SET", upload_key(upload_id), f"{mine} {task.id}", "EX", ttl_seconds),
+                ("ZADD", index, "0", _upload_member(task.at.key, upload_id)),
+                ("EXPIRE", index, ttl_seconds),
+            ],
+        )
+
+    def dropping_upload(self, task: Task) -> list[Command]:
+        """The commands that note that *task* has left its upload."""
+        if task.upload_id is None:
+            return []
+        index = uploads_index(owner_key(task.owner), task.at.bucket.name)
+        return [("ZREM", index, _upload_member(task.at.key, task.upload_id))]
+
+    async def next_upload(self, owner: str, bucket: Bucket, prefix: str, after: str, *, with_it: bool) -> str | None:
+        """The key of *owner*'s first upload in *bucket*; see ``transfer.ports.TaskStore``."""
+        start = f"[{max(prefix, after + (_LEAST if with_it else _LAST))}"
+        index = uploads_index(owner_key(owner), bucket.name)
+        found: list[bytes] = await self._calls.command("ZRANGEBYLEX", index, start, "+", "LIMIT", 0, 1)
+        first = found[0].decode().partition(_LEAST)[0] if found else None
+        return first if first is not None and first.startswith(prefix) else None
 
     async def find_uploads(
         self, upload_ids: Sequence[UploadId], owner: str | None, ttl_seconds: int
@@ -112,6 +139,10 @@ class TaskIndex:
 def _opener(note: bytes | None, wanted: str | None) -> TaskId | None:
     owner, _, task_id = (note or b"").decode().partition(" ")
     return TaskId(task_id) if task_id and wanted in (None, owner) else None
+
+
+def _upload_member(key: str, upload_id: str) -> str:
+    return f"{key}{_LEAST}{upload_id}"
 
 
 def _member(text: str) -> Member:

@@ -17,11 +17,18 @@ from gateway.domain.policy import Action, Caller, Destination
 from gateway.domain.task import NEW_UPLOAD_AFTER, BodyMode, RestartRequested, Task, TaskId, TaskState, task_id_of
 from gateway.transfer.access import require_visible
 from gateway.transfer.control import Control
+from gateway.transfer.costs import ROWS_LIKE_A_TASK
 from gateway.transfer.engine import Engine
+from gateway.transfer.recent import Recent
 
 MAX_LIST: Final = 1000
 SCAN_PAGES: Final = 10
 """How many of COS's pages one of ours may take where most uploads are other people's; it then ends short."""
+
+_LATE: Final = "\U0010fffd"
+"""Later in COS's order than what keys are made of."""
+UNKNOWN_SECONDS: Final = 10.0
+"""How long COS is not asked again for an upload that it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,14 @@ class Uploads:
     def __init__(self, engine: Engine, control: Control) -> None:
         self._engine = engine
         self._control = control
+        self._unknown: Recent[tuple[ObjectAddress, UploadId]] = Recent(UNKNOWN_SECONDS)
 
     async def find(self, caller: Caller, place: Destination, key: str, upload_id: UploadId, action: Action) -> Task:
         """The task whose upload at *key* of *place* is *upload_id*.
 
         Raises:
             UploadLost: there is none for this caller.
+            RateLimited: the caller has named too many that are none.
             Forbidden: the token lacks the action.
             KeyNotAllowed: the key lies outside of what the token and the destination allow.
             QuotaExceeded: Redis has forgotten it, and the caller has as many unfinished tasks as there may be.
@@ -63,6 +72,7 @@ class Uploads:
         except TaskNotFound:
             task = None
         if task is None or task.at != at or task.upload_id != upload_id:
+            self._engine.costs.missed(caller.owner)
             raise UploadLost("No upload of this id is open here.")
         return task
 
@@ -79,9 +89,14 @@ class Uploads:
             return None
         if task_id is not None and await engine.tasks.find_uploads([upload_id], caller.owner) == [None]:
             return None
+        if (at, upload_id) in self._unknown:
+            return None
+        engine.costs.guess(caller.owner)
+        engine.costs.look(caller.owner)
         try:
             await engine.objects.list_parts(at, upload_id, limit=1)
         except UploadLost:
+            self._unknown.add((at, upload_id))
             return None
         now = time.time()
         lost = Task(
@@ -127,7 +142,10 @@ class Uploads:
     ) -> PartsPage:
         """One page of what COS holds of *upload_id* (List Parts, doc 7747). Raises UploadLost."""
         task = await self.find(caller, place, key, upload_id, Action.READ)
-        return await self._engine.objects.list_parts(task.at, upload_id, marker=marker, limit=limit)
+        self._engine.costs.look(caller.owner)
+        page = await self._engine.objects.list_parts(task.at, upload_id, marker=marker, limit=limit)
+        self._engine.costs.loaded(caller.owner, len(page.parts) // ROWS_LIKE_A_TASK)
+        return page
 
     async def list(self, caller: Caller, place: Destination, query: UploadsQuery) -> UploadsPage:
         """One page of the caller's open uploads in *place*.
@@ -144,10 +162,18 @@ class Uploads:
             raise KeyNotAllowed("The prefix lies outside of what the token and the destination allow.")
         cut = _PageCut(query)
         at, limit = (query.key_marker, query.upload_id_marker), MAX_LIST if query.delimiter else query.limit
+        costs = self._engine.costs
+        costs.may_look(caller.owner)
         for _ in range(SCAN_PAGES):
+            skipped = await self._skipped(caller, place, prefix, at)
+            if skipped is None:
+                return cut.page(None, None)
+            at = skipped
+            costs.looked(caller.owner)
             page = await self._engine.objects.list_uploads(
                 place.bucket, prefix=prefix, key_marker=at[0], upload_id_marker=at[1], limit=limit
             )
+            costs.loaded(caller.owner, len(page.uploads) // ROWS_LIKE_A_TASK)
             for upload in await self._own(caller, place, page.uploads):
                 if not cut.take(upload):
                     return cut.page(*cut.last)
@@ -157,6 +183,17 @@ class Uploads:
                 return cut.page(*cut.last)
             at, limit = (page.next_key_marker, page.next_upload_id_marker or ""), MAX_LIST
         return cut.page(*at)
+
+    async def _skipped(
+        self, caller: Caller, place: Destination, prefix: str, at: tuple[str, str]
+    ) -> tuple[str, str] | None:
+        """The markers *at*, or later ones before the caller's next upload; None: the caller has no other."""
+        owner = _owner(caller)
+        if owner is None:
+            return at
+        key, upload_id = at
+        own = await self._engine.tasks.next_upload(owner, place.bucket, prefix, key, with_it=bool(upload_id))
+        return None if own is None else max(at, (_before(own), ""))
 
     async def _own(self, caller: Caller, place: Destination, uploads: Sequence[OpenUpload]) -> Sequence[OpenUpload]:
         found = await self._engine.tasks.find_uploads([upload.upload_id for upload in uploads], _owner(caller))
@@ -203,6 +240,12 @@ class _PageCut:
 
     def page(self, next_key_marker: str | None, next_upload_id_marker: str | None) -> UploadsPage:
         return UploadsPage(tuple(self.uploads), tuple(self.prefixes), next_key_marker, next_upload_id_marker)
+
+
+def _before(key: str) -> str:
+    """A marker before *key* behind which, of all keys that there may be, hardly any other than *key* comes next."""
+    code = ord(key[-1]) - 1
+    return key[:-1] + (chr(code if not 0xD800 <= code < 0xE000 else 0xD7FF) + _LATE if code >= ord(" ") else "")
 
 
 def _task_id(upload_id: UploadId) -> TaskId:

@@ -5,6 +5,7 @@ import binascii
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from gateway.audit import note_caller
@@ -21,6 +22,8 @@ from gateway.cos.signing import (
 )
 from gateway.domain.policy import Caller, Destination, Destinations
 from gateway.transfer.ports import Clock
+from gateway.transfer.recent import Recent
+from gateway.web.bad_proofs import BadProofs, address_of
 from gateway.web.cos_call import Admitted, CosCall, require_key_length, with_path
 from gateway.web.cos_keys import KeyExpired, KeyIssuer, KeyUnknown, OpenedKey, is_key_id
 from gateway.web.cos_problems import CosRefusal
@@ -28,6 +31,9 @@ from gateway.web.cos_problems import CosRefusal
 EARLY_SECONDS: Final = 30
 """A clock may be ahead of ours by so much: SDKs correct theirs only beyond it."""
 
+GOOD_SECONDS: Final = 3600.0
+"""How long a key that has signed well is heard from an address where bad signatures come from."""
+_BAD_PROOFS: Final = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _TOKEN: Final = "x-cos-security-token"  # noqa: S105 -- a header's name
 _HOST: Final = re.compile(r"([a-z0-9-]+)\.cos\.([a-z0-9-]+)\.(?:myqcloud\.com|tencentcos\.cn)")
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
@@ -37,12 +43,17 @@ class CosAuth:
     """Admits requests whose signature holds.
 
     Args:
+        bad_proofs: where signatures that do not hold are counted.
         clock: Unix time in seconds.
     """
 
-    def __init__(self, issuer: KeyIssuer, destinations: Destinations, clock: Clock = time.time) -> None:
+    def __init__(
+        self, issuer: KeyIssuer, destinations: Destinations, bad_proofs: BadProofs, clock: Clock = time.time
+    ) -> None:
         self._issuer = issuer
         self._destinations = destinations
+        self._bad_proofs = bad_proofs
+        self._good_keys: Recent[str] = Recent(GOOD_SECONDS)
         self._clock = clock
 
     def admit(self, call: CosCall) -> Admitted:
@@ -50,12 +61,17 @@ class CosAuth:
 
         Raises:
             CosRefusal: AccessDenied, InvalidAccessKeyId, ExpiredToken, SignatureDoesNotMatch, NoSuchBucket, …
+            RateLimited: too many came from the address whose signatures do not hold.
         """
+        with self._counting(call):
+            return self._proved(call)
+
+    def _proved(self, call: CosCall) -> Admitted:
         try:
             parsed = _parsed(call)
         except MalformedSignature as malformed:
             raise _refusal(malformed) from malformed
-        key = self._open(parsed.secret_id, call.headers.get(_TOKEN) or call.query.get(_TOKEN))
+        key = self._open(call, parsed.secret_id, call.headers.get(_TOKEN) or call.query.get(_TOKEN))
         place = self._place(key.caller, call.host)
         mismatch: CosRefusal | None = None
         for path in _paths(call, place):
@@ -67,6 +83,7 @@ class CosAuth:
                 raise _refusal(bad) from bad
             else:
                 note_caller(key.caller)
+                self._good_keys.add(parsed.secret_id)
                 require_key_length(path[1:])
                 return Admitted(with_path(call, path), key.caller, place, path[1:])
         assert mismatch is not None
@@ -78,15 +95,20 @@ class CosAuth:
 
         What the policy demands of the fields is the caller's to check.
         """
+        with self._counting(call):
+            return self._proved_form(call, fields)
+
+    def _proved_form(self, call: CosCall, fields: Mapping[str, str]) -> Admitted:
         token = fields.get(_TOKEN) or call.headers.get(_TOKEN)
         try:
             if "policy" in fields:
                 secret_id = fields.get("q-ak", "")
-                key = self._open(secret_id, token)
+                key = self._open(call, secret_id, token)
                 self._verify_policy(key, fields)
             elif "signature" in fields:
                 parsed = parse_authorization(fields["signature"])
-                key = self._open(parsed.secret_id, token)
+                secret_id = parsed.secret_id
+                key = self._open(call, secret_id, token)
                 as_headers = {**fields, "x-cos-acl": fields.get("acl", ""), **call.headers}
                 self._verify(parsed, key, "POST", "/", call.query, as_headers)
             else:
@@ -94,10 +116,23 @@ class CosAuth:
         except BadSignature as bad:
             raise _refusal(bad) from bad
         note_caller(key.caller)
+        self._good_keys.add(secret_id)
         require_key_length(fields["key"])
         return Admitted(call, key.caller, self._place(key.caller, call.host), fields["key"])
 
-    def _open(self, secret_id: str, token: str | None) -> OpenedKey:
+    @contextmanager
+    def _counting(self, call: CosCall) -> Iterator[None]:
+        """Count a signature that does not hold, or is none."""
+        try:
+            yield
+        except CosRefusal as refusal:
+            if refusal.code in _BAD_PROOFS or isinstance(refusal.__cause__, MalformedSignature):
+                self._bad_proofs.note(address_of(call.request.scope))
+            raise
+
+    def _open(self, call: CosCall, secret_id: str, token: str | None) -> OpenedKey:
+        address = address_of(call.request.scope)
+        self._bad_proofs.require_heard(address, is_known=secret_id in self._good_keys)
         if not is_key_id(secret_id):
             raise CosRefusal("InvalidAccessKeyId", "The key was not issued by this gateway.")
         if not token:

@@ -20,7 +20,7 @@ from gateway.domain.errors import (
     UploadLost,
     VersionMismatch,
 )
-from gateway.domain.objects import StoredPart, UploadId
+from gateway.domain.objects import Bucket, StoredPart, UploadId
 from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import BodyMode, BodyStarted, PartStored, Task, TaskEvent, TaskId, TaskState, UploadOpened
 from gateway.store.change_feeds import ControlFeed, OwnerFeed
@@ -300,12 +300,20 @@ class MemoryTaskStore:
             t for t in mine if (states is None or t.state in states) and (batch_id is None or t.batch_id == batch_id)
         ]
         page = tuple(fits[:limit])
-        return TaskPage(page, member_of(page[-1]) if len(page) == limit and page[-1] != mine[-1] else None)
+        return TaskPage(page, member_of(page[-1]) if len(page) == limit and page[-1] != mine[-1] else None, len(page))
 
     async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
         await self.ping()
         found = [self._openers.get(upload_id) for upload_id in upload_ids]
         return [opener[1] if opener and owner in (None, opener[0]) else None for opener in found]
+
+    async def next_upload(
+        self, owner: str, bucket: Bucket, prefix: str, after: str, *, with_it: bool = False
+    ) -> str | None:
+        await self.ping()
+        mine = [kept.task for kept in self._kept.values() if kept.task.owner == owner and not kept.task.is_final]
+        keys = [task.at.key for task in mine if task.upload_id is not None and task.at.bucket == bucket]
+        return min((k for k in keys if k.startswith(prefix) and (k > after or (with_it and k == after))), default=None)
 
     async def find_content(self, owner: str, content: str) -> Task | None:
         await self.ping()

@@ -47,7 +47,7 @@ from gateway.domain.task import (
     UploadOpened,
 )
 from gateway.store.redis_address import connect
-from gateway.store.task_store import SCAN_FACTOR, RedisTaskStore
+from gateway.store.task_store import GLANCES, LOADED_AT_ONCE, SCAN_FACTOR, RedisTaskStore
 from gateway.transfer.ports import Idempotency, TaskStore
 from tests.fakes.store import MemoryTaskStore
 from tests.store.conftest import TTL_SECONDS, TurnedClock, World, new_task, part
@@ -861,3 +861,54 @@ async def _outcome(call: Awaitable[object]) -> object:
         return type(error), error.facts
     except GatewayError as error:
         return type(error)
+
+
+async def opened_upload(world: World, number: int, key: str, owner: str = "alice") -> Task:
+    draft = replace(new_task(number, upload_id=None, owner=owner), at=ObjectAddress(new_task().at.bucket, key))
+    task = await world.store.create(draft)
+    return await world.store.apply(task, UploadOpened(UploadId(f"upload {number}")))
+
+
+async def test_s11_an_owners_next_open_upload_is_known_by_its_key(world: World) -> None:
+    keys = ["a", "films/1", "films/1", "films/2", "films/页", "films0"]
+    tasks = [await opened_upload(world, number, key) for number, key in enumerate(keys)]
+    await opened_upload(world, 90, "films/0", owner="bob")
+    bucket = tasks[0].at.bucket
+
+    async def following(prefix: str, after: str, *, with_it: bool = False) -> str | None:
+        return await world.elsewhere.next_upload("alice", bucket, prefix, after, with_it=with_it)
+
+    assert await following("", "") == "a"
+    assert await following("films/", "") == "films/1"
+    assert await following("films/", "films/1") == "films/2"
+    assert await following("films/", "films/1", with_it=True) == "films/1"
+    assert await following("films/", "films/2") == "films/页"
+    assert await following("films/", "films/页") is None
+    assert await following("b", "") is None
+    assert await world.elsewhere.next_upload("bob", bucket, "", "") == "films/0"
+    assert await world.elsewhere.next_upload("carol", bucket, "", "") is None
+
+    await world.store.apply(tasks[3], CancelRequested())
+    assert await following("films/", "films/1") == "films/页"
+
+
+async def test_s8_a_narrow_list_loads_what_it_shows_and_tells_what_it_cost(world: World) -> None:
+    tasks = [await world.store.create(new_task(number)) for number in range(40)]
+    for task in tasks[::10]:
+        await world.store.apply(task, PauseRequested())
+    everything = await world.elsewhere.list_tasks("alice", limit=50)
+    paused = await world.elsewhere.list_tasks("alice", states=frozenset({TaskState.PAUSED}), limit=50)
+
+    assert [task.id for task in paused.tasks] == [task.id for task in reversed(tasks[::10])]
+    assert everything.loaded >= 40
+    assert 4 <= paused.loaded <= 4 + 40 // GLANCES
+
+
+async def test_s8_a_thousand_tasks_are_loaded_in_their_order(world: World) -> None:
+    tasks = [await world.store.create(new_task(number)) for number in range(3)]
+    ids = [task.id for task in tasks] + [new_task(99).id]
+    wanted = [ids[number % 4] for number in range(3 * LOADED_AT_ONCE + 1)]
+
+    found = await world.elsewhere.load_many(wanted)
+
+    assert [None if task is None else task.id for task in found] == [None if i == ids[3] else i for i in wanted]
