@@ -22,8 +22,8 @@ class EdgeSettings(BaseSettings):
     connections_per_address_count: int = Field(
         default=1024,
         ge=1,
-        description="Connections of one address, per process; one more ends its oldest idle one. "
-        "Trusted proxies have no such limit.",
+        description="Connections of one address, per process; one more ends its oldest idle one. Behind trusted "
+        "proxies: requests under way of one client, one more of which is answered 429.",
     )
     head_seconds: float = Field(
         default=10,

@@ -23,7 +23,8 @@ from gateway.cos.signing import (
 from gateway.domain.policy import Caller, Destination, Destinations
 from gateway.transfer.ports import Clock
 from gateway.transfer.recent import Recent
-from gateway.web.bad_proofs import BadProofs, address_of
+from gateway.web.bad_proofs import BadProofs
+from gateway.web.client_address import address_of
 from gateway.web.cos_call import Admitted, CosCall, require_key_length, with_path
 from gateway.web.cos_keys import KeyExpired, KeyIssuer, KeyUnknown, OpenedKey, is_key_id
 from gateway.web.cos_problems import CosRefusal

@@ -1,5 +1,6 @@
 """All connections of one process: how many there may be, of one address and together, and who has to go."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,7 +21,8 @@ class EdgeRules:
 
     Args:
         connections_count: connections that there may be.
-        per_address_count: connections that one address may hold, unless it is a trusted proxy's.
+        per_address_count: connections that one address may hold, unless it is a trusted proxy's; behind such, requests
+            that one client may have under way.
         trusted_proxies: addresses or networks whose ``X-Forwarded-For`` is believed.
         cos_port: the port where refusals are COS's XML.
         admin_port: the port that operators use, and that has no limits.
@@ -67,6 +69,8 @@ class EdgeConnections:
     _proxies: ProxyWatch = field(default_factory=ProxyWatch, init=False)
     _count: int = field(default=0, init=False)
     _by_group: dict[str, dict[Closable, None]] = field(default_factory=dict, init=False)
+    _requests: Counter[str] = field(default_factory=Counter, init=False)
+    """Under way, by the clients that trusted proxies name."""
 
     def __post_init__(self) -> None:
         self.trusted = TrustedProxies(self.rules.trusted_proxies)
@@ -111,6 +115,24 @@ class EdgeConnections:
         if self._proxies.found_buffering(proxy, headers, length) and self.metrics is not None:
             self.metrics.count("gateway_proxy_buffered_bodies_total")
         return self.trusted.client_of(proxy, headers)
+
+    def begin_request(self, client: str) -> bool:
+        """Count a request under way of *client*, whom a trusted proxy names; False: it is one too many.
+
+        ``end_request`` must follow unless it is.
+        """
+        name = address_group(client)
+        if self._requests[name] >= self.rules.per_address_count:
+            return False
+        self._requests[name] += 1
+        return True
+
+    def end_request(self, client: str) -> None:
+        """A request of *client* is no longer under way."""
+        name = address_group(client)
+        self._requests[name] -= 1
+        if self._requests[name] <= 0:
+            del self._requests[name]
 
     def note_refusal(self, code: str) -> None:
         """The edge has answered by itself."""

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.domain.errors import GatewayError, HeadTimeout, Overloaded
+from gateway.domain.errors import GatewayError, HeadTimeout, Overloaded, RateLimited
+from gateway.web.client_address import Headers
 from gateway.web.direct_reader import DirectReader
 from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, Entry
@@ -66,6 +67,7 @@ class EdgeConnection(asyncio.Protocol):
         self._left = 0
         self._eof_written = False
         self.client_ended_at: float | None = None
+        self._counted_client: str | None = None
         self._is_closing_down = False
         self._is_websocket = False
         self._writable = asyncio.Event()
@@ -100,6 +102,7 @@ class EdgeConnection(asyncio.Protocol):
         return self._owes_answer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave_request()
         self._server_state.connections.discard(cast(Any, self))
         self._edge.leave(self, self._host)
         if self._direct is not None:
@@ -120,6 +123,33 @@ class EdgeConnection(asyncio.Protocol):
 
     # --- what is said on it
 
+    def _client_of(self, headers: Headers, length: int | None) -> tuple[str, int] | None:
+        """Whom a request with these *headers*, and a body of *length* bytes, comes from."""
+        if self._by_proxy and self._host is not None:
+            return self._edge.client_of(self._host, headers, length), 0
+        return self._peer
+
+    def _enter_request(self, client: tuple[str, int] | None) -> bool:
+        """Count a request of *client* where a proxy names one; False: it was refused as one too many.
+
+        Connections are counted where there is no proxy, and a connection has one request at a time.
+        """
+        if not self._by_proxy or client is None or client[0] == self._host:
+            return True
+        if self._edge.begin_request(client[0]):
+            self._counted_client = client[0]
+            return True
+        most = self._edge.rules.per_address_count
+        detail = f"The address has {most} requests under way, the most there may be."
+        self._refuse(RateLimited(detail, retry_after_seconds=1))
+        return False
+
+    def _leave_request(self) -> None:
+        """The request under way is over."""
+        client, self._counted_client = self._counted_client, None
+        if client is not None:
+            self._edge.end_request(client)
+
     @abstractmethod
     def _has_request(self) -> bool:
         """Whether a request is under way."""
@@ -138,6 +168,11 @@ class EdgeConnection(asyncio.Protocol):
             self._direct.stop()
             self._direct = None
             self._transport.resume_reading()
+
+    def _websocket_is_lost(self) -> None:
+        """What this connection became has ended."""
+        self._leave_request()
+        self._edge.leave(self, self._host)
 
     # --- deadlines
 

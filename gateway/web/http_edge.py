@@ -115,9 +115,8 @@ class HttpEdge(EdgeConnection):
         except BadInput as error:
             self._refuse(error)
             return
-        client = self._peer
-        if self._by_proxy and self._host is not None:
-            client = (self._edge.client_of(self._host, headers, length), 0)
+        if not self._enter_request(client := self._client_of(headers, length)):
+            return
         headers = without_claims(headers)
         if length == 0 and self._opens_websockets and (handshake := websocket_handshake(request, headers)):
             self._upgrade(handshake + rest, client)
@@ -177,7 +176,7 @@ class HttpEdge(EdgeConnection):
             self._app_state,
             client=client,
             patience=self._deadlines.answer,
-            on_lost=lambda: self._edge.leave(self, self._host),
+            on_lost=self._websocket_is_lost,
         )
         websocket.connection_made(self._transport)
         self._transport.set_protocol(websocket)
@@ -262,6 +261,7 @@ class HttpEdge(EdgeConnection):
     def finished(self, exchange: Exchange) -> None:
         """The answer is complete: go on with the next request, once this one's body is out of the way."""
         self._exchange = self._chunks = None
+        self._leave_request()
         self._server_state.total_requests += 1
         if self._transport.is_closing():
             return

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gateway.web.edge_connections import EdgeRules
+from gateway.web.edge_connections import EdgeConnections, EdgeRules
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.http_edge import HttpEdge
 from gateway.web.http_exchange import UNREAD_PIECES
@@ -265,3 +265,84 @@ async def test_only_a_listed_proxy_tells_where_a_request_comes_from(trusted: tup
 
     assert app.scopes[0]["client"][0] == client
     assert app.scopes[0]["headers"] == [(b"host", b"a")]
+
+
+def proxied(client: bytes, path: bytes = b"/", more: bytes = b"") -> bytes:
+    return b"GET %b HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: %b\r\n%b\r\n" % (path, client, more)
+
+
+class Held:
+    """Answers a request only when its path is not /held, or once it is released."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/held":
+            self.held += 1
+            await self.release.wait()
+        await echo(scope, receive, send)
+
+
+def behind_a_proxy(most: int) -> EdgeConnections:
+    return EdgeConnections(EdgeRules(trusted_proxies=[ip_network("127.0.0.0/8")], per_address_count=most))
+
+
+async def test_s10_behind_a_proxy_the_requests_under_way_of_one_client_are_counted() -> None:
+    app, edge = Held(), behind_a_proxy(2)
+    async with running_edge(app, edge=edge) as server:
+        wires = [await server.connect() for _ in range(4)]
+        for wire in wires[:2]:
+            await wire.send(proxied(b"198.51.100.7", b"/held"))
+        async with asyncio.timeout(5):
+            while app.held < 2:  # noqa: ASYNC110 -- nothing tells when
+                await asyncio.sleep(0.01)
+        await wires[2].send(proxied(b"198.51.100.7"))
+        refused = await wires[2].answer()
+        await wires[3].send(proxied(b"198.51.100.8"))
+        other = await wires[3].answer()
+        app.release.set()
+        held = [(await wire.answer()).status for wire in wires[:2]]
+        again = []
+        for _ in range(5):
+            await wires[3].send(proxied(b"198.51.100.7"))
+            again.append((await wires[3].answer()).status)
+
+    assert (refused.status, refused.headers["retry-after"], refused.closes) == (429, "1", True)
+    assert json.loads(refused.body)["code"] == "rate_limited"
+    assert (other.status, held, again) == (200, [200, 200], [200] * 5)
+    assert not edge._requests
+
+
+@pytest.mark.parametrize("end", ["reset", "bad framing"])
+async def test_s10_a_request_that_breaks_is_no_longer_under_way(end: str) -> None:
+    edge = behind_a_proxy(1)
+    begun = b"PUT / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.7\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with running_edge(echo, edge=edge) as server:
+        for _ in range(3):
+            wire = await server.connect()
+            await wire.send(begun)
+            if end == "reset":
+                wire.reset()
+            else:
+                await wire.send(b"no chunk\r\n")
+                await wire.reader.read()
+            async with asyncio.timeout(5):
+                while edge._requests or len(edge):  # noqa: ASYNC110 -- nothing tells when
+                    await asyncio.sleep(0.01)
+        wire = await server.connect()
+        await wire.send(proxied(b"198.51.100.7"))
+        assert (await wire.answer()).status == 200
+
+
+async def test_s10_a_proxy_that_names_nobody_has_no_limit() -> None:
+    app, edge = Held(), behind_a_proxy(1)
+    async with running_edge(app, edge=edge) as server:
+        wires = [await server.connect() for _ in range(3)]
+        for wire in wires[:2]:
+            await wire.send(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
+        await wires[2].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+        assert (await wires[2].answer()).status == 200
+        app.release.set()

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from typing import Any
 
 import h11
@@ -389,3 +390,20 @@ def test_half_a_handshake_is_a_request_like_others(row: str) -> None:
 @pytest.mark.parametrize("first", [b"POST / HTTP/1.1", b"GET / HTTP/1.0", b"GET /" + b"a" * 9000 + b" HTTP/1.1"])
 def test_a_handshake_is_a_get_of_http_1_1_in_a_line_of_8_kib(first: bytes) -> None:
     assert handshake(*HANDSHAKE, first=first) is None
+
+
+async def test_s10_a_websocket_behind_a_proxy_is_a_request_under_way_until_it_ends() -> None:
+    edge = EdgeConnections(EdgeRules(trusted_proxies=[ip_network("127.0.0.0/8")], per_address_count=1))
+    claimed = UPGRADE.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n")
+    async with running_edge(listen, edge=edge) as server:
+        first, second = await server.connect(), await server.connect()
+        await first.send(claimed)
+        assert (await first.head())[0] == 101
+        await second.send(claimed)
+        assert (await second.answer()).status == 429
+        first.reset()
+        await deserted(edge)
+
+        third = await server.connect()
+        await third.send(claimed)
+        assert (await third.head())[0] == 101
