@@ -1,8 +1,8 @@
 """The way to COS: an httpx transport straight on aiohttp that adds nothing, repeats nothing and checks every length.
 
-Three httpx extensions steer a request: ``target`` is the request line's path and query, byte for byte,
-``sni_hostname`` is the name that TLS expects where the URL only says where to connect, and ``alone`` asks for a
-connection that has carried nothing before and will carry nothing after. ``timeout`` holds seconds:
+Four httpx extensions steer a request: ``target`` is the request line's path and query, byte for byte,
+``sni_hostname`` is the name that TLS expects where the URL only says where to connect, ``fresh`` asks for a connection
+that has carried nothing before, and ``alone`` for one that will carry nothing after, either. ``timeout`` holds seconds:
 ``connect`` (with the wait for a free connection), ``write`` (no byte taken by the peer) and ``read`` (no answer, or
 no more of it).
 """
@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from gateway.cos.request_body import RequestBody
 _UNWANTED_HEADERS: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 _KEEPALIVE_SECONDS: Final = 15.0
 _DNS_SECONDS: Final = 30
+_FRESH: Final[ContextVar[bool]] = ContextVar("fresh", default=False)
+"""Of the request that is about to get a connection."""
 _NEXT_ADDRESS_SECONDS: Final = 0.25
 _MAX_INTERIM_ANSWERS: Final = 16
 _SHARE_ALONE: Final = 0.25
@@ -115,6 +118,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         headers = [(name.decode("ascii"), value.decode("utf-8")) for name, value in request.headers.raw]
         if alone:  # told to close, a peer closes behind an early answer, and the rest of the body resets that answer
             headers.append((hdrs.CONNECTION, "keep-alive"))
+        _FRESH.set(bool(request.extensions.get("fresh")))
         return await session.request(
             request.method,
             _url(request),
@@ -126,7 +130,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     def _open(self, *, alone: bool) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             limit=alone_limit(self._connection_limit) if alone else self._connection_limit,
             force_close=alone,
             keepalive_timeout=None if alone else _KEEPALIVE_SECONDS,
@@ -144,6 +148,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             trust_env=False,
             middlewares=(_once,),
         )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Lends no connection that was in use before where a request asks for a fresh one."""
+
+    async def _get(self, key: Any, traces: list[Any]) -> Any:
+        if not _FRESH.get():
+            return await super()._get(key, traces)
+        if idle := self._conns.get(key):
+            idle.popleft()[0].close()  # the new one will take its place
+        return None
 
 
 class _Protocol(ResponseHandler):

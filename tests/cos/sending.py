@@ -46,6 +46,7 @@ def put(
     target: str = "/k",
     limits: dict[str, float] = LIMITS,
     alone: bool = False,
+    fresh: bool = False,
 ) -> httpx.Request:
     if isinstance(body, bytes):
         length = len(body) if length is None else length
@@ -56,7 +57,7 @@ def put(
         f"http://127.0.0.1:{server.port}/",
         headers=headers,
         stream=body,
-        extensions={"target": target.encode(), "timeout": limits, "alone": alone},
+        extensions={"target": target.encode(), "timeout": limits, "alone": alone, "fresh": fresh},
     )
 
 

@@ -18,6 +18,7 @@ from gateway.cos.sender import Sender
 from gateway.cos.signing import Credentials
 from gateway.cos.transport import AiohttpTransport
 from gateway.cos.wire_answers import CosResponse
+from gateway.cos.wire_requests import CosRequest
 from gateway.domain import errors
 from gateway.domain.objects import Bucket, ObjectAddress
 from gateway.telemetry import Metrics
@@ -26,6 +27,7 @@ from tests.cos.raw_server import RawServer, Script, always, answer, in_turn, raw
 
 AT = ObjectAddress(Bucket("b-125", "r"), "secret-key-name")
 PUT = wire_requests.put_object(AT, {})
+APPEND = wire_requests.append_object(AT, 0, {})
 KEYS = Credentials("AKIDexample", "the-secret-key", "the-token")
 OK = answer(200)
 LIMITS = CosLimits(connect_seconds=0.5, stall_seconds=0.5, answer_seconds=0.5)
@@ -95,6 +97,33 @@ async def test_a_repetition_has_a_connection_alone(transport: AiohttpTransport, 
         assert server.bodies == [b"first", b"thrice", b"thrice", b"thrice", b"last"]
         assert not any(b"connection: close" in head.lower() for head in server.heads)
         assert server.connections == 3  # the last request is on the first one's again
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [(PUT, Once(b"12345")), (APPEND, Replayable(b"12345")), (APPEND, Once(b"12345"))],
+    ids=["a body that comes once", "an append", "an append that comes once"],
+)
+async def test_f7_what_cannot_be_repeated_has_a_connection_that_nothing_was_sent_on(
+    transport: AiohttpTransport, keys: Keys, call: CosRequest, body: Replayable
+) -> None:
+    """On the one that is there COS takes what comes for the middle of another request."""
+    async with sending(transport, keys, left_over_after(OK)) as (server, sender):
+        assert await sender.call(PUT, status_of, Replayable(b"first")) == 200
+        assert await sender.call(call, status_of, body) == 200
+
+        assert server.bodies == [b"first", b"12345"]
+        assert server.connections == 2
+
+
+async def test_f7_what_can_be_repeated_goes_over_the_connection_that_is_there(
+    transport: AiohttpTransport, keys: Keys
+) -> None:
+    async with sending(transport, keys, always(OK)) as (server, sender):
+        for body in (Replayable(b"1"), Replayable(b"2"), Once(b"3"), Replayable(b"4"), None):
+            assert await sender.call(PUT, status_of, body) == 200
+
+        assert server.connections == 2  # the second one, of the body that comes once, takes the place of the first
 
 
 async def test_what_a_spoilt_request_leaves_behind_does_not_spoil_its_repetition(

@@ -19,7 +19,7 @@ from gateway.cos.transport import AiohttpTransport
 from gateway.domain import errors
 from gateway.domain.checksums import crc64
 from gateway.domain.objects import Bucket, ObjectAddress
-from tests.cos.bodies import Once, Replayable
+from tests.cos.bodies import Replayable
 from tests.cos.raw_server import RawServer, always, answer, raw_server
 
 AT = ObjectAddress(Bucket("b-125", "r"), "k")
@@ -80,7 +80,7 @@ async def tls_cos(certificate: Path, *, trusted: bool) -> AsyncIterator[tuple[Ra
 async def test_bytes_pass_through_tls_to_another_address_under_the_buckets_name(certificate: Path) -> None:
     async with tls_cos(certificate, trusted=True) as (server, client):
         for _ in range(2):
-            await client.put_object(AT, Once(DATA), {})
+            await client.put_object(AT, Replayable(DATA), {})
 
         assert server.bodies == [DATA, DATA]
         assert server.connections == 1

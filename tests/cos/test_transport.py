@@ -271,6 +271,25 @@ async def test_waiting_for_a_free_connection_has_a_deadline(*, alone: bool, limi
     await transport.aclose()
 
 
+async def test_f7_fresh_connections_do_not_pile_up(transport: AiohttpTransport) -> None:
+    async with raw_server(always(answer())) as server:
+        for _ in range(3):
+            await asyncio.gather(*(send(transport, put(server, b"x", fresh=True)) for _ in range(4)))
+        session = transport._sessions[False]
+        assert session.connector is not None
+        idle = session.connector._conns
+
+        assert (server.connections, sum(map(len, idle.values()))) == (12, 4)
+
+
+async def test_f7_fresh_connections_keep_to_the_limit() -> None:
+    transport = AiohttpTransport(connection_limit=2)
+    async with raw_server(always(answer())) as server:
+        sends = (send(transport, put(server, b"x", fresh=number % 2 == 0)) for number in range(16))
+        assert await asyncio.gather(*sends) == [(200, b"")] * 16
+    await transport.aclose()
+
+
 async def test_a_refused_connection_is_a_connect_error(transport: AiohttpTransport) -> None:
     async with raw_server(always(answer())) as server:
         pass
