@@ -204,7 +204,7 @@ class Gateway:
             *health.public_routes(),
             *console_routes(),
         ]
-        admin = AdminDoor(_answering(health.admin_routes()))
+        admin = AdminDoor(_answering(health.admin_routes()), allowed_hosts_of(settings))
         gate = Gate(
             _answering(routes),
             allowed_hosts=allowed_hosts_of(settings),

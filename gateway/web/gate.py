@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID_BYTES: Final = 16
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_PRIVATE: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _NO_ROUTE: Final = "none"
 _LOGGED_PATH_BYTES: Final = 512
 _LONG_SEGMENT: Final = re.compile(r"(?<=[^/]{40})[^/]+")
@@ -188,7 +189,10 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
-            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+            own = list(message.get("headers", ()))
+            if kind == "http.response.start":
+                own += _unless_set(own)
+            message = {**message, "headers": [*own, *self._headers]}
             self.status = self.status or message.get("status", 101)
             if kind == "websocket.accept":
                 self._open_socket = True
@@ -201,6 +205,12 @@ class _Exchange:
         """Count the websocket as closed, if one was open."""
         if self._open_socket:
             self._metrics.add("gateway_websockets_open", -1)
+
+
+def _unless_set(headers: RawHeaders) -> RawHeaders:
+    """What keeps an answer, which may hold tickets and keys, out of caches, and its type from being guessed."""
+    names = {name for name, _ in headers}
+    return [pair for pair in _PRIVATE if pair[0] not in names]
 
 
 def _request_id(head: Head) -> str:
