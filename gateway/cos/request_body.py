@@ -89,6 +89,7 @@ class RequestBody(aiohttp.Payload):
             await writer.write(chunk, drain=False)
             # Before the drain: the answer may come, and end this task, while its waiter has yet to run.
             self.sent = left == 0
+            del chunk
             if writer.protocol.writing_paused:
                 await self._drain(writer)
         self.sent = True

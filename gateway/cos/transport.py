@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import httpx
@@ -165,11 +165,16 @@ class _Protocol(ResponseHandler):
     """Drops a peer that answers a request twice, or with 1xx again and again.
 
     aiohttp would take the second answer for that to the connection's next request, and skips any number of 1xx.
+    Whatever the kernel does not take at once pauses the writer: of a body one piece waits here, not one and 64 KiB.
     """
 
     _interim = 0
     _is_answered = True
     """Whether the head of the answer has come; so it has as long as nothing was asked."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=0)
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be sent."""

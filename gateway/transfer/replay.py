@@ -3,15 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
 
 from gateway.domain.checksums import crc64
 from gateway.domain.errors import BodyIncomplete, DigestMismatch, GatewayError, Overloaded, PartTooLarge
 from gateway.domain.objects import PartBody
 from gateway.transfer.memory_budget import MemoryBudget
-
-STREAM_WINDOW_BYTES: Final = 256 * 1024
-"""What a body without budget may hold between client and COS."""
 
 
 class ReplayBudget(MemoryBudget):
@@ -67,13 +63,15 @@ class LastChunkAfter:
                 await self._commit()
                 self._commit = None
             yield chunk
+            del chunk
 
 
 class IncomingBody:
     """A body whose bytes are still coming: ``feed`` on one side, ``chunks`` on the other.
 
-    With *replayable* every byte is kept, so that COS's failures are the gateway's to repeat. Otherwise at most
-    ``STREAM_WINDOW_BYTES`` wait, and ``feed`` returns once they have somewhere to go.
+    With *replayable* every byte is kept, so that COS's failures are the gateway's to repeat. Otherwise ``feed`` returns
+    once the connection to COS has taken the bytes: the body holds one piece, and the kernel's buffers keep both sides
+    busy.
 
     Args:
         size: exact length in bytes.
@@ -122,7 +120,7 @@ class IncomingBody:
             self._unsent.append(chunk)
             self._unsent_bytes += len(chunk)
         self._wake_reader()
-        while self._unsent_bytes > STREAM_WINDOW_BYTES and self._failure is None:
+        while self._unsent_bytes and self._failure is None:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
@@ -142,6 +140,7 @@ class IncomingBody:
         async for chunk in source:
             if chunk:
                 await self.feed(chunk)
+            del chunk
         if not self.whole:
             raise BodyIncomplete(f"The body has {self.received} bytes, expected {self.size}.", expected=self.size)
 
@@ -172,14 +171,16 @@ class IncomingBody:
                 index += 1
             elif self._unsent:
                 chunk = self._unsent.popleft()
-                self._unsent_bytes -= len(chunk)
-                self._wake_feeder()
             else:
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
                 continue
             sent += len(chunk)
             yield chunk
+            del chunk
+            if not self.replayable:  # asked for more: those have gone
+                self._unsent_bytes = sum(map(len, self._unsent))
+                self._wake_feeder()
 
     def _wake_reader(self) -> None:
         if self._news is not None and not self._news.done():

@@ -109,6 +109,7 @@ class SequentialFlow:
                     await self._cut(self._tail)
                     async for chunk in source:
                         await self._take(chunk)
+                        del chunk
             self._require_whole()
             if not self._ends_file():
                 await self._keep_what_came()

@@ -19,8 +19,9 @@ async def typed_source(content_type: str | None, source: AsyncIterator[bytes]) -
         if size >= PEEK_BYTES:
             break
     check_signature(content_type, b"".join(held)[:PEEK_BYTES])
-    for chunk in held:
-        yield chunk
-    held.clear()
+    chunk = b""  # of which more than the head must not wait here for the next
+    while held:
+        yield held.pop(0)
     async for chunk in source:
         yield chunk
+        del chunk

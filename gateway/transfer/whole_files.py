@@ -58,11 +58,11 @@ async def _read_head(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
 
 
 async def _chained(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in head:
-        yield chunk
-    head.clear()
+    while head:
+        yield head.pop(0)
     async for chunk in rest:
         yield chunk
+        del chunk
 
 
 def _whole_size(new: NewTask, chunks: list[bytes]) -> int:

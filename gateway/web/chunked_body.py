@@ -35,6 +35,11 @@ class ChunkedBody:
         """What was given and not read: after ``ended``, the next request."""
         return self._data[self._at :]
 
+    @property
+    def unread_bytes(self) -> int:
+        """How much was given and not read."""
+        return len(self._data) - self._at
+
     def receive(self, data: bytes) -> None:
         """*data* has arrived."""
         self._data = self.rest + data if self._at < len(self._data) else data

@@ -50,6 +50,7 @@ class _SizeRange:
             if size > self.largest:
                 raise CosRefusal("EntityTooLarge", f"The file has more than {self.largest} bytes.")
             yield chunk
+            del chunk
         if size < self.smallest:
             raise CosRefusal("EntityTooSmall", f"The file has {size} bytes, expected at least {self.smallest}.")
 

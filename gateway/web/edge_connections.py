@@ -10,6 +10,7 @@ from gateway.telemetry import Metrics
 from gateway.web.client_address import Headers, Network, TrustedProxies, address_group
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.proxy_watch import ProxyWatch
+from gateway.web.read_budget import ReadBudget
 
 _REFUSED_SHARE: Final = 8
 """Beyond the limit every eighth connection more may hear why it is refused."""
@@ -65,6 +66,7 @@ class EdgeConnections:
 
     rules: EdgeRules = field(default_factory=EdgeRules)
     metrics: Metrics | None = None
+    reads: ReadBudget = field(default_factory=ReadBudget)
     trusted: TrustedProxies = field(init=False)
     _proxies: ProxyWatch = field(default_factory=ProxyWatch, init=False)
     _count: int = field(default=0, init=False)

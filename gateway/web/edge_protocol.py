@@ -26,9 +26,11 @@ DRAIN_BYTES: Final = 1 << 20
 DRAIN_SECONDS: Final = 2.0
 """What is read of a body that nobody wants any more, so that its sender sees the answer (RFC 9112 section 9.6)."""
 _HEAD_BYTES: Final = 16 * 1024
+_BUFFER: Final = bytearray(32 * 1024)
+"""All connections read into it, one after another: no more than this of any is taken in before somebody asks for it."""
 
 
-class EdgeConnection(asyncio.Protocol):
+class EdgeConnection(asyncio.BufferedProtocol):
     """What ``HttpEdge`` is built on; uvicorn constructs it, and its server keeps it.
 
     Args:
@@ -77,7 +79,18 @@ class EdgeConnection(asyncio.Protocol):
         """A state for one request: what follows its head is read here, so h11 never sees its end."""
         return h11.Connection(h11.SERVER, self._head_bytes)
 
-    # --- asyncio.Protocol
+    # --- asyncio.BufferedProtocol
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        del sizehint
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(_BUFFER)[:nbytes]))
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """The next bytes of the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

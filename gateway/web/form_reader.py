@@ -84,9 +84,8 @@ class FormReader:
             MalformedForm: the form cannot be read.
         """
         while True:
-            pieces, self._pieces = self._pieces, []
-            for piece in pieces:
-                yield piece
+            while self._pieces:
+                yield self._pieces.pop(0)
             if self._parser.ended:
                 break
             self._pieces = self._parser.feed(await self._next_chunk())

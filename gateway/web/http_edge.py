@@ -21,8 +21,8 @@ from gateway.web.socket_edge import SocketEdge, websocket_handshake
 
 MAX_PIPELINED: Final = 100
 """Requests in a row that came before the answer to the one before; after that many the connection closes."""
-DIRECT_FROM_BYTES: Final = 256 * 1024
-"""From so many bytes on a body is worth a reader of its own."""
+DIRECT_FROM_BYTES: Final = 64 * 1024
+"""From so many bytes on a body is worth a reader of its own; smaller ones come in one or two reads."""
 
 
 class HttpEdge(EdgeConnection):
@@ -40,6 +40,7 @@ class HttpEdge(EdgeConnection):
         self._held_back = False
 
     def data_received(self, data: bytes) -> None:
+        """The next bytes of the connection."""
         exchange = self._exchange
         if self._draining:
             self._drain(data)
@@ -63,19 +64,20 @@ class HttpEdge(EdgeConnection):
         if not self._left:
             self._stop_reading_directly()
         exchange.add(piece, ended=not self._left)
-        if exchange.is_full or self._later:
+        if (exchange.is_full and self._left) or self._later:
             self._hold_back(exchange)
 
     def _take_chunks(self, exchange: Exchange, chunks: ChunkedBody) -> None:
         """Pass on what has arrived of a chunked body, as much as the application may have before it."""
         try:
             while not exchange.is_full and (piece := chunks.next_piece()) is not None:
-                exchange.add(piece, ended=False)
+                exchange.add(piece, ended=False, undecoded_bytes=chunks.unread_bytes)
         except BadInput as error:
             self._refuse(error)
             return
         if chunks.ended:
             self._later, self._chunks = chunks.rest, None
+            self._stop_reading_directly()
             exchange.add(b"", ended=True)
         if exchange.is_full or self._later:
             self._hold_back(exchange)
@@ -121,7 +123,7 @@ class HttpEdge(EdgeConnection):
         if length == 0 and self._opens_websockets and (handshake := websocket_handshake(request, headers)):
             self._upgrade(handshake + rest, client)
             return
-        exchange = Exchange(self, self._http, self._scope(request, headers, client))
+        exchange = Exchange(self, self._http, self._scope(request, headers, client), self._edge.reads)
         self._exchange = exchange
         # Begun behind another request, it must not inherit what that one's task had set.
         task = self._loop.create_task(exchange.run(self._app), context=self._context.copy())
@@ -142,8 +144,11 @@ class HttpEdge(EdgeConnection):
         if not (exchange.body_ended or self._draining):  # draining: what came of it was refused
             self._pace = BodyPace(self._deadlines, self._loop.time(), exchange.received_bytes)
             self._after(self._deadlines.look, self._look_at_body)
-        if self._left >= DIRECT_FROM_BYTES and can_read_directly(self._transport):
-            self._direct = DirectReader(self._loop, self._transport, self.data_received)
+        is_long = self._left >= DIRECT_FROM_BYTES or (self._chunks is not None and not self._draining)
+        if is_long and can_read_directly(self._transport):
+            self._direct = DirectReader(self._loop, self._transport, self.data_received, self._edge.reads)
+            if exchange.is_full:
+                self._direct.pause_reading()
 
     def _scope(
         self, request: h11.Request, headers: list[tuple[bytes, bytes]], client: tuple[str, int] | None
@@ -179,7 +184,9 @@ class HttpEdge(EdgeConnection):
             on_lost=self._websocket_is_lost,
         )
         websocket.connection_made(self._transport)
+        self._transport.pause_reading()  # so that the transport asks anew into what it is to read
         self._transport.set_protocol(websocket)
+        self._transport.resume_reading()
         websocket.data_received(handshake)
 
     def _too_large(self) -> GatewayError:

@@ -11,12 +11,13 @@ from starlette.types import ASGIApp, Message, Scope
 
 from gateway.domain.errors import GatewayError
 from gateway.transfer.part_pages import CLIENT_WAITS
+from gateway.web.read_budget import SMALLEST_PIECE_BYTES, ReadBudget
 
 log = logging.getLogger(__name__)
 
-UNREAD_BYTES: Final = 256 * 1024
+UNREAD_BYTES: Final = SMALLEST_PIECE_BYTES
 UNREAD_PIECES: Final = 512
-"""No more is read from the client while the application has more than this before it."""
+"""No more is read from the client while the application has so much before it."""
 ENDED_SECONDS: Final = 5.0
 """How long a client that has closed its sending side is taken to wait for an answer."""
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -53,13 +54,19 @@ class Exchange:
     """The two callables that ASGI wants, over one h11 state.
 
     ``body_ended``: the request's last byte has come, though perhaps not to the application. ``received_bytes``: how
-    much of the body has. ``failure``: why no more of it is waited for.
+    much of the body has. ``failure``: why no more of it is waited for. What lies here of the body is held in
+    *budget*, and what the application got last until it asks for more: by then that is kept under a lease, or gone.
     """
 
-    def __init__(self, connection: Connection, http: h11.Connection, scope: Scope) -> None:
+    def __init__(self, connection: Connection, http: h11.Connection, scope: Scope, budget: ReadBudget) -> None:
         self._connection = connection
         self._http = http
         self._scope = scope
+        self._budget = budget
+        self._held_bytes = 0
+        self._given_bytes = 0
+        self._undecoded_bytes = 0
+        self._over = False
         self._pieces: deque[bytes] = deque()
         self._unread_bytes = 0
         self._news = asyncio.Event()
@@ -81,26 +88,33 @@ class Exchange:
     @property
     def is_full(self) -> bool:
         """Whether the application has enough of the body before it."""
-        return self._unread_bytes > UNREAD_BYTES or len(self._pieces) > UNREAD_PIECES
+        return self._unread_bytes >= UNREAD_BYTES or len(self._pieces) > UNREAD_PIECES
 
     @property
     def is_behind(self) -> bool:
         """Whether the client brought more bytes than the application takes: tiny pieces alone cost it hardly any."""
-        return self._unread_bytes > UNREAD_BYTES
+        return self._unread_bytes >= UNREAD_BYTES
 
     @property
     def waits(self) -> bool:
         """Whether the application waits for more of the body; else what is slow is not the client."""
         return self._waits
 
-    def add(self, piece: bytes, *, ended: bool) -> None:
-        """A piece of the body arrived."""
+    def add(self, piece: bytes, *, ended: bool, undecoded_bytes: int = 0) -> None:
+        """A piece of the body arrived, and behind it *undecoded_bytes* that the connection still keeps."""
         if piece:
             self._pieces.append(piece)
             self._unread_bytes += len(piece)
             self.received_bytes += len(piece)
+        self._undecoded_bytes = undecoded_bytes
+        self._count()
         self.body_ended = self.body_ended or ended
         self._news.set()
+
+    def _count(self) -> None:
+        held = 0 if self._over else self._unread_bytes + self._given_bytes + self._undecoded_bytes
+        self._budget.hold(held - self._held_bytes)
+        self._held_bytes = held
 
     def fail(self, error: GatewayError) -> None:
         """Wait for no more of the body: whoever reads it gets *error* after all that arrived."""
@@ -127,6 +141,8 @@ class Exchange:
         except Exception:
             log.exception("the application failed outside of its own error handling")
         finally:
+            self._over = True
+            self._count()
             if not (self._answered or self._lost):
                 self._connection.abort()
 
@@ -136,6 +152,8 @@ class Exchange:
         Raises:
             GatewayError: the body is given up (BodyTimeout, BodyTooSlow), which is for the application to answer.
         """
+        self._given_bytes = 0
+        self._count()
         if self._expects_continue and not self._lost:
             self._expects_continue = False
             await self._connection.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
@@ -159,6 +177,7 @@ class Exchange:
             return {"type": "http.disconnect"}
         piece = self._pieces.popleft() if self._pieces else b""
         self._unread_bytes -= len(piece)
+        self._given_bytes = len(piece)
         more = bool(self._pieces) or not self.body_ended
         self._told_end = not more
         return {"type": "http.request", "body": piece, "more_body": more}

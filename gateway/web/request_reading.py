@@ -41,7 +41,8 @@ _ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,128}"', re.ASCII)
 async def body_chunks(request: Request) -> AsyncIterator[bytes]:
     """The request's body as it arrives.
 
-    A lost client shows here and nowhere else: asking for it between chunks would eat body bytes.
+    A lost client shows here and nowhere else: asking for it between chunks would eat body bytes. Neither this nor
+    whoever passes chunks on keeps one while it waits for the next: with a client that pauses that may be minutes.
 
     Raises:
         BodyIncomplete: the client left before the body's end.
@@ -54,9 +55,12 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
             raise BodyIncomplete("The client left before the body's end.")
         if (refusal := refusal_of(scope)) is not None:
             raise refusal
-        if chunk := message.get("body"):
+        chunk, more = message.get("body"), message.get("more_body")
+        del message
+        if chunk:
             yield chunk
-        if not message.get("more_body"):
+        del chunk
+        if not more:
             return
 
 

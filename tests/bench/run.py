@@ -38,7 +38,7 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _allow_many_connections() -> None:
+def allow_many_connections() -> None:
     """Let the programs started here hold as many sockets as this machine allows: the slow clients need over 1,000."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -53,7 +53,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)
-    _allow_many_connections()
+    allow_many_connections()
     rows: list[Row] = []
     failed = False
     try:

@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +86,17 @@ def local_cos(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gateway]:
+def gateway(
+    folder: Path,
+    redis_at: RedisServer,
+    sink_port: int,
+    *,
+    settings: Mapping[str, str] | None = None,
+    launcher: Sequence[str] = (),
+) -> Iterator[Gateway]:
     """Run ``python -m gateway serve`` until the block ends, from when it says it is ready.
+
+    *settings* go on top of the bench's own; the command line stands behind *launcher*.
 
     Raises:
         NotStarted: it ended, or was not ready within 20 seconds.
@@ -108,9 +117,10 @@ def gateway(folder: Path, redis_at: RedisServer, sink_port: int) -> Iterator[Gat
         "GATEWAY_START_SECONDS": "0",  # the sink is no COS that could be looked at
         "GATEWAY_REQUESTS_PER_SUBJECT_RATE": "0",  # the whole load has one token
         "GATEWAY_CREATES_PER_SUBJECT_RATE": "0",
+        **(settings or {}),
     }
     command = [sys.executable, "-m", "gateway"]
-    with running([*command, "serve"], folder, port=port, env=env) as server:
+    with running([*launcher, *command, "serve"], folder, port=port, env=env) as server:
         _await_ready(server)
         token = subprocess.run(
             [*command, "token", "--subject", "bench", "--ttl", "3600"],

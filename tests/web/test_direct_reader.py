@@ -10,10 +10,11 @@ from typing import Final, cast
 
 import pytest
 
-from gateway.web.direct_reader import READ_BYTES, DirectReader, can_read_directly
+from gateway.web.direct_reader import DirectReader, can_read_directly
+from gateway.web.read_budget import LARGEST_PIECE_BYTES, ReadBudget
 
 SECONDS: Final = 10.0
-BODY: Final = random.Random(7).randbytes(5 * READ_BYTES + 123)
+BODY: Final = random.Random(7).randbytes(5 * LARGEST_PIECE_BYTES + 123)
 
 
 class Receiver(asyncio.Protocol):
@@ -29,7 +30,7 @@ class Receiver(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def read_directly(self) -> None:
-        self.reader = DirectReader(asyncio.get_running_loop(), self.transport, self.take)
+        self.reader = DirectReader(asyncio.get_running_loop(), self.transport, self.take, ReadBudget())
 
     def take(self, piece: bytes) -> None:
         self.direct.append(piece)
@@ -78,7 +79,7 @@ async def test_every_byte_comes_once_and_in_order() -> None:
         await sending
 
         assert b"".join(receiver.direct) == BODY
-        assert max(map(len, receiver.direct)) <= READ_BYTES
+        assert max(map(len, receiver.direct)) <= LARGEST_PIECE_BYTES
         assert not receiver.by_transport
 
 
