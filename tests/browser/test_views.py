@@ -70,6 +70,16 @@ def test_a_batch_shows_its_files_its_sum_and_what_was_refused(console: Console, 
     expect(batch.get_by_role("button", name="Show files")).to_have_attribute("aria-expanded", "false")
 
 
+def test_s6_what_comes_in_several_pages_is_shown_whole(console: Console, stack: Stack) -> None:
+    files: list[dict[str, Any]] = [{"key": f"many/{number}", "size": 1} for number in range(120)]
+    stack.create_batch(console.token, *files, {"key": "/not//allowed", "size": 1})
+    batch = batch_named(console, "Batch of 121 files")
+    for _ in range(2):
+        expect(batch.locator("> .trouble")).to_contain_text("File 121 was refused.")
+        expect(batch.get_by_role("listitem")).to_have_count(120)
+        console.page.reload()
+
+
 def test_a_whole_batch_is_paused_restarted_and_canceled(console: Console, stack: Stack) -> None:
     made = stack.create_batch(console.token, *({"key": f"whole/{n}", "size": 2 * MIB} for n in (1, 2)))
     batch = batch_named(console, "Batch of 2 files")

@@ -199,6 +199,41 @@ async def test_only_the_callers_own_tasks_are_told() -> None:
         assert await hear(socket) == {"type": "task", "task": told(mine)}
 
 
+async def test_s7_nothing_is_told_of_what_the_token_does_not_cover() -> None:
+    """Also where another websocket of the same subject is told of it by the same watch."""
+    narrow = token(prefix="alice/in")
+    async with (
+        Scene(Timing(gap=0.01)).running() as scene,
+        scene.connect() as wide,
+        scene.connect(bearer=narrow) as socket,
+        scene.connect(bearer=token(prefix="alice/in", jti="another")) as like_it,
+    ):
+        outside = await scene.store.create(new_task("outside"))
+        inside = await scene.store.create(new_task("inside"))
+        await grow(scene.store, outside, 1)
+        grown = await grow(scene.store, inside, 1)
+
+        for watching in (socket, like_it):
+            assert await hear(watching) == snapshot_of()
+            assert {task["id"] for task in await hear_until(watching, grown.version)} == {"inside"}
+        await hear(wide)
+        assert {task["id"] for task in await hear_until(wide, grown.version)} == {"inside", "outside"}
+        assert await scene.refused("/v1/tasks/outside/progress", bearer=narrow) == (404, "task_not_found")
+        async with scene.connect(bearer=narrow) as late:
+            assert await hear(late) == snapshot_of(grown)
+
+
+async def test_s6_a_snapshot_of_many_tasks_comes_in_several_messages_with_nothing_between() -> None:
+    async with Scene(Timing(gap=0.01)).running() as scene:
+        tasks = [await scene.store.create(new_task(f"t{n}", created_at=1000.0 + n)) for n in range(250)]
+        async with scene.connect() as socket:
+            await grow(scene.store, tasks[0], 1)
+            pages = [await hear(socket) for _ in range(3)]
+
+    assert [(len(page["tasks"]), page["more"]) for page in pages] == [(100, True), (100, True), (50, False)]
+    assert [task["id"] for page in pages for task in page["tasks"]] == [f"t{n}" for n in reversed(range(250))]
+
+
 async def test_one_task_can_be_watched_alone() -> None:
     async with Scene().running() as scene:
         task = await scene.store.create(new_task("t1"))
