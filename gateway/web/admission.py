@@ -180,6 +180,8 @@ class Admission:
     def is_revoked(self, caller: Caller) -> bool:
         """Whether the caller's token was issued before it, or its subject, was revoked."""
         revoked = self._revoked
+        if not revoked:
+            return False  # nobody is: names need not be hashed for every message
         return any(caller.issued_at <= revoked[name] for name in caller.revocable_names if name in revoked)
 
     async def require_unrevoked(self, caller: Caller) -> None:

@@ -54,7 +54,7 @@ def websocket_handshake(request: h11.Request, headers: Headers) -> bytes | None:
     return head if takes else None
 
 
-class _FramesMade:
+class FramesMade:
     """The frame of the text that was sent last: many sockets are sent one text, and hold one frame."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class _FramesMade:
         return self._frame
 
 
-_FRAMES_MADE: Final = _FramesMade()
+_FRAMES_MADE: Final = FramesMade()
 
 
 class SocketEdge(WebSocketsSansIOProtocol):

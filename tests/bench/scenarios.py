@@ -222,6 +222,8 @@ def watch(folder: Path, rounds: int) -> Iterator[Row]:
         of_a_part = (cpu_seconds[1] - cpu_seconds[0]) / one["alone"]
         of_messages = cpu_seconds[3] - cpu_seconds[2] - of_a_part * one["watched"]
         one["cpu_ms"] = max(0.0, of_messages) / seconds / one["messages"] * 1000
+        one["busy alone"] = (cpu_seconds[1] - cpu_seconds[0]) / seconds
+        one["busy watched"] = (cpu_seconds[3] - cpu_seconds[2]) / seconds
         one["kib"] = (memory[3] - memory[1]) / (subjects * watchers) / 1024
         figures.append(one)
         print(f"  watch, round {number}: {', '.join(f'{name} {value:.3g}' for name, value in one.items())}", flush=True)

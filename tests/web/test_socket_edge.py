@@ -15,6 +15,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.protocols.utils import ClientDisconnected
+from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
 from gateway.domain.errors import TaskNotFound
@@ -22,7 +23,7 @@ from gateway.web import socket_edge
 from gateway.web.edge_connections import EdgeConnections, EdgeRules, Entry
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.problems import exception_handlers
-from gateway.web.socket_edge import websocket_handshake
+from gateway.web.socket_edge import FramesMade, websocket_handshake
 from tests.web.edge import EdgeServer, Recorder, Wire, running_edge
 
 UPGRADE = (
@@ -323,6 +324,32 @@ async def test_a_handshake_under_way_when_the_process_stops_is_told_so(verdict: 
         else:
             assert (came.status, told) == (404, "task_not_found")
         assert await wire.is_closed()
+
+
+async def test_f10_a_text_arrives_whole_however_long_and_whoever_else_is_sent_one() -> None:
+    texts = ["", "x" * 125, "é" * 63, "x" * 126, "键" * 21_845, "键" * 21_845 + "x", "x" * 200_000]
+
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for text in texts:
+            await send({"type": "websocket.send", "text": text})
+        await send({"type": "websocket.close"})
+
+    async def hear(port: int) -> list[str]:
+        async with connect(f"ws://127.0.0.1:{port}/", max_size=None) as client:
+            return [str(text) async for text in client]
+
+    async with running_edge(tell) as server:
+        assert await asyncio.gather(*(hear(server.port) for _ in range(3))) == [texts] * 3
+
+
+def test_f10_sockets_that_are_sent_one_text_hold_one_frame() -> None:
+    frames, text = FramesMade(), "x" * 1000
+
+    assert frames.of(text) is frames.of(text)
+    assert frames.of("other")[2:] == b"other"
+    assert frames.of(text) == b"\x81\x7e\x03\xe8" + text.encode()
 
 
 async def test_sending_on_a_websocket_that_was_cut_off_is_a_lost_client_and_no_error() -> None:
