@@ -133,7 +133,7 @@ class Gateway:
         self._admission = Admission(
             authenticator_of(settings),
             admission_limits_of(settings),
-            RedisRevocations(self._redis),
+            RedisRevocations(self._redis, settings.token_life_seconds),
             recheck_seconds=settings.token_recheck_seconds,
             memory=self.memory,
         )
@@ -237,6 +237,7 @@ class Gateway:
             stack.push_async_callback(self._redis.aclose)
             stack.push_async_callback(self._objects.aclose)
             await self._bus.start()
+            await self._admission.look()
             stack.push_async_callback(self._bus.aclose)
             stack.push_async_callback(self._drain_owned)
             stack.push_async_callback(self._upkeep.aclose)

@@ -61,6 +61,11 @@ class LimitSettings(BaseSettings):
     bodies_per_subject_count: int = Field(
         default=512, ge=1, description="Bodies received at once of one token subject, per process."
     )
+    token_life_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        description="Longest life of a token, iat to exp; it needs an iat. Revocations count for as long.",
+    )
     token_recheck_seconds: float = Field(
         default=15,
         gt=0,

@@ -6,7 +6,7 @@ from gateway.cos.signing import Credentials
 from gateway.domain.objects import Bucket
 from gateway.domain.policy import Destination, Destinations
 from gateway.web.admission import AdmissionLimits
-from gateway.web.auth import Authenticator
+from gateway.web.auth import Authenticator, TokenBounds
 from gateway.web.sealing import Sealer
 
 
@@ -44,13 +44,14 @@ def destinations_of(settings: Settings) -> Destinations:
 
 def authenticator_of(settings: Settings) -> Authenticator:
     """Who checks tokens."""
-    issuer, audience, largest = settings.token_issuer or None, settings.token_audience, settings.max_file_size_bytes
+    issuer, audience = settings.token_issuer or None, settings.token_audience
+    bounds = TokenBounds(settings.token_life_seconds, settings.max_file_size_bytes)
     resolved = destinations_of(settings).resolved
     if settings.token_jwks_file is not None:
         path = settings.token_jwks_file
-        return Authenticator.with_jwks_file(path, audience, issuer, max_size=largest, resolved=resolved)
+        return Authenticator.with_jwks_file(path, audience, issuer, bounds=bounds, resolved=resolved)
     secret = settings.token_secret.get_secret_value()
-    return Authenticator.with_secret(secret, audience, issuer, max_size=largest, resolved=resolved)
+    return Authenticator.with_secret(secret, audience, issuer, bounds=bounds, resolved=resolved)
 
 
 def admission_limits_of(settings: Settings) -> AdmissionLimits:

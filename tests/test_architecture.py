@@ -126,7 +126,7 @@ _UNIX_TIME: Final[Mapping[str, frozenset[str]]] = {
     "cos": frozenset({"client", "credentials"}),
     "dev": frozenset({"local_cos"}),
     "hooks": frozenset({"sender"}),
-    "store": frozenset({"batch_store", "index_repair", "task_quota", "task_store"}),
+    "store": frozenset({"batch_store", "index_repair", "revocations", "task_quota", "task_store"}),
     "transfer": frozenset(
         {"batches", "completion", "control", "ending", "engine", "intents", "notices", "sweeper", "uploads"}
     ),

@@ -6,7 +6,6 @@ from typing import Final
 from gateway.commands.ending import OK, CommandFailed
 
 _SUBJECT: Final = "developer"
-_TOKEN_SECONDS: Final = 30 * 24 * 3600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +36,7 @@ def run(_given: argparse.Namespace) -> int:
         require_good(plan.settings)
         page = plan.page
         if plan.settings.token_secret.get_secret_value():
-            page += "#token=" + make_token(plan.settings, _SUBJECT, _TOKEN_SECONDS)
+            page += "#token=" + make_token(plan.settings, _SUBJECT, plan.settings.token_life_seconds)
 
         def announce() -> None:
             print(f"The upload gateway is ready:\n\n  {page}\n")

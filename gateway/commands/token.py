@@ -42,6 +42,9 @@ def run(given: argparse.Namespace) -> int:
         settings = readable_settings(token_secret=made_up.token_secret)
     if not settings.token_secret.get_secret_value():
         raise CommandFailed("GATEWAY_TOKEN_SECRET is not set, and no dev has made one up here.", code=BAD_SETTINGS)
+    longest = settings.token_life_seconds
+    if given.ttl > longest:
+        raise CommandFailed(f"--ttl is {given.ttl}, expected at most GATEWAY_TOKEN_LIFE_SECONDS, {longest}.")
     policy = {
         "buckets": given.bucket,
         "prefix": given.prefix,

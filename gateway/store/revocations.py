@@ -1,5 +1,7 @@
 """Whose tokens are good no more: one sorted set in Redis, which whoever runs the gateway writes to."""
 
+import math
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,18 +9,27 @@ from redis.asyncio import Redis
 
 from gateway.store.redis_calls import Observe, RedisCalls
 from gateway.store.redis_keys import REVOKED
+from gateway.transfer.ports import Clock
 
-MAX_SUBJECTS: Final = 10_000
-"""The latest ones: older tokens have run out by themselves."""
+CLOCKS_DIFFER_SECONDS: Final = 300.0
+"""How far apart the clocks of who issues tokens, of who revokes them and of the gateways may be, generously."""
 
 
 class RedisRevocations:
     """The ``Revocations`` of ``transfer.ports``. ``ZADD gw:revoked <Unix seconds> <name>`` revokes by a
     name: a subject, ``jti:`` and a token's id, or either as logs show it.
+
+    Args:
+        life_seconds: how long a token lives at most: what was revoked before that has run out by itself.
+        clock: Unix time in seconds.
     """
 
-    def __init__(self, redis: Redis, observe: Observe | None = None) -> None:
+    def __init__(
+        self, redis: Redis, life_seconds: float = math.inf, observe: Observe | None = None, clock: Clock = time.time
+    ) -> None:
         self._calls = RedisCalls(redis, observe)
+        self._life_seconds = life_seconds
+        self._clock = clock
 
     async def revoke(self, name: str, until: float) -> None:
         """From now on no token of this *name* is good that was issued up to *until*. Raises StateStoreUnavailable."""
@@ -30,7 +41,8 @@ class RedisRevocations:
 
     async def load(self) -> dict[str, float]:
         """Names, and until when the tokens were issued that are good no more. Raises StateStoreUnavailable."""
-        listed = await self._calls.command("ZREVRANGE", REVOKED, 0, MAX_SUBJECTS - 1, "WITHSCORES")
+        oldest = self._clock() - self._life_seconds - CLOCKS_DIFFER_SECONDS
+        listed = await self._calls.command("ZRANGEBYSCORE", REVOKED, repr(oldest), "+inf", "WITHSCORES")
         return {
             subject.decode("utf-8", "replace"): float(until)
             for subject, until in zip(listed[::2], listed[1::2], strict=True)

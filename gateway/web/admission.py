@@ -41,6 +41,9 @@ from gateway.web.unsent_answer import note_owner
 
 BURST_SECONDS: Final = 10
 """So many seconds' worth of new tasks, or of an address's requests, may come at once."""
+_READING: Final = frozenset({"GET", "HEAD"})
+_FIRST_LOOK_SECONDS: Final = 1.0
+"""How often Redis is asked who was revoked until it has told once."""
 _log = logging.getLogger(__name__)
 
 
@@ -129,20 +132,30 @@ class Admission:
         address = self.arriving(request.scope)
         caller = self._verified(bearer_token(request.headers.get("authorization")), address)
         note_owner(request.scope, caller.owner)
-        return self.admit(caller)
+        return self.admit(caller, request.scope.get("method", "GET"))
 
     def watcher(self, websocket: HTTPConnection) -> tuple[Caller, str | None]:
         """Who opens *websocket*, by its subprotocols, and which of these to select. Raises as ``caller``."""
         address = self.arriving(websocket.scope)
         token, selected = offered_token(websocket.scope["subprotocols"])
-        return self.admit(self._verified(token, address)), selected
+        return self.admit(self._verified(token, address), "GET"), selected
 
-    def admit(self, caller: Caller) -> Caller:
-        """*caller*, whose one more request this is. Raises RateLimited, and TokenInvalid when they were revoked."""
+    def admit(self, caller: Caller, method: str) -> Caller:
+        """*caller*, whose one more request, by *method*, this is.
+
+        Raises:
+            RateLimited: the subject asks too often.
+            TokenInvalid: the subject, or the token, was revoked.
+            StateStoreUnavailable: it would change something, and Redis has never told yet who was revoked.
+        """
         note_caller(caller)
         if self._revoked and self.is_revoked(caller):
             raise TokenInvalid
         self.spending.ask(caller.owner)
+        if self._revocations is not None and not self._has_looked and method not in _READING:
+            raise StateStoreUnavailable(
+                "Redis has not told yet who was revoked.", retry_after_seconds=_FIRST_LOOK_SECONDS
+            )
         return caller
 
     def creating(self, caller: Caller, count: int = 1) -> None:
@@ -200,13 +213,19 @@ class Admission:
     async def run(self) -> None:
         """Learn, again and again, who was revoked, and end the bodies of those and of tokens that have run out."""
         while True:
-            if self._revocations is not None:
-                try:
-                    self._learn(await self._revocations.load())
-                except StateStoreUnavailable:
-                    _log.warning("redis does not tell who was revoked; those known before stay so")
+            await self.look()
             self.receptions.judge(self._objection)
-            await asyncio.sleep(self._recheck_seconds)
+            waits = self._revocations is not None and not self._has_looked
+            await asyncio.sleep(min(_FIRST_LOOK_SECONDS, self._recheck_seconds) if waits else self._recheck_seconds)
+
+    async def look(self) -> None:
+        """Learn who was revoked, if Redis tells."""
+        if self._revocations is None:
+            return
+        try:
+            self._learn(await self._revocations.load())
+        except StateStoreUnavailable:
+            _log.warning("redis does not tell who was revoked; those known before stay so")
 
     def _learn(self, revoked: Mapping[str, float]) -> None:
         """From now on *revoked* counts; what is new in it is written down, but for what was there at the start."""

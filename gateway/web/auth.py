@@ -8,7 +8,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,18 @@ _OPTIONS: Final[Any] = {
 Resolved = Callable[[Policy], Policy]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenBounds:
+    """What holds for every token, whatever it says.
+
+    ``life_seconds``: the most that may lie between its ``iat``, which it must have then, and its ``exp``; None: any
+    time. ``max_size``: the largest file, in bytes, that it may send.
+    """
+
+    life_seconds: float | None = None
+    max_size: int | None = None
+
+
 class Authenticator:
     """Verifies bearer tokens and remembers those that were good, until they expire.
 
@@ -54,7 +66,7 @@ class Authenticator:
         audience: the ``aud`` that a token must carry.
         issuer: the ``iss`` that it must carry, or None.
         clock: Unix time in seconds.
-        max_size: the largest file, in bytes, that any token may send.
+        bounds: what no token may exceed.
         resolved: a policy that also knows what its buckets' aliases stand for.
     """
 
@@ -65,11 +77,11 @@ class Authenticator:
         issuer: str | None = None,
         clock: Clock = time.time,
         *,
-        max_size: int | None = None,
+        bounds: TokenBounds = TokenBounds(),
         resolved: Resolved = lambda policy: policy,
     ) -> None:
         self._keys = keys
-        self._max_size = max_size
+        self._bounds = bounds
         self._resolved = resolved
         self._audience = audience
         self._issuer = issuer
@@ -84,11 +96,11 @@ class Authenticator:
         issuer: str | None = None,
         clock: Clock = time.time,
         *,
-        max_size: int | None = None,
+        bounds: TokenBounds = TokenBounds(),
         resolved: Resolved = lambda policy: policy,
     ) -> "Authenticator":
         """Tokens signed HS256 with *secret* (32 bytes or more)."""
-        return cls(SharedSecret(secret), audience, issuer, clock, max_size=max_size, resolved=resolved)
+        return cls(SharedSecret(secret), audience, issuer, clock, bounds=bounds, resolved=resolved)
 
     @classmethod
     def with_jwks_file(
@@ -98,12 +110,12 @@ class Authenticator:
         issuer: str | None = None,
         clock: Clock = time.time,
         *,
-        max_size: int | None = None,
+        bounds: TokenBounds = TokenBounds(),
         resolved: Resolved = lambda policy: policy,
         monotonic: Monotonic = time.monotonic,
     ) -> "Authenticator":
         """Tokens signed by a key of the JWKS file at *path*. Raises ValueError or OSError if it cannot be used."""
-        return cls(JwksFile(path, monotonic), audience, issuer, clock, max_size=max_size, resolved=resolved)
+        return cls(JwksFile(path, monotonic), audience, issuer, clock, bounds=bounds, resolved=resolved)
 
     def knows(self, token: str) -> bool:
         """Whether *token* was good before: then looking at it again costs next to nothing."""
@@ -152,12 +164,24 @@ class Authenticator:
         latest = self._clock() + LEEWAY_SECONDS
         if any(_time(claims, name) > latest for name in ("nbf", "iat") if name in claims):
             raise TokenInvalid
-        issued_at = _time(claims, "iat") if "iat" in claims else 0.0
-        policy, expires_at = self._capped(_policy(claims)), _time(claims, "exp")
+        issued_at, expires_at = self._life(claims)
+        policy = self._capped(_policy(claims))
         return Caller(_owner(claims), policy, expires_at, issued_at, _token_id(claims))
 
+    def _life(self, claims: Mapping[str, Any]) -> tuple[float, float]:
+        """When the token was issued, 0 where it does not say, and when it ends.
+
+        Raises:
+            TokenInvalid: it would live too long. As no ``iat`` is in the future, ``exp`` is no further from now either.
+        """
+        issued_at, expires_at = (_time(claims, "iat") if "iat" in claims else 0.0), _time(claims, "exp")
+        longest = self._bounds.life_seconds
+        if longest is not None and ("iat" not in claims or expires_at - issued_at > longest):
+            raise TokenInvalid
+        return issued_at, expires_at
+
     def _capped(self, policy: Policy) -> Policy:
-        sizes = [size for size in (policy.max_size, self._max_size) if size is not None]
+        sizes = [size for size in (policy.max_size, self._bounds.max_size) if size is not None]
         return self._resolved(replace(policy, max_size=min(sizes, default=None)))
 
 

@@ -126,7 +126,7 @@ class CosDoor:
         operation = operation_of(asked.call)
         exchange.route = _route(operation)
         note_owner(call.request.scope, asked.caller.owner)
-        caller, handle = self._admission.admit(asked.caller), self._handlers[operation]
+        caller, handle = self._admission.admit(asked.caller, call.method), self._handlers[operation]
         asked.require(operation)
         check_said(operation, asked.call)
         if operation is Operation.INITIATE_UPLOAD:

@@ -100,7 +100,7 @@ class FormCalls:
             raise BodyTimeout(detail) from None
 
     async def _store(self, call: CosCall, form: FormReader, asked: Admitted, fields: dict[str, str]) -> CosAnswer:
-        caller = self._admission.admit(asked.caller)
+        caller = self._admission.admit(asked.caller, call.method)
         asked.require(Operation.POST_OBJECT)
         sizes = self._sizes(asked, fields)
         _check_redirect(fields)

@@ -34,7 +34,8 @@ class Stack:
 
     def token(self, subject: str, *, seconds: int = 600, **policy: Any) -> str:
         """A bearer token for *subject*, good for *seconds*, with the claims of *policy*."""
-        claims = {"sub": subject, "aud": "upload-gateway", "exp": int(time.time()) + seconds, **policy}
+        now = int(time.time())
+        claims = {"sub": subject, "aud": "upload-gateway", "iat": now, "exp": now + seconds, **policy}
         return jwt.encode(claims, _SECRET, algorithm="HS256")
 
     def tasks(self, token: str) -> list[dict[str, Any]]:

@@ -71,6 +71,20 @@ def test_without_a_secret_there_is_no_token(capsys: pytest.CaptureFixture[str]) 
     assert "GATEWAY_TOKEN_SECRET" in output.err
 
 
+def test_s17_no_token_is_made_that_the_gateway_would_refuse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATEWAY_TOKEN_SECRET", _SECRET)
+    monkeypatch.setenv("GATEWAY_TOKEN_LIFE_SECONDS", "600")
+
+    assert main(["token", "--subject", "alice", "--ttl", "600"]) == OK
+    capsys.readouterr()
+    assert main(["token", "--subject", "alice", "--ttl", "601"]) != OK
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "GATEWAY_TOKEN_LIFE_SECONDS" in output.err
+
+
 @pytest.mark.parametrize("arguments", ["--max-size -1", "--ttl soon", "--actions delete", "--max-size 1_000"])
 def test_a_token_is_not_made_of_nonsense(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

@@ -130,7 +130,8 @@ def running_stack(folder: Path, *, gateways: int = 1, **settings: str) -> Iterat
 
 def token(subject: str, *, seconds: int = 600, **claims: Any) -> str:
     """A token as `python -m gateway token` makes them."""
-    told = {"sub": subject, "aud": "upload-gateway", "exp": int(time.time()) + seconds, **claims}
+    now = int(time.time())
+    told = {"sub": subject, "aud": "upload-gateway", "iat": now, "exp": now + seconds, **claims}
     return jwt.encode(told, SECRET, algorithm="HS256")
 
 

@@ -93,7 +93,8 @@ def test_c37_another_scheme_is_no_token(stack: Stack, scheme: str) -> None:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    told = {"sub": "mallory", "aud": AUDIENCE, "exp": int(time.time()) + 600, **changes}
+    now = int(time.time())
+    told = {"sub": "mallory", "aud": AUDIENCE, "iat": now, "exp": now + 600, **changes}
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -27,7 +27,9 @@ class Rest:
 
     def as_caller(self, owner: str = "alice", **claims: Any) -> httpx.AsyncClient:
         """A client with *owner*'s token, restricted by *claims*."""
-        payload = {"sub": owner, "aud": "upload-gateway", "exp": int(time.time()) + 600, **claims}
+        now = int(time.time())
+        payload = {"sub": owner, "aud": "upload-gateway", "iat": now, "exp": now + 600, **claims}
+        payload = {name: value for name, value in payload.items() if value is not None}
         return httpx.AsyncClient(
             transport=httpx.ASGITransport(self.gateway.public),
             base_url="http://127.0.0.1",

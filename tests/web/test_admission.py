@@ -251,7 +251,7 @@ async def test_s4_a_key_of_a_token_from_before_the_revocation_is_refused_wheneve
         key = issuer.issue(Caller("alice", Policy(), ahead + 60, issued_at), None, None, 60)
         opened = issuer.open(key.tmp_secret_id, key.session_token).caller
         with pytest.raises(TokenInvalid) if is_refused else nullcontext():
-            scene.admission.admit(opened)
+            scene.admission.admit(opened, "PUT")
 
 
 async def test_s4_who_was_revoked_a_moment_ago_is_found_by_asking_redis() -> None:
@@ -266,6 +266,41 @@ async def test_s4_who_was_revoked_a_moment_ago_is_found_by_asking_redis() -> Non
     scene.redis.revoked = None
     with pytest.raises(StateStoreUnavailable):
         await scene.admission.require_unrevoked(ALICE)
+
+
+async def test_s17_nothing_is_changed_until_redis_has_told_once_who_was_revoked() -> None:
+    scene = Scene(requests_per_subject=1)
+    for revoked in (None, dict[str, float]()):
+        scene.redis.revoked = revoked
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            with pytest.raises(StateStoreUnavailable):
+                scene.admission.admit(ALICE, method)
+        assert scene.admission.admit(ALICE, "GET") == scene.admission.admit(ALICE, "HEAD") == ALICE
+        scene.now += BURST_SECONDS
+
+    scene.redis.revoked = None
+    await scene.admission.look()
+    with pytest.raises(StateStoreUnavailable) as refused:
+        scene.admission.admit(ALICE, "PUT")
+    assert (refused.value.retryable, refused.value.retry_after_seconds) == (True, 1)
+    scene.redis.revoked = {}
+    await scene.admission.look()
+    scene.redis.revoked = None
+    await scene.admission.look()
+    assert scene.admission.admit(ALICE, "PUT") == ALICE, "once it was told, what is known holds"
+
+
+async def test_s17_redis_is_asked_often_until_it_has_told_once() -> None:
+    redis = Redis()
+    redis.revoked = None
+    admission = Admission(Authenticator.with_secret(SECRET, "gateway"), revocations=redis, recheck_seconds=60)
+    running = asyncio.create_task(admission.run())
+    async with asyncio.timeout(10):
+        await redis.asked.wait()
+        redis.asked.clear()
+        await redis.asked.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_who_was_revoked_stays_so_while_redis_is_silent(scene: Scene) -> None:

@@ -2,6 +2,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import jwt
@@ -9,7 +10,7 @@ import pytest
 
 from gateway.domain.errors import NotAllowed, TokenExpired, TokenInvalid, Unauthenticated
 from gateway.domain.policy import Policy
-from gateway.web.auth import SUBPROTOCOL, Authenticator, bearer_token, offered_token
+from gateway.web.auth import SUBPROTOCOL, Authenticator, TokenBounds, bearer_token, offered_token
 
 SECRET = "a secret of thirty-two bytes, or more"
 AUDIENCE = "upload-gateway"
@@ -58,7 +59,7 @@ def test_the_policy_claims_become_the_callers_policy() -> None:
 
 @pytest.mark.parametrize(("claimed", "largest"), [({}, 100), ({"max_size": 9}, 9), ({"max_size": 101}, 100)])
 def test_no_token_may_send_more_than_the_gateway_takes(claimed: dict[str, int], largest: int) -> None:
-    capped = Authenticator.with_secret(SECRET, AUDIENCE, None, lambda: NOW, max_size=100)
+    capped = Authenticator.with_secret(SECRET, AUDIENCE, None, lambda: NOW, bounds=TokenBounds(max_size=100))
 
     assert capped.caller_of(signed(claims(**claimed))).policy.max_size == largest
 
@@ -104,6 +105,31 @@ def test_no_bearer_token_is_unauthenticated(header: str | None) -> None:
 )
 def test_a_claim_of_the_wrong_type_or_value_makes_the_token_invalid(changed: dict[str, Any]) -> None:
     assert refusal(signed(claims(**changed))) is TokenInvalid
+
+
+@pytest.mark.parametrize(
+    ("times", "is_good"),
+    [
+        ({"iat": NOW, "exp": NOW + 3600}, True),
+        ({"iat": NOW, "exp": NOW + 3601}, False),
+        ({"iat": NOW - 3000, "exp": NOW + 600}, True),
+        ({"iat": NOW - 3000, "exp": NOW + 601}, False),
+        ({"iat": NOW + 30, "exp": NOW + 3630}, True),
+        ({"iat": NOW + 31, "exp": NOW + 3631}, False),
+        ({"iat": NOW + 30, "exp": NOW + 3630.5}, False),
+        ({"iat": 0, "exp": NOW + 600}, False),
+        ({"iat": NOW, "exp": 2**53}, False),
+        ({"exp": NOW + 60}, False),
+        ({"exp": 2**53}, False),
+        ({"iat": NOW + 20, "exp": NOW + 10}, True),
+    ],
+)
+def test_s17_no_token_lives_longer_than_the_gateway_allows(times: dict[str, float], *, is_good: bool) -> None:
+    bounded = Authenticator.with_secret(SECRET, AUDIENCE, None, lambda: NOW, bounds=TokenBounds(life_seconds=3600))
+    token = signed({**without("exp"), **times})
+
+    with nullcontext() if is_good else pytest.raises(TokenInvalid):
+        assert bounded.caller_of(token).expires_at == times["exp"]
 
 
 @pytest.mark.parametrize("name", ["sub", "exp", "aud"])

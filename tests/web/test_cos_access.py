@@ -9,7 +9,7 @@ from gateway.web.cos_call import ACTIONS, Operation
 from tests.fakes.cos_caller import CosCaller
 from tests.fakes.local_cos import BUCKET, RunningCos
 from tests.web.cos_calls import REQUESTS, DoorKey
-from tests.web.rest import PREFIX, Rest
+from tests.web.rest import PREFIX, Rest, running_rest
 
 OF_AN_OBJECT: Final = [operation for operation in Operation if operation is not Operation.LIST_UPLOADS]
 OUTSIDE: Final[dict[str, tuple[dict[str, Any], dict[str, Any], str]]] = {
@@ -115,3 +115,17 @@ async def test_s2_who_may_not_touch_the_key_is_not_told_what_else_is_wrong(
     answer = await key.call(method, "elsewhere/file", query, b"no list")
 
     assert (answer.status, answer.code) == (403, None if method == "HEAD" else "AccessDenied")
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_s17_before_redis_told_who_was_revoked_nothing_is_changed(
+    rest: Rest, cos: RunningCos, operation: Operation
+) -> None:
+    key = await key_of(rest, {}, bucket="files")
+    cos.clear_journal()
+    async with running_rest("unix:///nowhere/redis.sock", cos) as blind:
+        answer = await DoorKey(blind, key.document).ask(operation, PREFIX + "blind", "an upload")
+
+    reads = REQUESTS[operation][0] in ("GET", "HEAD")
+    assert reads or (answer.status, answer.code) == (503, "ServiceUnavailable")
+    assert reads or cos.journal() == []

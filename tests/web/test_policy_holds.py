@@ -1,6 +1,7 @@
 """A token's policy holds for every call about what another token of the same subject began, at REST's door."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -310,3 +311,25 @@ async def test_s7_size_and_type_are_asked_again_at_the_cos_door(rest: Rest, clai
             assert (await narrower.ask(operation, KEY, upload_id)).code == code
         assert (await narrower.ask(Operation.LIST_PARTS, KEY, upload_id)).status == 200
         assert (await narrower.ask(Operation.ABORT_UPLOAD, KEY, upload_id)).status == 204
+
+
+# --- before anybody knows who was revoked
+
+
+async def test_s17_before_redis_told_who_was_revoked_nothing_is_changed(cos: RunningCos) -> None:
+    nothing = Begun({"id": "t" * 22, "upload_id": "u", "ticket": ""}, {"id": "b" * 22})
+    cos.clear_journal()
+    async with running_rest("unix:///nowhere/redis.sock", cos) as blind, blind.as_caller("app") as app:
+        for call in CALLS:
+            if call.method not in ("GET", "HEAD", WEBSOCKET):
+                assert await outcome(app, "", call, nothing) == "state_store_unavailable", call
+
+    assert cos.journal() == []
+
+
+@pytest.mark.parametrize("claims", [{"iat": None}, {"exp": int(time.time()) + 90_000}, {"iat": 1}])
+async def test_s17_tokens_without_an_age_or_an_end_in_sight_are_not_taken(rest: Rest, claims: dict[str, Any]) -> None:
+    async with rest.as_caller("app", **claims) as app:
+        answer = await app.get("/v1/tasks")
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
