@@ -20,6 +20,7 @@ from gateway.cos.transport import AiohttpTransport
 from gateway.cos.wire_answers import CosResponse
 from gateway.cos.wire_requests import CosRequest
 from gateway.domain import errors
+from gateway.domain.errors import CosAnswer
 from gateway.domain.objects import Bucket, ObjectAddress
 from gateway.telemetry import Metrics
 from tests.cos.bodies import Once, Replayable
@@ -114,6 +115,34 @@ async def test_f7_what_cannot_be_repeated_has_a_connection_that_nothing_was_sent
 
         assert server.bodies == [b"first", b"12345"]
         assert server.connections == 2
+
+
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("read_bytes", [0, 65_536])
+async def test_f7_a_refusal_that_comes_with_a_reset_keeps_its_cause(
+    transport: AiohttpTransport, keys: Keys, read_bytes: int, warm: bool
+) -> None:
+    """COS refuses a body that comes once and closes while the rest of it is on its way, which resets the connection."""
+    said = error(403, "AccessDenied")
+
+    def script(server: RawServer) -> Script:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while b"content-length: 5\r\n" in (await server.read_head(reader)).lower():
+                await reader.readexactly(5)
+                writer.write(OK)
+            await reader.readexactly(read_bytes)
+            writer.write(said)
+            await writer.drain()
+
+        return serve
+
+    async with sending(transport, keys, script) as (_, sender):
+        if warm:
+            assert await sender.call(PUT, status_of, Replayable(b"first")) == 200
+        for _ in range(5):
+            with pytest.raises(errors.StorageDenied) as denied:
+                await sender.call(PUT, status_of, Once(bytes(8 << 20)))
+            assert denied.value.cos == CosAnswer(403, "AccessDenied", "")
 
 
 async def test_f7_what_can_be_repeated_goes_over_the_connection_that_is_there(
