@@ -20,7 +20,7 @@ _ADVICE: Final = {
     "unknown_destination": "name a bucket of GATEWAY_BUCKETS with --bucket",
     "task_not_found": "look for its id with `tasks`",
     "task_paused": "somebody paused it: `restart` it, then send again",
-    "task_error": "`restart` it, then send again",
+    "task_error": "`tasks` names its error; `restart` it if the file is still wanted, then send again",
     "task_canceled": "somebody canceled it; the same command begins anew",
     "task_mode": "another client sends this file: leave it to that, or `cancel` it",
     "digest_mismatch": "the file changed, or the network changes bytes: send again",
