@@ -126,7 +126,6 @@ class Gateway:
         budget = ReplayBudget(
             settings.replay_budget_bytes, on_short=lambda: self.metrics.count("gateway_replay_short_total")
         )
-        typed = frozenset(place.bucket.name for place in destinations_of(settings).all if place.types is not None)
         self.memory = ProcessMemory.of(
             settings.memory_budget_bytes, lambda of: self.metrics.count("gateway_memory_short_total", of)
         )
@@ -144,7 +143,7 @@ class Gateway:
             budget,
             self._owned,
             self._slots,
-            typed,
+            destinations_of(settings),
             ack_without_state=settings.ack_without_state,
             costs=self._admission.spending,
         )

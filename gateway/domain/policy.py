@@ -148,9 +148,13 @@ class Caller:
 
         ``image/*`` stands for every image.
         """
-        for types in (self.policy.types, None if destination is None else destination.types):
-            if types is not None and not _is_among(content_type, types):
-                raise TypeNotAllowed("The content type is not on the list of the token or the bucket.")
+        if not self.takes_type(destination, content_type):
+            raise TypeNotAllowed("The content type is not on the list of the token or the bucket.")
+
+    def takes_type(self, destination: Destination | None, content_type: str | None) -> bool:
+        """Whether ``check_type`` lets *content_type* pass."""
+        lists = (self.policy.types, None if destination is None else destination.types)
+        return all(types is None or _is_among(content_type, types) for types in lists)
 
 
 def _is_among(content_type: str | None, types: tuple[str, ...]) -> bool:

@@ -43,6 +43,7 @@ def headers_of_write(
         operations = headers[PIC_OPERATIONS]
         headers[PIC_OPERATIONS] = confined_operations(operations, key, lambda result: caller.check_key(place, result))
     if place.types is not None:
+        _require_readable(headers)
         _require_saved(headers)
     return headers
 
@@ -60,6 +61,12 @@ def require_option(caller: Caller, place: Destination, option: Option) -> None:
 
 def _allows(caller: Caller, place: Destination, option: Option) -> bool:
     return is_among(option, caller.policy.options) and is_among(option, place.options)
+
+
+def _require_readable(headers: Mapping[str, str]) -> None:
+    """A bucket that looks at its files takes none whose bytes are not those that a browser will see."""
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise InvalidField("content_encoding hides the file from a bucket that looks at its files.")
 
 
 def _require_saved(headers: dict[str, str]) -> None:

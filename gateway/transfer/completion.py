@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from gateway.domain.errors import (
@@ -114,9 +114,14 @@ class Completion:
         deadline = asyncio.get_running_loop().time() + LEASE_SECONDS + 2 * POLL_SECONDS
         return await self._join(task, deadline)
 
-    async def put_whole(self, task: Task, body: PartBody, content_md5: str | None) -> Task:
-        """Store a whole file in one PUT Object; from its begin on the task is ``completing``."""
-        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT))
+    async def put_whole(
+        self, task: Task, body: PartBody, content_md5: str | None, late: Mapping[str, str] | None = None
+    ) -> Task:
+        """Store a whole file in one PUT Object; from its begin on the task is ``completing``.
+
+        *late* are object headers that the file's bytes have told of.
+        """
+        task = await self._tasks.apply(task, CompleteRequested(Intent.PUT, late or {}))
         headers = await put_headers(task, body, content_md5)
         return await self._owned.finish(self._held(task, self._put(task, body, headers)), "put object")
 

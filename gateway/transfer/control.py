@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Final
 
@@ -42,6 +43,7 @@ from gateway.transfer.part_pages import CLIENT_WAITS
 from gateway.transfer.ports import Clock, Idempotency, TaskPage, TaskQuota
 from gateway.transfer.resuming import find_same
 from gateway.transfer.sequential import SequentialRelay
+from gateway.transfer.typed_source import peek
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +126,22 @@ class Control:
         draft = self._drafts.task(caller, new)
         if draft.size is not None and needs_upload(draft):
             require_md5(draft.object_headers)
+
+    async def as_it_shows(
+        self, caller: Caller, new: NewTask, source: AsyncIterator[bytes]
+    ) -> tuple[NewTask, AsyncIterator[bytes]]:
+        """*new*, whose bytes are *source*, under the type that the first of them show, and *source* as it was.
+
+        Nothing is read where the bucket takes any type, or before the caller's policy has agreed.
+
+        Raises:
+            TypeMismatch: the bucket does not take what they show.
+        """
+        if not self._drafts.is_looked_at(caller, new):
+            return new, source
+        self.check(caller, new)
+        head, source = await peek(source)
+        return self._drafts.as_it_shows(caller, new, head), source
 
     async def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
         caller.require(Action.CREATE)
@@ -208,7 +226,7 @@ class Control:
         task = await revived(self._engine.tasks, await self.get(caller, task_id, Action.COMPLETE))
         if not task.is_final and task.state is not TaskState.COMPLETING:
             require_fits(caller, task)
-            task = await self._sequential.flush_tail(task, wanted.size)
+            task = await self._sequential.flush_tail(caller, task, wanted.size)
             wanted = replace(wanted, headers=self._drafts.late_headers(caller, task, wanted.headers))
         return await self._completion.complete(task, wanted)
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.domain.errors import InvalidMetadata, KeyNotAllowed
@@ -15,6 +15,7 @@ from gateway.domain.policy import Caller, Destinations
 from gateway.domain.task import Intent, Task, task_id_of
 from gateway.domain.write_headers import headers_of_write
 from gateway.transfer.ports import Clock
+from gateway.transfer.typed_source import TypeLook
 
 MAX_SLICE_BYTES: Final = 64 * MIB
 """A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
@@ -58,6 +59,20 @@ class Drafts:
         """The key of a file called *name* whose caller gave none: below the narrowest prefix that holds for them."""
         place = self._destinations.find(caller.policy, bucket, region)
         return max(caller.policy.prefix, place.prefix, key=len) + name
+
+    def is_looked_at(self, caller: Caller, new: NewTask) -> bool:
+        """Whether the bucket that *new* is for looks at its files."""
+        return self._destinations.find(caller.policy, new.bucket, new.region).types is not None
+
+    def as_it_shows(self, caller: Caller, new: NewTask, head: bytes) -> NewTask:
+        """*new* under the type that *head*, its first bytes, shows. Raises TypeMismatch."""
+        place = self._destinations.find(caller.policy, new.bucket, new.region)
+        look = TypeLook(caller, place, new.content_type)
+        look.judge(head)
+        if not look.headers:
+            return new
+        headers = {**new.object_headers, **look.headers}
+        return replace(new, content_type=headers["content-type"], object_headers=headers)
 
     def late_headers(self, caller: Caller, task: Task, said: Mapping[str, str]) -> dict[str, str]:
         """What of *said*, COS's headers that *caller* sends as the parts of *task* become one, goes with that call.

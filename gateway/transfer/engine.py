@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.batch import BatchId
 from gateway.domain.errors import GatewayError, Storage, UploadLost, VersionMismatch
 from gateway.domain.objects import ObjectAddress
+from gateway.domain.policy import Caller, Destinations
 from gateway.domain.task import TRANSITIONS, BodyStarted, Failed, Task, TaskError, TaskId, TaskState, refusal
 from gateway.transfer.bodies_in_flight import BodiesInFlight
 from gateway.transfer.costs import NO_COSTS, Costs
@@ -19,7 +20,7 @@ from gateway.transfer.part_pages import IsWanted, always
 from gateway.transfer.ports import BodySlots, ObjectStore, TaskStore
 from gateway.transfer.recovery import rebuild
 from gateway.transfer.replay import ReplayBudget
-from gateway.transfer.typed_source import typed_source
+from gateway.transfer.typed_source import TypeLook
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,9 @@ _UPLOAD_ENDED: Final = frozenset({TaskState.COMPLETING, TaskState.SUCCESS, TaskS
 class Engine:
     """Where tasks and objects are kept, and what bodies share in this process.
 
-    ``slots`` bounds how many files of a batch move at once; without it any number does. ``typed_buckets`` are those
-    whose files are looked at. ``ack_without_state``: a part is acknowledged without Redis if that does not answer.
-    ``costs`` are what callers spend.
+    ``slots`` bounds how many files of a batch move at once; without it any number does. ``destinations`` tell whose
+    files are looked at; without them nobody's. ``ack_without_state``: a part is acknowledged without Redis if that does
+    not answer. ``costs`` are what callers spend.
     """
 
     tasks: TaskStore
@@ -44,18 +45,17 @@ class Engine:
     budget: ReplayBudget
     owned: OwnedTasks
     slots: BodySlots | None = None
-    typed_buckets: frozenset[str] = frozenset()
+    destinations: Destinations = field(default_factory=lambda: Destinations(()))
     ack_without_state: bool = False
     costs: Costs = NO_COSTS
     _rebuilding: "dict[TaskId, _Rebuilding]" = field(default_factory=dict)
 
-    def looked_at(
-        self, at: ObjectAddress, headers: Mapping[str, str], source: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
-        """*source*, the bytes of the file at *at* from the first on; where its bucket wants it, only if it begins as
-        the content type among *headers* does: see ``typed_source``.
-        """
-        return typed_source(headers.get("content-type"), source) if at.bucket.name in self.typed_buckets else source
+    def look(self, caller: Caller, at: ObjectAddress, headers: Mapping[str, str]) -> TypeLook | None:
+        """How to look at the file at *at*, which *headers* describe; None where its bucket takes any type."""
+        place = self.destinations.of(at)
+        if place is None or place.types is None:
+            return None
+        return TypeLook(caller, place, headers.get("content-type"))
 
     async def admit(self, task: Task) -> None:
         """Let a body of *task* begin. Raises TaskWaiting when its batch has no free slot."""

@@ -12,6 +12,7 @@ from gateway.domain.errors import (
     FileTooLarge,
     GatewayError,
     InvalidField,
+    InvalidSize,
     ObjectNotFound,
     StorageBadAnswer,
     StorageSlowDown,
@@ -22,13 +23,14 @@ from gateway.domain.objects import Appended, ETag, ObjectAddress, StoredObject
 from gateway.domain.parts import MAX_PUT_BYTES
 from gateway.domain.picture_operations import PIC_OPERATIONS
 from gateway.domain.policy import Action, Caller, Destination, Destinations
-from gateway.domain.signatures import OPAQUE
+from gateway.domain.signatures import PEEK_BYTES
 from gateway.domain.write_headers import headers_of_write
 from gateway.transfer.digests import Digests
 from gateway.transfer.engine import Engine
 from gateway.transfer.interrupt import Interrupt
 from gateway.transfer.relay import pass_on_failure, release_after
 from gateway.transfer.replay import IncomingBody
+from gateway.transfer.typed_source import TypeLook, peek
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +91,25 @@ class ObjectCalls:
             raise InvalidField("An append replaces nothing and makes nothing of a picture: it takes neither option.")
         headers = headers_of_write(caller, place, name.key, new.headers)
         headers.pop(FORBID_OVERWRITE, None)  # whoever may not overwrite may append: nothing that stands is lost
-        new = replace(new, headers=headers)
-        if new.position == 0:
-            source = self._engine.looked_at(at, {"content-type": new.content_type or OPAQUE}, source)
-        return await self._relay(at, caller.owner, new, source, said)
+        if place.types is not None and new.position < PEEK_BYTES:
+            source, shown = await self._looked_at(TypeLook(caller, place, new.content_type), new, source)
+            headers.update(shown)
+        return await self._relay(at, caller.owner, replace(new, headers=headers), source, said)
+
+    async def _looked_at(
+        self, look: TypeLook, new: NewAppend, source: AsyncIterator[bytes]
+    ) -> tuple[AsyncIterator[bytes], Mapping[str, str]]:
+        """*source*, whose first bytes are the object's, and the header that puts its type right.
+
+        What is appended later cannot be judged together with what COS has already: the first append brings all.
+        """
+        if new.position or new.length < PEEK_BYTES:
+            raise InvalidSize(
+                f"The bucket looks at its files: the first append has at least {PEEK_BYTES} bytes.", expected=PEEK_BYTES
+            )
+        head, source = await peek(source)
+        look.judge(head)
+        return source, look.headers
 
     def _place(self, caller: Caller, name: ObjectName, action: Action) -> Destination:
         caller.require(action)

@@ -109,8 +109,8 @@ class PartRelay:
                 caller.check_size(task.loaded + length - (claim.stored.size if claim.stored else 0))
             conditions.check(claim.stored)
             await engine.admit(task)
-            if number == 1:
-                source = engine.looked_at(task.at, task.object_headers, source)
+            if number == 1 and (look := engine.look(caller, task.at, task.object_headers)) is not None:
+                source = look.watched(source)
             with span("relay part", attributes={"task_id": task_id, "part": number, "bytes": length}):
                 return await arriving.relay(source)
         finally:

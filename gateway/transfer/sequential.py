@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNotFound
 from gateway.domain.policy import Action, Caller
-from gateway.domain.signatures import PEEK_BYTES, check_signature
+from gateway.domain.signatures import PEEK_BYTES
 from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
 from gateway.transfer.access import require_fits, require_visible
 from gateway.transfer.completion import Completion
@@ -50,9 +50,10 @@ class SequentialRelay:
         await engine.admit(task)
         claim = await engine.tasks.begin_content(task_id, span.offset, size)
         span = replace(span, total=claim.task.size)
-        if span.offset == 0:
-            source = engine.looked_at(task.at, task.object_headers, source)
-        flow = SequentialFlow(engine, self._completion, caller, claim.task, span, digests, tail=claim.tail)
+        look = engine.look(caller, task.at, task.object_headers) if span.offset == len(claim.tail) else None
+        if look is not None:
+            source = look.watched(source, before=claim.tail[:PEEK_BYTES], ends_file=span.ends_after)
+        flow = SequentialFlow(engine, self._completion, caller, claim.task, span, digests, tail=claim.tail, look=look)
         try:
             return await flow.run(source)
         except TaskNotFound:  # no answer for a body that was read: it would be asked for again
@@ -65,9 +66,11 @@ class SequentialRelay:
     async def receive_file(
         self, caller: Caller, task: Task, source: AsyncIterator[bytes], digests: Digests, at_most: int | None = None
     ) -> Task:
-        """Take all bytes of a task just created in ``content`` mode; *at_most* bounds a size that is unknown."""
+        """Take all bytes of a task just created in ``content`` mode, whose type has been looked at.
+
+        *at_most* bounds a size that is unknown.
+        """
         span = ContentRange(length=task.size, total=task.size)
-        source = self._engine.looked_at(task.at, task.object_headers, source)
         flow = SequentialFlow(self._engine, self._completion, caller, task, span, digests, at_most=at_most)
         try:
             return await flow.run(source)
@@ -89,16 +92,11 @@ class SequentialRelay:
             raise StateStoreUnavailable("Redis has lost the task of this body.") from None
 
     async def receive_whole(self, draft: Task, chunks: Sequence[bytes], digests: Digests) -> Task:
-        """Store a file whose bytes are all here; *draft* is its task, not written yet.
-
-        Raises DigestMismatch, TypeMismatch.
-        """
+        """Store a file whose bytes are all here; *draft* is its task, not written yet. Raises DigestMismatch."""
         digests.require(chunks)
-        if draft.at.bucket.name in self._engine.typed_buckets:
-            check_signature(draft.object_headers.get("content-type"), b"".join(chunks)[:PEEK_BYTES])
         return await self._completion.put_new(draft, BufferedBody(chunks), digests.md5_base64)
 
-    async def flush_tail(self, task: Task, size: int | None) -> Task:
+    async def flush_tail(self, caller: Caller, task: Task, size: int | None) -> Task:
         """Make the tail, if there is one, the last part, so that the task can be completed.
 
         *size* is what the caller says of the file. A file that has more bytes to come keeps its tail: as a part it
@@ -108,6 +106,9 @@ class SequentialRelay:
         if task.mode is not BodyMode.CONTENT or not task.tail_size or size not in (None, task.next_offset):
             return task
         claim = await self._engine.tasks.begin_content(task.id, task.next_offset, None)
+        look = self._engine.look(caller, task.at, task.object_headers)
+        if look is not None and task.next_offset == len(claim.tail):
+            look.judge(claim.tail)
         window = PartWindow(self._engine, claim.task, on_failure=lambda _: None)
         await window.send(BufferedBody([claim.tail]), None)
         await window.drain()

@@ -33,6 +33,7 @@ from gateway.transfer.interrupt import Interrupt
 from gateway.transfer.memory_budget import Lease
 from gateway.transfer.part_window import PartWindow
 from gateway.transfer.replay import BufferedBody, IncomingBody
+from gateway.transfer.typed_source import TypeLook
 
 BUDGET_WAIT_SECONDS: Final = 10.0
 _NOT_WORTH_KEEPING: Final = (BodySuperseded, TaskCanceled, DigestMismatch)
@@ -55,6 +56,10 @@ class ContentRange:
     total: int | None = None
     ends_file: bool = True
 
+    def ends_after(self, size: int) -> bool:
+        """Whether a body of *size* bytes ends the file."""
+        return self.offset + size == self.total if self.total is not None else self.ends_file
+
 
 class SequentialFlow:
     """One sequential body from its first chunk to its last, or to where it broke off.
@@ -62,6 +67,7 @@ class SequentialFlow:
     Args:
         tail: bytes before *span* that are no part yet.
         at_most: bounds the size of a file of which nobody says it.
+        look: has seen the file's first bytes once they have been read; None where nobody looks.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class SequentialFlow:
         *,
         tail: bytes = b"",
         at_most: int | None = None,
+        look: TypeLook | None = None,
     ) -> None:
         self._engine = engine
         self._completion = completion
@@ -84,6 +91,7 @@ class SequentialFlow:
         self._check = DigestCheck(digests)
         self._tail = tail
         self._at_most = at_most
+        self._look = look
         self._received = 0
         self._cut_offset = span.offset - len(tail)
         self._cutter: PartCutter | None = None
@@ -202,7 +210,7 @@ class SequentialFlow:
         return self._span.offset + self._received
 
     def _ends_file(self) -> bool:
-        return self._end() == self._span.total if self._span.total is not None else self._span.ends_file
+        return self._span.ends_after(self._received)
 
     def _nothing_at_cos(self) -> bool:
         return self._window.task.upload_id is None and self._window.next_number == 1
@@ -236,7 +244,8 @@ class SequentialFlow:
         try:
             body = BufferedBody(self._cutter.chunks if self._cutter is not None else ())
             md5 = self._said.md5_base64 if self._span.offset == 0 else None
-            return await self._completion.put_whole(self._window.task, body, md5)
+            shown = {} if self._look is None else self._look.headers
+            return await self._completion.put_whole(self._window.task, body, md5, shown)
         finally:
             self._release()
 

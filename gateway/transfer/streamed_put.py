@@ -50,15 +50,15 @@ class StreamedPut:
         """
         if length > MAX_PUT_BYTES:
             raise FileTooLarge(f"The object has {length} bytes, expected at most {MAX_PUT_BYTES}.")
+        new, source = await self._control.as_it_shows(caller, new, source)
         if length > SMALL_FILE_BYTES:
             task = await self._control.create_for_body(caller, replace(new, size=length))
             TASK_ID.set(task.id)
-            source = self._engine.looked_at(task.at, task.object_headers, source)
             return await self._stream(task, length, source, said)
         draft = await self._control.draft_for_whole(caller, new, length)
         TASK_ID.set(draft.id)
         body = IncomingBody(length, replayable=True, expected_crc64=said.crc64)
-        await body.pump(self._engine.looked_at(draft.at, draft.object_headers, source))
+        await body.pump(source)
         return await self._completion.put_new(draft, body, said.md5_base64)
 
     async def receive_unknown(
@@ -68,6 +68,7 @@ class StreamedPut:
 
         Up to ``ONE_PIECE_BYTES`` it is one PUT, above that parts.
         """
+        new, source = await self._control.as_it_shows(caller, new, source)
         task = await self._control.create_for_body(caller, replace(new, slice_size=ONE_PIECE_BYTES))
         TASK_ID.set(task.id)
         try:

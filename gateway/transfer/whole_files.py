@@ -35,6 +35,7 @@ class WholeFiles:
             GatewayError: as ``openapi.yaml`` lists them for ``POST /v1/files``.
         """
         self._control.check(caller, new)
+        new, source = await self._control.as_it_shows(caller, new, source)
         head, ended = await _read_head(source)
         if ended:
             draft = await self._control.draft_for_whole(caller, new, _whole_size(new, head))

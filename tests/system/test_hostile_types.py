@@ -31,7 +31,7 @@ def put_object(caller: Caller, data: bytes, content_type: str) -> httpx.Response
 
 
 def append(caller: Caller, data: bytes, content_type: str) -> httpx.Response:
-    path = f"/v1/objects/{KEY}?append&position=0"
+    path, data = f"/v1/objects/{KEY}?append&position=0", data.ljust(5000)
     return caller.call("POST", path, content=data, headers={"Content-Type": content_type})
 
 

@@ -183,7 +183,7 @@ async def test_a_tail_that_became_a_part_before_its_process_died_is_completed(wo
     task = await world.create(size=None)
     task = await world.put_content(task, data, ContentRange(0, len(data), None, ends_file=False))
     assert task.tail_size
-    task = await world.sequential.flush_tail(task, None)
+    task = await world.sequential.flush_tail(ALICE, task, None)
     assert (await world.load(task)).tail_size == 0
 
     world.require_success(await complete(world, task), data)
