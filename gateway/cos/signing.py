@@ -199,6 +199,12 @@ def verify(
     raise SignatureMismatch(*shown)
 
 
+def unsigned(names: Iterable[str], listed: Sequence[str]) -> set[str]:
+    """Those of *names*, of headers or parameters, that are not among a signature's *listed* ones."""
+    signed = frozenset(listed)
+    return {name for name in names if _encode_name(name) not in signed}
+
+
 def sign_policy(secret_key: str, key_time: str, policy_text: str) -> str:
     """The ``q-signature`` form field of a POST Object with *policy_text* (the JSON, before base64)."""
     return _sign(secret_key, key_time, _sha1(policy_text))

@@ -28,6 +28,7 @@ from gateway.web.client_address import address_of
 from gateway.web.cos_call import Admitted, CosCall, require_key_length, with_path
 from gateway.web.cos_keys import KeyExpired, KeyIssuer, KeyUnknown, OpenedKey, is_key_id
 from gateway.web.cos_problems import CosRefusal
+from gateway.web.cos_signed import TOKEN, require_fields_signed, require_signed
 
 EARLY_SECONDS: Final = 30
 """A clock may be ahead of ours by so much: SDKs correct theirs only beyond it."""
@@ -35,7 +36,6 @@ EARLY_SECONDS: Final = 30
 GOOD_SECONDS: Final = 3600.0
 """How long a key that has signed well is heard from an address where bad signatures come from."""
 _BAD_PROOFS: Final = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
-_TOKEN: Final = "x-cos-security-token"  # noqa: S105 -- a header's name
 _HOST: Final = re.compile(r"([a-z0-9-]+)\.cos\.([a-z0-9-]+)\.(?:myqcloud\.com|tencentcos\.cn)")
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 
@@ -72,7 +72,7 @@ class CosAuth:
             parsed = _parsed(call)
         except MalformedSignature as malformed:
             raise _refusal(malformed) from malformed
-        key = self._open(call, parsed.secret_id, call.headers.get(_TOKEN) or call.query.get(_TOKEN))
+        key = self._open(call, parsed.secret_id, call.headers.get(TOKEN) or call.query.get(TOKEN))
         place = self._place(key.caller, call.host)
         mismatch: CosRefusal | None = None
         for path in _paths(call, place):
@@ -83,6 +83,7 @@ class CosAuth:
             except BadSignature as bad:
                 raise _refusal(bad) from bad
             else:
+                require_signed(parsed, call.query, call.headers)
                 note_caller(key.caller)
                 self._good_keys.add(parsed.secret_id)
                 require_key_length(path[1:])
@@ -100,7 +101,7 @@ class CosAuth:
             return self._proved_form(call, fields)
 
     def _proved_form(self, call: CosCall, fields: Mapping[str, str]) -> Admitted:
-        token = fields.get(_TOKEN) or call.headers.get(_TOKEN)
+        token = fields.get(TOKEN) or call.headers.get(TOKEN)
         try:
             if "policy" in fields:
                 secret_id = fields.get("q-ak", "")
@@ -112,6 +113,7 @@ class CosAuth:
                 key = self._open(call, secret_id, token)
                 as_headers = {**fields, "x-cos-acl": fields.get("acl", ""), **call.headers}
                 self._verify(parsed, key, "POST", "/", call.query, as_headers)
+                require_fields_signed(parsed, call.query, fields)
             else:
                 raise CosRefusal("AccessDenied", "The form is not signed.")
         except BadSignature as bad:

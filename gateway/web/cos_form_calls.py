@@ -22,6 +22,7 @@ from gateway.web.cos_form_policy import read_form_policy
 from gateway.web.cos_objects import location_of, new_object, stored_headers
 from gateway.web.cos_problems import CosRefusal
 from gateway.web.cos_said import check_headers, check_said
+from gateway.web.cos_signed import require_fields_covered, require_in_fields
 from gateway.web.form_reader import FormReader, fields_bytes, holding
 from gateway.web.formdata import FormLimits
 from gateway.web.request_reading import body_chunks, md5_of
@@ -104,14 +105,21 @@ class FormCalls:
         asked.require(Operation.POST_OBJECT)
         sizes = self._sizes(asked, fields)
         _check_redirect(fields)
+        require_in_fields(call.headers, fields)
         check_headers(Operation.POST_OBJECT, fields)
         headers = {**fields, "x-cos-acl": fields["acl"]} if "acl" in fields else fields
         new = new_object(asked, headers)
+        self._require_covered(fields)
         said = Digests(md5_of(fields["content-md5"])) if "content-md5" in fields else Digests()
         source = sizes.watched(form.file_chunks())
         with self._admission.receiving(caller, call.request.scope):
             task = await self._puts.receive_unknown(caller, new, source, said, call.content_length)
         return _answer(asked, fields, task)
+
+    def _require_covered(self, fields: Mapping[str, str]) -> None:
+        if "policy" in fields:
+            policy = read_form_policy(policy_text(fields))
+            require_fields_covered(fields, (condition.name for condition in policy.conditions))
 
     def _sizes(self, asked: Admitted, fields: Mapping[str, str]) -> _SizeRange:
         """What the policy, if that is how the form is signed, allows; it must allow the form."""

@@ -167,7 +167,8 @@ def test_every_key_arrives_exactly(door: Door, key: Key, tmp_path: Path, file: P
 def test_a_form_and_a_file_of_any_size(door: Door, key: Key, tmp_path: Path, file: Path, sdk: str) -> None:
     small = tmp_path / "small"
     small.write_bytes(BODY[: 100 * 1024])
-    options = {"ContentType": "video/mp4", "CacheControl": "max-age=1", "x-cos-meta-from": sdk}
+    described = {"ContentDisposition": "attachment", "ContentEncoding": "x", "Expires": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    options = {"ContentType": "video/mp4", "CacheControl": "max-age=1", "x-cos-meta-from": sdk, **described}
     calls: list[Call] = [
         ("uploadFile", {"Key": f"{sdk}/small (1).mp4", "FilePath": str(small), "SliceSize": MIB, **options}),
         ("uploadFile", {"Key": f"{sdk}/large (1).mp4", "FilePath": str(file), "SliceSize": MIB, **options}),
@@ -181,6 +182,7 @@ def test_a_form_and_a_file_of_any_size(door: Door, key: Key, tmp_path: Path, fil
 
     assert [done[n]["headers"]["content-type"] for n in (2, 3)] == ["video/mp4"] * 2
     assert [done[n]["headers"]["x-cos-meta-from"] for n in (2, 3)] == [sdk] * 2
+    assert [done[n]["headers"]["content-encoding"] for n in (2, 3)] == ["x"] * 2
     assert door.cos.read(f"{sdk}/small (1).mp4") == BODY[: 100 * 1024]
     assert door.cos.read(f"{sdk}/large (1).mp4") == BODY
     if sdk == WX:

@@ -170,8 +170,16 @@ async def cos_multipart(doors: Doors, key: str, said: Mapping[str, str], body: b
     return await doors.signed("POST", key, {"uploadId": upload_id}, body=complete)
 
 
-async def cos_form(doors: Doors, key: str, said: Mapping[str, str], body: bytes) -> httpx.Response:
-    """POST Object, its policy covering what is said."""
+async def cos_form(
+    doors: Doors,
+    key: str,
+    said: Mapping[str, str],
+    body: bytes,
+    *,
+    beside: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
+    """POST Object, its policy covering what is said, but not the fields *beside*; *headers* are the request's."""
     now = int(time.time())
     key_time = f"{now - 60};{now + 600}"
     fields = {"key": key, **{("acl" if name == "x-cos-acl" else name): value for name, value in said.items()}}
@@ -181,6 +189,7 @@ async def cos_form(doors: Doors, key: str, said: Mapping[str, str], body: bytes)
     policy = json.dumps({"expiration": expires, "conditions": conditions})
     sent = {
         **fields,
+        **(beside or {}),
         "policy": b64encode(policy.encode()).decode(),
         "q-sign-algorithm": "sha1",
         "q-ak": doors.key["tmp_secret_id"],
@@ -188,9 +197,8 @@ async def cos_form(doors: Doors, key: str, said: Mapping[str, str], body: bytes)
         "q-signature": sign_policy(doors.key["tmp_secret_key"], key_time, policy),
         "x-cos-security-token": doors.key["session_token"],
     }
-    return await doors.cos.post(
-        f"{_COS}/", content=form(sent, body), headers={"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
-    )
+    form_type = {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
+    return await doors.cos.post(f"{_COS}/", content=form(sent, body), headers={**form_type, **(headers or {})})
 
 
 REST_DOORS: Final[Mapping[str, Write]] = {
