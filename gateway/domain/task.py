@@ -288,6 +288,8 @@ _REFUSALS: Final[Mapping[TaskState, type[Conflict]]] = {
     _S.COMPLETING: TaskCompleting,
 }
 _BODY_EVENTS: Final = (BodyStarted, PartStored, CompleteRequested, UploadOpened)
+_SPENT: Final[Mapping[str, Any]] = {"object_headers": {}, "part_headers": {}, "content": None}
+"""What a final task no longer needs: most of its bytes, and nothing reads them again."""
 
 
 def states_that_take(event: type[TaskEvent]) -> frozenset[TaskState]:
@@ -313,7 +315,8 @@ class Task:
     ``contiguous_count`` is how many parts from number 1 on are stored without a gap, ``stored_count`` all of them.
     ``writer`` is the fencing counter of sequential bodies: only the newest may store. ``object_headers`` go with PUT or
     Initiate, ``part_headers`` with every body. Times are Unix seconds. ``content`` names the file's content where its
-    creator told it, ``hash_percent`` (0-1) is how much of it was compared.
+    creator told it, ``hash_percent`` (0-1) is how much of it was compared. A final task has neither headers nor
+    ``content``.
     """
 
     id: TaskId
@@ -400,13 +403,14 @@ class Task:
                     "loaded": result.size,
                     "next_offset": result.size,
                     "tail_size": 0,
+                    **_SPENT,
                 }
             case Failed(error):
                 return {"intent": Intent.NONE, "error": error}
             case RestartRequested():
                 return self._restarted()
             case CancelRequested() if self.state is not TaskState.CANCELED:
-                return {"intent": Intent.ABORT, "error": None}
+                return {"intent": Intent.ABORT, "error": None, **_SPENT}
             case AbortFinished():
                 return {"intent": Intent.NONE}
             case _:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.domain.errors import InvalidMetadata, KeyNotAllowed
+from gateway.domain.errors import InvalidField, InvalidMetadata, KeyNotAllowed
 from gateway.domain.fingerprint import Fingerprint
 from gateway.domain.object_headers import FORBID_OVERWRITE, META
 from gateway.domain.objects import ObjectAddress
@@ -19,6 +19,8 @@ from gateway.transfer.typed_source import TypeLook
 
 MAX_SLICE_BYTES: Final = 64 * MIB
 """A file that goes in one PUT is buffered whole: above this it is cut into parts whatever ``slice_size`` says."""
+MAX_OPTIONS_BYTES: Final = 6144
+"""Names and values of a task's headers: they stay in Redis until it ends."""
 DEFAULT_ASYNC_LIMIT: Final = 3
 """Parts of one sequential body in flight."""
 
@@ -106,6 +108,7 @@ class Drafts:
         slice_size = min(new.slice_size, MAX_SLICE_BYTES)
         now = self._clock()
         headers = headers_of_write(caller, place, new.key, new.object_headers, forbid_overwrite=new.forbid_overwrite)
+        _require_short(headers, new.part_headers)
         at = ObjectAddress(place.bucket, new.key)
         return Task(
             id=task_id_of(secrets.token_bytes(16)),
@@ -125,3 +128,9 @@ class Drafts:
             updated_at=now,
             expires_at=now + self._task_ttl_seconds,
         )
+
+
+def _require_short(*headers: Mapping[str, str]) -> None:
+    total = sum(len(name) + len(value) for each in headers for name, value in each.items())
+    if total > MAX_OPTIONS_BYTES:
+        raise InvalidField(f"The options have {total} bytes in all, expected at most {MAX_OPTIONS_BYTES}.")

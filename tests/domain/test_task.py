@@ -246,6 +246,16 @@ def test_a_completion_that_came_to_nothing_leaves_the_parts(event: TaskEvent, st
     assert after.error is (ERROR if state is S.ERROR else None)
 
 
+@pytest.mark.parametrize("event", [CancelRequested(), Succeeded(RESULT)])
+def test_s5_a_final_task_keeps_no_options(event: TaskEvent) -> None:
+    state = S.COMPLETING if isinstance(event, Succeeded) else S.UPLOADING
+    before = task(state=state, object_headers={"x-cos-acl": "private"}, part_headers={"a": "b"}, content="c")
+
+    after = before.after(event, 1.0)
+
+    assert (after.object_headers, after.part_headers, after.content) == ({}, {}, None)
+
+
 def test_a_cancel_intends_the_abort_until_it_is_finished() -> None:
     canceled = task(state=S.UPLOADING, upload_id="u").after(CancelRequested(), 1.0)
     again = canceled.after(CancelRequested(), 2.0)

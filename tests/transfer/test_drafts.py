@@ -1,13 +1,16 @@
 """What a caller says of a file, as a task; who may say what is shown by test_control.py."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from gateway.domain.errors import UnknownDestination
+from gateway.domain.errors import InvalidField, UnknownDestination
 from gateway.domain.objects import Bucket
 from gateway.domain.parts import MIB
 from gateway.domain.policy import Caller, Destination, Destinations, Policy
 from gateway.domain.task import Intent, TaskState
-from gateway.transfer.drafts import MAX_SLICE_BYTES, Drafts, NewTask
+from gateway.transfer.drafts import MAX_OPTIONS_BYTES, MAX_SLICE_BYTES, Drafts, NewTask
 
 FILES = Destination("files", Bucket("files-1250000000", "ap-guangzhou"), "team/", None)
 PHOTOS = Destination("photos", Bucket("photos-1250000000", "ap-guangzhou"), "", ("image/*",))
@@ -57,3 +60,19 @@ def test_a_file_without_a_key_goes_below_the_narrowest_prefix() -> None:
     assert DRAFTS.key_for(alice("mine/"), "photos", None, "a.png") == "mine/a.png"
     with pytest.raises(UnknownDestination):
         DRAFTS.key_for(alice(), "nowhere", None, "a.png")
+
+
+@pytest.mark.parametrize("where", ["object_headers", "part_headers"])
+def test_s5_options_have_a_bound_in_all(where: str) -> None:
+    """They stay in Redis until the task ends."""
+    room = MAX_OPTIONS_BYTES - len("x-cos-a") - len("x-cos-b")
+    fits = {"x-cos-a": "v" * (room - 1000), "x-cos-b": "v" * 1000}
+
+    plain = NewTask(key="team/a")
+
+    def given(headers: dict[str, str]) -> dict[str, Any]:
+        return {where: headers}
+
+    assert DRAFTS.task(alice(), replace(plain, **given(fits))).id
+    with pytest.raises(InvalidField, match=f"{MAX_OPTIONS_BYTES + 1} bytes in all, expected at most"):
+        DRAFTS.task(alice(), replace(plain, **given({**fits, "x-cos-b": "v" * 1001})))
