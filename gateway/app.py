@@ -29,6 +29,7 @@ from gateway.gauges import Gauges
 from gateway.loop_watch import LoopWatch
 from gateway.observer import Observer
 from gateway.store.batch_store import RedisBatchStore
+from gateway.store.ledgers import Shares
 from gateway.store.progress_bus import RedisProgressBus
 from gateway.store.redis_address import connect
 from gateway.store.redis_watch import RedisWatch
@@ -86,6 +87,7 @@ class Gateway:
         self.metrics = Metrics(settings.metrics_dir)
         self._observer = Observer(self.metrics)
         self._redis = connect(settings.redis_url.get_secret_value())
+        self._shares = Shares(settings.state_per_subject_bytes, settings.tasks_per_subject_count)
         self._tasks = RedisTaskStore(
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
@@ -95,10 +97,11 @@ class Gateway:
             announced=frozenset(webhook_receivers(settings)),
             on_notice=lambda task_id, due: self._upkeep.wake(task_id, due),
             held=lambda task: held_parts(self._objects, task),
+            shares=self._shares,
         )
         self._bus = RedisProgressBus(self._redis)
         self._redis_watch = RedisWatch(
-            self._redis, lambda count: self.metrics.count("gateway_redis_evicted_keys_total", by=count)
+            self._redis, lambda count: self.metrics.count("gateway_redis_evicted_keys_total", by=count), self._shares
         )
         self._objects = CosClient(
             credentials_of(settings),
@@ -121,6 +124,7 @@ class Gateway:
             self._redis,
             ttl_seconds=settings.task_ttl_seconds,
             observe=self._observer.redis,
+            shares=self._shares,
         )
         self._slots = BatchSlots(self._batches, self._tasks, bodies)
         budget = ReplayBudget(
@@ -169,11 +173,17 @@ class Gateway:
             sequential,
             destinations,
             task_ttl_seconds=settings.task_ttl_seconds,
-            quota=RedisTaskQuota(self._redis, settings.tasks_per_subject_count, self._tasks.load_many),
+            quota=RedisTaskQuota(self._redis, self._tasks.ledgers, self._tasks.load_many),
         )
         admission, sealer = self._admission, sealer_of(settings)
         documents = TaskDocuments(sealer)
-        health = HealthRoutes(self._tasks, self.metrics, self._drain, cos_state=lambda: self._observer.cos_state)
+        health = HealthRoutes(
+            self._tasks,
+            self.metrics,
+            self._drain,
+            cos_state=lambda: self._observer.cos_state,
+            redis_state=self._redis_watch.state,
+        )
         tasks = TaskRoutes(admission, control, PartRelay(engine), sequential, documents, sealer, settings)
         whole_files = WholeFiles(control, sequential)
         files = FileRoutes(admission, control, whole_files, documents, settings)
@@ -276,6 +286,7 @@ class Gateway:
             "gateway_calls_in_flight": lambda: len(engine.owned),
             "gateway_completion_oldest_seconds": self._completion.oldest_seconds,
             "gateway_redis_servers_down": self._redis_watch.servers_down,
+            "gateway_redis_memory_share": self._redis_watch.memory_share,
             "gateway_draining": lambda: self._drain.closes,
         }
         return Gauges(self.metrics, looks, (self._objects.report, self._report_memory))

@@ -55,7 +55,15 @@ class LimitSettings(BaseSettings):
         "sets no bound.",
     )
     tasks_per_subject_count: int = Field(
-        default=100_000, ge=1, description="Unfinished tasks that one token subject may have."
+        default=100_000,
+        ge=1,
+        description="Unfinished tasks that one token subject may have; each KiB of options, and six parts, count too.",
+    )
+    state_per_subject_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Redis memory for one token subject's ended tasks, batches and Idempotency-Keys, of which the "
+        "oldest go first, and as much again for tails; never more than a sixteenth of Redis's maxmemory.",
     )
     bodies_count: int = Field(default=1024, ge=1, description="Bodies received at once, per process.")
     bodies_per_subject_count: int = Field(

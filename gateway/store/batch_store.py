@@ -9,19 +9,26 @@ from redis.asyncio import Redis
 
 from gateway.domain.batch import Batch, BatchFile, BatchId
 from gateway.domain.task import TaskError, TaskId
+from gateway.store.ended_things import BATCH, EndedThings
 from gateway.store.idempotency import IdempotencyNotes, Made
+from gateway.store.ledgers import Ledgers, Shares
 from gateway.store.redis_calls import Observe, RedisCalls, Script
-from gateway.store.redis_keys import batch_keys
+from gateway.store.redis_keys import batch_keys, owner_key
 from gateway.transfer.ports import Idempotency
 
 SLOT_IDLE_SECONDS: Final = 30
 """A file of which no body has been seen for so long gives its slot to another."""
 
+_BATCH_BYTES: Final = 2048
+"""What a batch takes beside its files."""
 _TAKE_SLOT: Final = Script("take_slot")
 
 
 class RedisBatchStore:
-    """The ``BatchStore`` of ``transfer.ports``. A batch lives *ttl_seconds* after it was last touched."""
+    """The ``BatchStore`` of ``transfer.ports``. A batch lives *ttl_seconds* after it was last touched.
+
+    *shares* bound what an owner's batches take: the oldest are forgotten.
+    """
 
     def __init__(
         self,
@@ -30,9 +37,12 @@ class RedisBatchStore:
         ttl_seconds: int,
         clock: Callable[[], float] = time.time,
         observe: Observe | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self._calls = RedisCalls(redis, observe)
-        self._notes = IdempotencyNotes(self._calls)
+        ledgers = Ledgers(shares or Shares(), ttl_seconds, clock)
+        self._ended = EndedThings(self._calls, ledgers)
+        self._notes = IdempotencyNotes(self._calls, ledgers)
         self._ttl_seconds = ttl_seconds
         self._clock = clock
 
@@ -50,6 +60,8 @@ class RedisBatchStore:
             "files": json.dumps([_file_record(file) for file in batch.files], separators=(",", ":")),
         }
         words = [word for pair in fields.items() for word in pair]
+        size = _BATCH_BYTES + len(fields["files"]) * 5 // 4
+        await self._ended.leave(owner_key(batch.owner), BATCH + batch.id, size)
         await self._calls.together(
             "save_batch", [("HSET", keys.batch, *words), ("EXPIRE", keys.batch, self._ttl_seconds)]
         )

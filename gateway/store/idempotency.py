@@ -1,14 +1,17 @@
 """Idempotency-Keys in Redis: what the first request under each of them made, for a day.
 
-A note is the id of what was made, when (Unix seconds) and the request's digest, with spaces between.
+A note is the id of what was made, when (Unix seconds) and the request's digest, with spaces between. Where an owner's
+share of Redis is full the oldest are forgotten earlier: see ``ended_things``.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.errors import IdempotencyConflict
+from gateway.store.ended_things import ONCE, EndedThings
+from gateway.store.ledgers import NOTE_BYTES, Ledgers
 from gateway.store.redis_calls import RedisCalls
-from gateway.store.redis_keys import idempotency_key
+from gateway.store.redis_keys import idempotency_key, idempotency_name, owner_key
 from gateway.transfer.ports import Idempotency
 
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
@@ -25,8 +28,10 @@ class Made:
 class IdempotencyNotes:
     """The notes in Redis."""
 
-    def __init__(self, calls: RedisCalls) -> None:
+    def __init__(self, calls: RedisCalls, ledgers: Ledgers) -> None:
         self._calls = calls
+        self._ledgers = ledgers
+        self._ended = EndedThings(calls, ledgers)
 
     async def first(self, owner: str, idempotency: Idempotency, made: Made) -> Made:
         """What *owner* made first under the key: *made* itself, which is noted, if nothing was.
@@ -36,9 +41,11 @@ class IdempotencyNotes:
         """
         name = idempotency_key(owner, idempotency.key)
         note = f"{made.id} {made.created_at!r} {idempotency.request_digest}"
-        _, noted = await self._calls.together(
-            "idempotency", [("SET", name, note, "NX", "EX", IDEMPOTENCY_SECONDS), ("GET", name)]
+        left = self._ledgers.leaving(owner_key(owner), ONCE + idempotency_name(idempotency.key), NOTE_BYTES)
+        _, noted, ledger = await self._calls.in_turn(
+            "idempotency", [("SET", name, note, "NX", "EX", IDEMPOTENCY_SECONDS), ("GET", name), left]
         )
+        await self._ended.make_room(owner_key(owner), ledger)
         # Redis may lose the key between the two; ours is as good as noted then.
         first, digest = _read(note if noted is None else noted.decode())
         if digest != idempotency.request_digest:

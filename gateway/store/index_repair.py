@@ -3,14 +3,15 @@ task's own fields show to be open, has lost."""
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.store.duties import Duties
+from gateway.store.ledger_repair import LedgerRepair
 from gateway.store.redis_calls import RedisCalls, Script
 from gateway.store.redis_keys import task_keys
 from gateway.store.redis_pool import Command
 from gateway.store.script_answers import mapping
-from gateway.store.task_index import TaskIndex
+from gateway.store.task_index import YOUNG_SECONDS, Member, TaskIndex
 
 
 class IndexRepair:
@@ -22,12 +23,14 @@ class IndexRepair:
         index: TaskIndex,
         duties: Duties,
         read_hash: Script,
+        ledgers: LedgerRepair,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._calls = calls
         self._index = index
         self._duties = duties
         self._read_hash = read_hash
+        self._ledgers = ledgers
         self._clock = clock
 
     async def page(self, cursor: str | None, limit: int) -> str | None:
@@ -43,14 +46,18 @@ class IndexRepair:
             (task_keys(member.task_id)[:1], ()) for member in members
         ]
         gone, commands, now = [], list[Command](), self._clock()
+        there: list[tuple[Member, Mapping[str, str]]] = []
         for member, text in zip(members, await self._calls.run_each(self._read_hash, keys), strict=True):
             fields = mapping(json.loads(text))
             if fields:
                 commands.append(self._index.listing(member))
+                there.append((member, fields))
             else:
                 gone.append(member)
             commands += self._duties.missing(member.task_id, fields, now)
         await self._index.forget(gone, now)
         if commands:
             await self._calls.together("repair", commands)
+        await self._ledgers.note(there)
+        await self._ledgers.strike([member for member in gone if now - member.created_at > YOUNG_SECONDS])
         return members[-1].text if len(members) == limit else None

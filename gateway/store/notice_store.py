@@ -8,7 +8,7 @@ from gateway.domain.task import TaskId
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import NOTICE_FIELD, notices_in
 from gateway.store.redis_calls import RedisCalls, Script
-from gateway.store.redis_keys import task_keys
+from gateway.store.redis_keys import NOTICES, task_keys
 from gateway.store.script_answers import mapping
 
 
@@ -18,7 +18,7 @@ class NoticeStore:
     def __init__(self, calls: RedisCalls, read_hash: Script) -> None:
         self._calls = calls
         self._read_hash = read_hash
-        self.due: Final = DueIndex(calls, "notices")
+        self.due: Final = DueIndex(calls, NOTICES)
 
     async def pending(self, task_id: TaskId) -> list[Notice]:
         """Those not delivered yet, the oldest first; none for a task that is gone."""

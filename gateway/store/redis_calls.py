@@ -7,12 +7,20 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.domain.errors import StateStoreUnavailable
@@ -22,7 +30,7 @@ BUDGET_SECONDS: Final = 2.0
 """How long a call may take in all, waiting for a connection included."""
 
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
-_ALONE: Final = frozenset({"read_hash", "replicas"})
+_ALONE: Final = frozenset({"read_hash", "replicas", "ledger", "forget_note"})
 """Scripts that need nothing of what the others share."""
 _REPEATABLE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, MasterDownError, OSError)
 
@@ -46,6 +54,19 @@ class Script:
     def by_source(self, keys: Sequence[str], args: Sequence[str | bytes]) -> Command:
         """The command that loads and runs it."""
         return ("EVAL", self.source, len(keys), *keys, *args)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """A script with its keys and arguments, to be run among other commands."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | bytes]
+
+    def by_hash(self) -> Command:
+        """The command that runs it where it is loaded."""
+        return self.script.by_hash(self.keys, self.args)
 
 
 class RedisCalls:
@@ -81,14 +102,32 @@ class RedisCalls:
         """
         return await self._carry_out(name, commands, in_turn=True)
 
-    async def _carry_out(self, name: str, commands: Sequence[Command], *, in_turn: bool) -> list[Any]:
+    async def in_turn(self, name: str, steps: Sequence[Command | ScriptCall], *, hints: int = 0) -> list[Any]:
+        """The answers to *steps*, carried out in turn as by ``together``.
+
+        The first *hints* of them may be left out by a Redis that is full: they are then answered with None.
+        """
+        commands = [step.by_hash() if isinstance(step, ScriptCall) else step for step in steps]
+        answers = await self._carry_out(name, commands, in_turn=True, hints=hints)
+        for index, step in enumerate(steps):
+            if isinstance(answers[index], NoScriptError) and isinstance(step, ScriptCall):
+                answers[index] = await self.run(step.script, step.keys, step.args)
+        return answers
+
+    async def each(self, name: str, commands: Sequence[Command]) -> list[Any]:
+        """The answers to *commands*, in one round trip to each server, carried out in any order."""
+        return await self._carry_out(name, commands, in_turn=False)
+
+    async def _carry_out(self, name: str, commands: Sequence[Command], *, in_turn: bool, hints: int = 0) -> list[Any]:
         started, was_done = time.perf_counter(), False
         try:
             self._pool.admit()
             async with asyncio.timeout(BUDGET_SECONDS), self._pool.turn:
                 answers = await self._ask_twice(commands, in_turn=in_turn)
-            for answer in answers:
-                if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
+            for index, answer in enumerate(answers):
+                if index < hints and isinstance(answer, OutOfMemoryError):
+                    answers[index] = None
+                elif isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
                     raise answer
             was_done = True
         except (RedisError, OSError) as exc:  # TimeoutError is an OSError

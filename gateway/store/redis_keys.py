@@ -64,14 +64,48 @@ def owner_index(owner: str) -> str:
     return f"gw:tasks:{owner}"
 
 
-def quota_key(owner: str) -> str:
-    """The unfinished tasks of *owner*, given as ``owner_key``: a sorted set, task id → when it expires."""
-    return f"gw:open:{owner}"
+ALL_TAILS: Final = "gw:ledger:tails"
+"""The ledger of everybody's tails."""
+
+OWNER_LEDGERS: Final = "gw:ledger:{gw:tasks:*}:*"
+"""Matches every ledger of an owner."""
+
+
+class LedgerKeys(NamedTuple):
+    """The ledgers of one owner, in the slot of the owner's index; see ``ledgers``.
+
+    ``open``: unfinished tasks. ``tails``: tasks that have one. ``ended``: tasks, batches and Idempotency-Keys.
+    """
+
+    open: str
+    tails: str
+    ended: str
+
+
+def ledger_keys(owner: str) -> LedgerKeys:
+    """The ledgers of *owner*, given as ``owner_key``."""
+    tag = f"gw:ledger:{{{owner_index(owner)}}}"
+    return LedgerKeys(f"{tag}:open", f"{tag}:tails", f"{tag}:ended")
+
+
+def ledger_owner(key: str) -> str:
+    """The ``owner_key`` in the name of a ledger."""
+    return key.partition("{gw:tasks:")[2].partition("}")[0]
 
 
 def idempotency_key(owner: str, key: str) -> str:
     """Where the first task that *owner* created under the Idempotency-Key *key* is noted."""
-    return f"gw:once:{_digest(owner)}:{_digest(key)}"
+    return idempotency_note(owner_key(owner), idempotency_name(key))
+
+
+def idempotency_name(key: str) -> str:
+    """The Idempotency-Key *key* as the names of notes hold it."""
+    return _digest(key)
+
+
+def idempotency_note(owner: str, name: str) -> str:
+    """The note of the Idempotency-Key of that ``idempotency_name``; *owner* is given as ``owner_key``."""
+    return f"gw:once:{owner}:{name}"
 
 
 def upload_key(upload_id: UploadId) -> str:
@@ -87,6 +121,10 @@ def uploads_index(owner: str, bucket: str) -> str:
 def content_key(owner: str, content: str) -> str:
     """Where the newest task of *owner* with this ``content`` is noted."""
     return f"gw:content:{_digest(owner)}:{content}"
+
+
+NOTICES: Final = "notices"
+"""What is due for tasks with notices, as ``due_key`` names it."""
 
 
 def due_key(name: str, shard: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.store.ledgers import Shares
 from gateway.store.redis_cluster import ClusterPool
 from gateway.store.redis_pool import LendingPool
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 15.0
 FIRST_LOOK_SECONDS: Final = 1.0
 """How often a Redis that does not answer yet is looked at."""
+FULL_SHARE: Final = 0.99
+"""Of its maxmemory: a server at its limit is now just above it and now just below."""
 OLDEST_VERSION: Final = (6, 2)
 
 Facts = Mapping[str, str]
@@ -25,14 +28,23 @@ Facts = Mapping[str, str]
 class RedisWatch:
     """Reads INFO of every server now and then, which costs Redis less than a millisecond.
 
-    *on_evicted* is told how many keys went since it was told last.
+    *on_evicted* is told how many keys went since it was told last, *shares* how much the smallest server may take.
     """
 
-    def __init__(self, redis: Redis, on_evicted: Callable[[int], None], *, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        on_evicted: Callable[[int], None],
+        shares: Shares | None = None,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
         assert isinstance(redis.connection_pool, LendingPool)
         self._pool = redis.connection_pool
         self._on_evicted = on_evicted
         self._look_seconds = look_seconds
+        self._shares = shares or Shares()
+        self._memory_share = 0.0
         self._said: list[str] = []
         self._evicted: dict[str, int] = {}
 
@@ -46,6 +58,14 @@ class RedisWatch:
         """How many servers are known not to answer."""
         return sum(pool.breaker.is_open for pool in {self._pool, *self._pool.nodes()})
 
+    def state(self) -> str:
+        """``full`` when a server takes nothing new, as seen last, else ``ok``."""
+        return "full" if self._memory_share >= FULL_SHARE else "ok"
+
+    def memory_share(self) -> float:
+        """How much of the memory that it may take the fullest server takes, as seen last; 0 where none has a limit."""
+        return self._memory_share
+
     async def _look(self) -> bool:
         """Look at every server; whether all of them told."""
         try:
@@ -55,6 +75,8 @@ class RedisWatch:
         told = [facts for facts in each if facts]
         for facts in told:
             self._count_evicted(facts)
+        self._memory_share = max(map(memory_share, told), default=0.0)
+        self._shares.learn(min(filter(None, map(_maxmemory, told)), default=0))
         is_cluster = isinstance(self._pool, ClusterPool)
         wrong = sorted({sentence for facts in told for sentence in shortcomings(facts, is_cluster=is_cluster)})
         if wrong and wrong != self._said:
@@ -91,6 +113,16 @@ def shortcomings(facts: Facts, *, is_cluster: bool) -> Iterator[str]:
         yield "it is a node of a cluster: GATEWAY_REDIS_URL must begin with redis+cluster://"
     if facts.get("role") == "slave":
         yield "it is a replica, which takes no writes"
+
+
+def memory_share(facts: Facts) -> float:
+    """How much of its memory a server whose INFO says *facts* has taken; 0 without a limit."""
+    most = _maxmemory(facts)
+    return int(facts.get("used_memory", 0)) / most if most else 0.0
+
+
+def _maxmemory(facts: Facts) -> int:
+    return int(facts.get("maxmemory", 0))
 
 
 def _facts(answer: Any) -> Facts:

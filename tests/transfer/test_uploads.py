@@ -1,5 +1,6 @@
 """COS's uploads by their ids: whose they are, and listings of one's own alone."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,9 @@ from gateway.domain.objects import UploadId
 from gateway.domain.parts import MIB
 from gateway.domain.policy import Action, Caller, Policy
 from gateway.domain.task import Failed, Task, TaskError, TaskState
+from gateway.store.ledgers import Ledgers, Shares
 from gateway.store.redis_address import connect
-from gateway.store.redis_keys import owner_key, quota_key
+from gateway.store.redis_keys import ledger_keys, owner_key
 from gateway.store.task_quota import RedisTaskQuota
 from gateway.transfer.control import Control
 from gateway.transfer.drafts import NewTask
@@ -124,7 +126,7 @@ async def test_s2_a_forgotten_upload_counts_as_a_new_task_does(world: World, red
     tasks = await opened(world, "forgotten", "g", "h")
     send_command(redis_url, "FLUSHALL")
     redis = connect(redis_url)
-    quota = RedisTaskQuota(redis, 1, world.tasks.load_many)
+    quota = RedisTaskQuota(redis, Ledgers(Shares(tasks=1), TTL_SECONDS, time.time), world.tasks.load_many)
     control = Control(
         world.engine, world.completion, world.sequential, PLACES, task_ttl_seconds=TTL_SECONDS, quota=quota
     )
@@ -137,7 +139,7 @@ async def test_s2_a_forgotten_upload_counts_as_a_new_task_does(world: World, red
     with pytest.raises(QuotaExceeded):
         await uploads.find(ALICE, PLACE, tasks[1].at.key, second, Action.READ)
     assert len((await world.tasks.list_tasks("alice")).tasks) == 1
-    assert await redis.ttl(quota_key(owner_key("alice"))) > TTL_SECONDS - 60
+    assert await redis.ttl(ledger_keys(owner_key("alice")).open) > TTL_SECONDS - 60
     await redis.aclose()
 
 
