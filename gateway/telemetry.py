@@ -97,6 +97,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "gateway_redis_servers_down": Metric(
         "gauge", "Redis servers known not to answer; calls to them fail at once.", workers="max"
     ),
+    "gateway_redis_memory_share": Metric(
+        "gauge", "Share of its maxmemory that the fullest Redis server takes; 0 where none has a limit.", workers="max"
+    ),
     "gateway_redis_evicted_keys_total": Metric("counter", "Keys that Redis evicted while this process looked on."),
     "gateway_sweeps_total": Metric(
         "counter",

@@ -29,6 +29,7 @@ class HealthRoutes:
         metrics: what ``/metrics`` shows.
         drain: whether this process is on its way out; without it it never is.
         cos_state: one word on COS, for people.
+        redis_state: one word on a Redis that answers: ``ok``, or ``full`` when it takes nothing new.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class HealthRoutes:
         drain: Drain | None = None,
         *,
         cos_state: Callable[[], str] = lambda: "unknown",
+        redis_state: Callable[[], str] = lambda: "ok",
     ) -> None:
         self._tasks = tasks
         self._metrics = metrics
         self._drain = drain or Drain()
         self._cos_state = cos_state
+        self._redis_state = redis_state
 
     def public_routes(self) -> list[Route]:
         """``/livez`` and ``/readyz``."""
@@ -71,7 +74,7 @@ class HealthRoutes:
             await self._tasks.ping()
         except StateStoreUnavailable as error:
             raise StateStoreUnavailable(error.detail, cos_state=cos) from error
-        return JSONResponse({"status": "ready", "redis": "ok", "cos_state": cos}, headers=_NO_STORE)
+        return JSONResponse({"status": "ready", "redis": self._redis_state(), "cos_state": cos}, headers=_NO_STORE)
 
     async def version(self, request: Request) -> Response:
         """Which gateway this is."""

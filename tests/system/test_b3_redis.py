@@ -239,6 +239,16 @@ def test_b47_a_full_redis_refuses_what_is_new_and_lets_running_parts_end(
     upload.finish()
 
 
+def test_f12_a_full_redis_is_relieved_by_its_users(admin: redis.Redis, stack: Stack, alice: Caller) -> None:
+    paused, canceled = (Upload(alice, stack, f"b3/relieved-{number}", parts=3) for number in range(2))
+    with _configured(admin, maxmemory="1"):
+        assert good(alice.control(paused.id, "pause"))["state"] == "paused"
+        assert good(alice.control(paused.id, "restart"))["state"] == "waiting"
+        assert good(alice.control(canceled.id, "cancel"))["state"] == "canceled"
+    assert stack.cos.open_uploads(canceled.key) == set()
+    good(alice.control(paused.id, "cancel"))
+
+
 def _failures(stack: Stack) -> float:
     """The alarm: calls that Redis did not carry out."""
     metrics = stack.gateway.metrics().items()

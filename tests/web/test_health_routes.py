@@ -47,6 +47,16 @@ async def test_ready_while_redis_answers_whatever_cos_does() -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+async def test_f12_a_full_redis_is_told_and_takes_nobody_out_of_service() -> None:
+    """Its users relieve it, and can do so only while they are let in."""
+    health = HealthRoutes(cast(TaskStore, Redis()), Metrics(), redis_state=lambda: "full")
+    app = Starlette(routes=health.public_routes())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        answer = await client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["redis"]) == (200, "full")
+
+
 async def test_nothing_is_known_of_cos_unless_somebody_tells() -> None:
     health = HealthRoutes(cast(TaskStore, Redis()), Metrics())
     app = Starlette(routes=health.public_routes())

@@ -15,6 +15,7 @@ end
 if version ~= expected then
   return answer('stale')
 end
+allow_when_full()
 local fields = {'ops', ops_with(op), unpack(cjson.decode(sets))}
 if deletes ~= '[]' then
   redis.call('HDEL', TASK, unpack(cjson.decode(deletes)))

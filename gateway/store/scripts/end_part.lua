@@ -8,6 +8,7 @@ if noted then
   if next(bodies) == nil then
     redis.call('HDEL', BODIES, number)
   else
+    allow_when_full()
     redis.call('HSET', BODIES, number, cjson.encode(bodies))
   end
 end

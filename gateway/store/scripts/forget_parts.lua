@@ -29,6 +29,7 @@ end
 if #gone == 0 then
   return answer('ok')
 end
+allow_when_full()
 if first <= count then
   loaded, offset, tail = loaded - tail, offset - tail, 0
   redis.call('DEL', TAIL)

@@ -25,6 +25,7 @@ end
 if forgotten() then
   return answer('forgotten')
 end
+allow_when_full()
 mend(now, tonumber(ttl))
 local fields = put_part(tonumber(number), record)
 measure(now, size_of(record), fields)

@@ -29,6 +29,7 @@ end
 if forgotten() then
   return answer('forgotten')
 end
+allow_when_full()
 local bodies = cjson.decode(redis.call('HGET', BODIES, number) or '{}')
 local asking = decided == '1' and bodies[attempt] == 'asking'
 if bodies[attempt] ~= false and not asking then
