@@ -22,6 +22,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway.commands.findings import LOOK_SECONDS, Finding, problem, warning
+from gateway.commands.owner_survey import look_at_owners
 from gateway.store.redis_address import connect
 from gateway.store.redis_cluster import ClusterPool
 from gateway.store.redis_pool import LendingPool
@@ -53,8 +54,11 @@ _MENDS: Final[tuple[tuple[type[RedisError], str], ...]] = (
 )
 
 
-async def look_at_redis(url: str) -> list[Finding]:
-    """Write, read and delete one small key, then read how the servers are set up. Takes 10 s at most."""
+async def look_at_redis(url: str, *, name_owners: bool = False) -> list[Finding]:
+    """Write, read and delete one small key, then read how the servers are set up. Takes 10 s at most.
+
+    With *name_owners* also who has most there.
+    """
     where = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
     client = connect(url)
     pool = client.connection_pool
@@ -63,15 +67,15 @@ async def look_at_redis(url: str) -> list[Finding]:
         async with asyncio.timeout(LOOK_SECONDS):
             refusal = await _refusal(pool, where)
             wrong = [] if refusal is not None and refusal.passing else await _shortcomings(pool)
+            owners = [await look_at_owners(pool)] if name_owners else []
     except (RedisError, OSError) as error:
         return [_unreachable(where, pool, error)]
     finally:
         await client.aclose()
     if refusal is not None:
-        return [refusal]
-    return [warning(_ABOUT, f"GATEWAY_REDIS_URL: {text}") for text in wrong] or [
-        Finding(_ABOUT, f"{where} writes, reads and deletes")
-    ]
+        return [refusal, *owners]
+    told = [warning(_ABOUT, f"GATEWAY_REDIS_URL: {text}") for text in wrong]
+    return [*(told or [Finding(_ABOUT, f"{where} writes, reads and deletes")]), *owners]
 
 
 async def _refusal(pool: LendingPool, where: str) -> Finding | None:

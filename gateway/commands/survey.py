@@ -23,7 +23,8 @@ async def look(settings: Settings, *, try_all: bool = False, clock: Callable[[],
     visit = CosVisit(settings, clock)
     try:
         redis, cos = await asyncio.gather(
-            look_at_redis(settings.redis_url.get_secret_value()), look_at_cos(visit, settings.buckets)
+            look_at_redis(settings.redis_url.get_secret_value(), name_owners=try_all),
+            look_at_cos(visit, settings.buckets),
         )
         if try_all and not any(finding.is_problem for finding in cos):
             cos = [*await try_rights(visit, settings.buckets), *(one for one in cos if one.about == "clock")]
