@@ -10,6 +10,7 @@ from typing import Final
 from gateway.domain.errors import GatewayError, NotAllowed, QuotaExceeded, RateLimited, TooManyUploads
 from gateway.domain.policy import Caller
 from gateway.telemetry import CODE, DOOR, SUBJECT, TOKEN
+from gateway.tracing import heed
 
 _log: Final = logging.getLogger("gateway.audit")
 _LIMITS: Final = (QuotaExceeded, RateLimited, TooManyUploads)
@@ -56,6 +57,10 @@ def note_door_refusal(code: str, status: int) -> None:
 
 
 def note_caller(caller: Caller) -> None:
-    """The request is *caller*'s, as a good signature has shown: every line of it says so from now on."""
+    """The request is *caller*'s, as a good signature has shown: every line of it says so from now on.
+
+    Their wish to have it traced counts from now on, too.
+    """
     SUBJECT.set(caller.subject)
     TOKEN.set(caller.token)
+    heed()

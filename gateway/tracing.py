@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Kind = Literal["server", "client", "internal"]
@@ -22,15 +22,22 @@ _RANDOM: Final = 2
 _RANDOM_DIGITS: Final = 14
 """At its end these digits of a trace id are random if the flag says so (W3C Trace Context Level 2, 3.2.2.5)."""
 _MOST_HEADER_BYTES: Final = 256
+HEEDED_PER_SECOND: Final = 50
+"""Requests that are recorded because their callers ask for it; more would push others' spans out of the exporter."""
+HEEDED_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place in a trace: 32 and 16 hexadecimal digits, and whether it is recorded."""
+    """A place in a trace: 32 and 16 hexadecimal digits, and whether it is recorded.
+
+    ``asked``: whoever sent the request wants it recorded, and nobody knows yet who that is; see ``heed``.
+    """
 
     trace_id: str
     span_id: str
     sampled: bool
+    asked: bool = False
 
     @property
     def header(self) -> str:
@@ -61,11 +68,24 @@ class _Exporter:
 
     export: Export | None = None
     share = 1.0
+    left, filled_at = float(HEEDED_AT_ONCE), 0.0
+
+    @classmethod
+    def spend(cls) -> bool:
+        """Whether one more request may be recorded because its caller asks for it."""
+        now = time.monotonic()
+        cls.left = min(HEEDED_AT_ONCE, cls.left + (now - cls.filled_at) * HEEDED_PER_SECOND)
+        cls.filled_at = now
+        if cls.left < 1:
+            return False
+        cls.left -= 1
+        return True
 
 
 def install(export: Export | None, share: float = 1.0) -> None:
     """From now on hand every finished span to *export*, which must not block; None stops it."""
     _Exporter.export, _Exporter.share = export, share
+    _Exporter.left, _Exporter.filled_at = float(HEEDED_AT_ONCE), time.monotonic()
 
 
 def trace_of(header: bytes) -> Trace | None:
@@ -89,12 +109,44 @@ def trace_of(header: bytes) -> Trace | None:
 
 
 def begin(header: bytes | None) -> Trace | None:
-    """The trace of a request that came with *header*: the caller's, or a new one if spans go anywhere, or none."""
+    """The trace of a request that came with *header*: the caller's, or a new one if spans go anywhere, or none.
+
+    Where spans go somewhere, the caller's wish to have it recorded waits for ``heed``: it is a stranger's so far.
+    """
     trace = trace_of(header) if header is not None else None
+    if trace is not None and trace.sampled and _Exporter.export is not None:
+        return replace(trace, sampled=False, asked=True)
     if trace is None and _Exporter.export is not None:
         sampled = secrets.randbelow(1_000_000) < _Exporter.share * 1_000_000
         trace = Trace(secrets.token_hex(16), "", sampled)
     return trace
+
+
+def heed() -> None:
+    """Whoever sent the request of the moment is known: record it from now on, if they asked and it is not too much."""
+    trace = TRACE.get()
+    if trace is not None and trace.asked and not trace.sampled and _Exporter.spend():
+        TRACE.set(replace(trace, sampled=True))
+
+
+@contextmanager
+def request_span(name: str, attributes: Mapping[str, Value]) -> Iterator[None]:
+    """The request that is served in the block, if it is recorded by its end; *attributes* are read then."""
+    export, parent = _Exporter.export, TRACE.get()
+    if export is None or parent is None or not (parent.sampled or parent.asked):
+        yield
+        return
+    here = replace(parent, span_id=secrets.token_hex(8))
+    token = TRACE.set(here)
+    start, failed = time.time_ns(), True
+    try:
+        yield
+        failed = False
+    finally:
+        now = TRACE.get()
+        TRACE.reset(token)
+        if now is not None and now.sampled:
+            export(Span(name, "server", now, parent.span_id, start, time.time_ns(), attributes, failed))
 
 
 def new_traceparent() -> str:

@@ -19,7 +19,7 @@ _LINES_MAX: Final = 350
 # Adapters may import the ports that they provide; pure parts of cos serve its two doors.
 _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "domain": (),
-    "audit": ("domain.*", "telemetry"),
+    "audit": ("domain.*", "telemetry", "tracing"),
     "cos": ("domain.*", "telemetry", "tracing", "transfer.ports"),
     "store": ("domain.*", "telemetry", "tracing", "transfer.ports"),
     "transfer": ("audit", "collector", "domain.*", "telemetry", "tracing"),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import tracing
-from gateway.tracing import TRACE, Span, Trace, begin, install, record, span, trace_of
+from gateway.tracing import TRACE, Span, Trace, begin, heed, install, record, request_span, span, trace_of
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -59,7 +59,8 @@ def test_without_an_exporter_only_the_callers_trace_is_known_and_nothing_is_made
 
 async def test_spans_know_their_parents_through_tasks(spans: list[Span]) -> None:
     token = TRACE.set(begin(GOOD.encode()))
-    with span("door", "server"):
+    with request_span("door", {}):
+        heed()
         with span("relay", attributes={"part": 1}):
             await asyncio.create_task(_call())
         record("Redis load", 0.5, {}, failed=False)
@@ -109,8 +110,8 @@ def test_a_random_trace_that_nobody_decided_on_is_recorded_whole_or_not_at_all(s
     for share, expected in ((0.0, (False, False)), (0.5, (True, False)), (1.0, (True, True))):
         tracing.install(spans.append, share)
         begun = [begin(header) for header in (low, high)]
-        assert tuple(trace.sampled for trace in begun if trace is not None) == expected
+        assert tuple(trace.asked for trace in begun if trace is not None) == expected
     tracing.install(spans.append, 0.0)
-    assert begin(low[:-2] + b"03") == Trace("a" * 18 + "1" * 14, SPAN_ID, sampled=True)
+    assert begin(low[:-2] + b"03") == Trace("a" * 18 + "1" * 14, SPAN_ID, sampled=False, asked=True)
     tracing.install(None)
     assert begin(low) == Trace("a" * 18 + "1" * 14, SPAN_ID, sampled=False)

@@ -5,7 +5,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.telemetry import DOOR, forget_request
-from gateway.tracing import TRACE, Value, begin, span
+from gateway.tracing import TRACE, Value, begin, request_span
 
 ROUTE: Final = "gateway.route"
 """Where a door leaves the template of a request's route in its scope."""
@@ -33,7 +33,7 @@ class Passage:
         TRACE.set(trace)
         self.announced_bytes += length
         try:
-            if trace is None or not trace.sampled:
+            if trace is None or not (trace.sampled or trace.asked):
                 await self._app(scope, receive, send)
             else:
                 await self._traced(scope, receive, send)
@@ -48,7 +48,7 @@ class Passage:
                 told["http.response.status_code"] = message["status"]
             await send(message)
 
-        with span(f"{told['http.request.method']} {self._door}", "server", told):
+        with request_span(f"{told['http.request.method']} {self._door}", told):
             try:
                 await self._app(scope, receive, noting)
             finally:

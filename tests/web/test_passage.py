@@ -5,6 +5,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import tracing
+from gateway.audit import note_caller
+from gateway.domain.policy import Caller, Policy
 from gateway.telemetry import CODE, DOOR, SUBJECT, TASK_ID, TOKEN
 from gateway.tracing import TRACE, Span, Trace
 from gateway.web.passage import Passage
@@ -21,6 +23,8 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.saw.append((DOOR.get(), TRACE.get(), self.passage.announced_bytes))
+        if scope["path"] == "/known":
+            note_caller(Caller("alice", Policy(), 2e9))
         if scope["path"] == "/broken":
             raise RuntimeError("broken")
         await send({"type": "http.response.start", "status": 201, "headers": []})
@@ -86,7 +90,7 @@ async def test_two_traceparents_are_none() -> None:
 async def test_a_recorded_request_is_a_span_with_its_status(spans: list[Span]) -> None:
     door = Door()
 
-    await door.ask((b"traceparent", TRACEPARENT))
+    await door.ask((b"traceparent", TRACEPARENT), path="/known")
 
     [one] = spans
     assert (one.name, one.kind, one.parent_id) == ("PUT rest", "server", "00f067aa0ba902b7")
@@ -113,3 +117,25 @@ async def test_s12_a_request_knows_nothing_of_the_one_that_it_was_pipelined_behi
     await door.ask()
 
     assert [variable.get() for variable in (SUBJECT, TOKEN, CODE, TASK_ID)] == [None] * 4
+
+
+@pytest.mark.parametrize("flags", [b"01", b"02", b"03"])
+async def test_s20_a_strangers_wish_to_be_recorded_counts_for_nothing(spans: list[Span], flags: bytes) -> None:
+    """Nor does an id that they chose to lie within our share."""
+    door, asking = Door(), (b"traceparent", b"00-" + b"0" * 31 + b"1-00f067aa0ba902b7-" + flags)
+
+    await door.ask(asking)
+    assert spans == []
+    assert door.saw[0][1] is not None  # its id is in the log all the same
+
+    await door.ask(asking, path="/known")
+    assert [span.parent_id for span in spans] == ["00f067aa0ba902b7"]
+
+
+async def test_s20_callers_are_recorded_on_their_wish_up_to_a_rate(spans: list[Span]) -> None:
+    for _ in range(tracing.HEEDED_AT_ONCE + 200):
+        await Door().ask((b"traceparent", TRACEPARENT), path="/known")
+
+    assert tracing.HEEDED_AT_ONCE <= len(spans) < tracing.HEEDED_AT_ONCE + 200
+    await Door().ask(path="/known")
+    assert spans[-1].parent_id == ""  # what we record by our own share has nothing to do with it
