@@ -117,6 +117,7 @@ _LONGER: Final = {
 _ENVIRONMENT: Final = {
     "gateway/commands/calling.py": "the token of whoever calls a gateway, which is no setting of one",
     "gateway/config.py": "the only reader",
+    "gateway/dev/local_cos.py": "alone it is no gateway, and has its key where one has it",
     "gateway/serving/listeners.py": "hands the ports that it found to the workers",
     "gateway/serving/run.py": "hands the folder of metrics to the workers",
     "gateway/telemetry.py": "tells prometheus-client its folder, which it takes from nowhere else",

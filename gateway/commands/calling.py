@@ -34,16 +34,13 @@ _ADVICE: Final = {
 
 
 def add_server_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--server`` and ``--token``."""
+    """``--server``; the token is nobody's to see, so there is no argument for it."""
     parser.add_argument("--server", default=_SERVER, metavar="URL", help=f"the gateway's address, default {_SERVER}")
-    parser.add_argument(
-        "--token", metavar="TOKEN", help=f"a bearer token; better in {TOKEN_VARIABLE}, since others see arguments"
-    )
 
 
-def token_of(given: argparse.Namespace) -> str:
+def token_of_environment() -> str:
     """The token of whoever calls. Raises CommandFailed where there is none."""
-    token = str(given.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not token or not token.isascii() or not token.isprintable():
         wrong = "is no token" if token else "is not set"
         raise CommandFailed(f"{TOKEN_VARIABLE} {wrong}: put the caller's bearer token there.", code=BAD_SETTINGS)

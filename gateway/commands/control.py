@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Final
 
-from gateway.commands.calling import add_server_arguments, refusal_line, token_of, unreachable_line
+from gateway.commands.calling import add_server_arguments, refusal_line, token_of_environment, unreachable_line
 from gateway.commands.ending import FAILED, OK, CommandFailed, complain
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def run(given: argparse.Namespace) -> int:
     """Move each task, print its state, and go on when one refuses."""
     import asyncio
 
-    return asyncio.run(_moved(given, token_of(given)))
+    return asyncio.run(_moved(given, token_of_environment()))
 
 
 async def _moved(given: argparse.Namespace, token: str) -> int:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.commands.calling import add_server_arguments, refusal_line, token_of, unreachable_line
+from gateway.commands.calling import add_server_arguments, refusal_line, token_of_environment, unreachable_line
 from gateway.commands.ending import OK, CommandFailed
 from gateway.commands.wording import bytes_in_words, visible
 
@@ -29,7 +29,7 @@ def run(given: argparse.Namespace) -> int:
     from gateway.commands.rest_client import Refused, Unreachable
 
     try:
-        rows = asyncio.run(_rows(given, token_of(given)))
+        rows = asyncio.run(_rows(given, token_of_environment()))
     except Refused as refusal:
         raise CommandFailed(refusal_line("tasks", refusal)) from None
     except Unreachable as error:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.commands.calling import add_server_arguments, refusal_line, token_of, unreachable_line
+from gateway.commands.calling import add_server_arguments, refusal_line, token_of_environment, unreachable_line
 from gateway.commands.ending import BAD_SETTINGS, FAILED, OK, CommandFailed, complain
 from gateway.commands.wording import bytes_in_words, visible
 
@@ -28,7 +28,7 @@ def run(given: argparse.Namespace) -> int:
     """Send every file, go on when one fails, and print where each stands."""
     import asyncio
 
-    token = token_of(given)
+    token = token_of_environment()
     names = [path.name for path in given.files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

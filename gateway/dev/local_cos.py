@@ -1,7 +1,7 @@
 """A COS of our own for development and tests: as strict as COS is documented, its objects are files.
 
-``python -m gateway.dev.local_cos --listen 127.0.0.1:9000 --data ./data --bucket files-1250000000@ap-guangzhou
---key ID:SECRET`` runs it alone.
+``python -m gateway.dev.local_cos --listen 127.0.0.1:9000 --data ./data --bucket files-1250000000@ap-guangzhou`` runs
+it alone, with the key of ``GATEWAY_COS_SECRET_ID`` and ``GATEWAY_COS_SECRET_KEY``: arguments are seen by everybody.
 
 Where COS's pages are silent it takes the stricter side: a temporary key without its token is AccessDenied; a header,
 parameter or field that it does not act on is NotImplemented; a part or an append needs a Content-Length;
@@ -10,12 +10,14 @@ merged is 409 UploadConflict; too much or misnamed metadata is InvalidArgument.
 """
 
 import argparse
+import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from starlette.requests import ClientDisconnect, Request
@@ -37,6 +39,7 @@ from gateway.dev.cos_uploads import UploadDisk
 from gateway.domain.objects import Bucket
 
 Handler = Callable[[Call], Awaitable[Answer]]
+_KEY_VARIABLES: Final = ("GATEWAY_COS_SECRET_ID", "GATEWAY_COS_SECRET_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +168,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, help="an inherited socket that listens already, in place of --listen")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
     parser.add_argument("--bucket", type=_bucket, action="append", required=True, metavar="NAME@REGION")
-    parser.add_argument("--key", type=_key, action="append", required=True, metavar="ID:SECRET")
     parser.add_argument("--faults", action="store_true", help="let tests make it fail, over /.local-cos/")
     given = parser.parse_args(arguments)
+    secret_id, secret_key = (os.environ.get(name, "") for name in _KEY_VARIABLES)
+    if not (secret_id and secret_key):
+        parser.error(f"{' and '.join(_KEY_VARIABLES)} must be set")
     buckets = tuple(given.bucket)
-    config = LocalCosConfig(given.data, buckets, tuple(given.key), default_bucket=buckets[0], faults=given.faults)
+    keys = (Credentials(secret_id, secret_key),)
+    config = LocalCosConfig(given.data, buckets, keys, default_bucket=buckets[0], faults=given.faults)
     host, _, port = given.listen.rpartition(":")
     if given.fd is None:
         listener = socket.create_server((host, int(port)), backlog=2048)
@@ -184,13 +190,6 @@ def _bucket(value: str) -> Bucket:
     if not (name and at and region):
         raise argparse.ArgumentTypeError("a bucket is NAME@REGION")
     return Bucket(name, region)
-
-
-def _key(value: str) -> Credentials:
-    secret_id, colon, secret_key = value.partition(":")
-    if not (secret_id and colon and secret_key):
-        raise argparse.ArgumentTypeError("a key is ID:SECRET")
-    return Credentials(secret_id, secret_key)
 
 
 if __name__ == "__main__":

@@ -46,15 +46,13 @@ class Plan:
         return ListenAddress(here.get(listen.host, listen.host), listen.port)
 
     def local_cos_arguments(self) -> list[str]:
-        """The command line of the local COS."""
+        """The command line of the local COS, which takes its key from the environment as the gateway does."""
         settings = self.settings
         places = dict.fromkeys(f"{bucket.name}@{bucket.region}" for bucket in settings.buckets)
-        key = f"{settings.cos_secret_id.get_secret_value()}:{settings.cos_secret_key.get_secret_value()}"
         return [
             *("--listen", f"{LOOPBACK}:{self.local_cos_port}"),
             *("--data", str(settings.data_dir)),
             *(argument for place in places for argument in ("--bucket", place)),
-            *("--key", key),
         ]
 
 

@@ -80,8 +80,8 @@ def local_cos(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "gateway.dev.local_cos", "--listen", f"127.0.0.1:{port}"]
     command += ["--data", str(folder / "cos"), "--bucket", "bench-1250000000@ap-guangzhou"]
-    command += ["--key", "AKIDbench:bench-bench-bench"]
-    with running(command, folder, port=port) as server:
+    key = {"GATEWAY_COS_SECRET_ID": "AKIDbench", "GATEWAY_COS_SECRET_KEY": "bench-bench-bench"}
+    with running(command, folder, port=port, env={**os.environ, **key}) as server:
         yield server
 
 

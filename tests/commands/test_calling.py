@@ -1,17 +1,22 @@
-import argparse
-
 import pytest
 
-from gateway.commands.calling import refusal_line, token_of, unreachable_line
+from gateway.cli import main
+from gateway.commands.calling import refusal_line, token_of_environment, unreachable_line
 from gateway.commands.ending import CommandFailed
 from gateway.commands.rest_client import Refused, Unreachable
 
 
-def test_the_token_of_the_command_line_goes_before_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s21_a_token_comes_from_the_environment_and_from_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("GATEWAY_TOKEN", " from.the.environment\n")
 
-    assert token_of(argparse.Namespace(token=None)) == "from.the.environment"
-    assert token_of(argparse.Namespace(token="given")) == "given"
+    assert token_of_environment() == "from.the.environment"
+    for command in (["tasks"], ["upload", "a.bin"], ["pause", "a"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--token", "a.b.c"])
+        assert ended.value.code == 2
+        assert "unrecognized arguments: --token" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "  ", "two\nlines", "tökén"])
@@ -19,7 +24,7 @@ def test_what_is_no_token_is_named_and_not_repeated(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GATEWAY_TOKEN", text)
 
     with pytest.raises(CommandFailed, match="GATEWAY_TOKEN is no") as caught:
-        token_of(argparse.Namespace(token=None))
+        token_of_environment()
     assert "\n" not in str(caught.value)
 
 

@@ -1,6 +1,7 @@
 """The local COS as a program of its own, and as browsers meet it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,9 +53,9 @@ def test_it_runs_alone(tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "gateway.dev.local_cos", "--listen", "127.0.0.1:0", "--data", str(tmp_path)),
         *("--bucket", "one-1250000000@ap-guangzhou", "--bucket", "two-1250000000@ap-beijing"),
-        *("--key", "AKIDalone:alone-secret"),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    key = {"GATEWAY_COS_SECRET_ID": "AKIDalone", "GATEWAY_COS_SECRET_KEY": "alone-secret"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **key}) as process:
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline().rpartition(":")[2])
@@ -67,7 +68,9 @@ def test_it_runs_alone(tmp_path: Path) -> None:
     assert (tmp_path / "cos" / "two-1250000000" / "a" / "b").read_bytes() == b"bytes"
 
 
-@pytest.mark.parametrize("wrong", [["--bucket", "no-region"], ["--key", "no-secret"], []])
+@pytest.mark.parametrize(
+    "wrong", [["--bucket", "no-region"], ["--bucket", "b@r"], ["--bucket", "b@r", "--key", "a:b"], []]
+)
 def test_wrong_arguments_are_explained(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(wrong)

@@ -44,7 +44,6 @@ def test_the_local_cos_serves_the_very_buckets_and_key_that_the_gateway_uses() -
     assert plan.local_cos_arguments() == [
         *("--listen", "127.0.0.1:9000", "--data", "d"),
         *("--bucket", "docs-1250000001@ap-beijing"),
-        *("--key", "AKIDmade:made-key"),
     ]
 
 
@@ -114,3 +113,11 @@ def test_a_port_that_is_held_is_given_to_nobody_else() -> None:
         assert second.take(wanted) not in (0, wanted)
     with closing(HeldPorts()) as later:
         assert later.take(wanted) == wanted
+
+
+def test_s21_no_secret_is_an_argument_that_everybody_on_the_machine_sees() -> None:
+    plan = _plan(buckets=(_BUCKET,))
+
+    told = " ".join(plan.local_cos_arguments())
+    assert plan.settings.cos_secret_key.get_secret_value() not in told
+    assert plan.settings.cos_secret_id.get_secret_value() not in told

@@ -228,9 +228,9 @@ class LocalCos:
             [
                 *(sys.executable, "-m", "gateway.dev.local_cos", "--listen", f"127.0.0.1:{self.port}", "--faults"),
                 *("--data", str(self._folder / "data"), "--bucket", f"{self.BUCKET}@{self.REGION}"),
-                *("--key", f"{self.SECRET_ID}:{self.SECRET_KEY}"),
             ],
             self._folder / "cos.log",
+            {**os.environ, "GATEWAY_COS_SECRET_ID": self.SECRET_ID, "GATEWAY_COS_SECRET_KEY": self.SECRET_KEY},
         )
         wait_until(self._answers, "the local COS")
 
