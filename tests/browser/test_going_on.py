@@ -46,6 +46,26 @@ def test_dropping_the_same_file_again_goes_on_with_the_same_task(console: Consol
     assert stack.stored_parts("film").count(1) == 1
 
 
+@pytest.mark.promise(16)
+def test_f3_a_task_whose_upload_is_lost_is_left_alone_until_a_person_asks(console: Console, stack: Stack) -> None:
+    """Somebody may have canceled it: the same file, chosen again, is a task of its own."""
+    film = console.file("film", FILM_BYTES)
+    reload_half_way(console, stack, "film")
+    stack.cos.fault("error", operation="UploadPart", key="film", times=None, status=404, code="NoSuchUpload")
+    console.go_on_with("film", film)
+    console.expect_trouble("film", "upload_lost", "Somebody may have canceled it.")
+    expect(console.page.get_by_role("button", name="Restart all")).to_have_count(0)
+    stack.cos.clear_faults()
+    console.page.reload()
+    console.expect_state("Failed", "film")
+
+    console.choose(film)
+    expect(console.page.locator(".state").get_by_text("Done", exact=True)).to_have_count(1, timeout=15_000)
+
+    assert stack.stored("film") == film.read_bytes()
+    assert sorted(task["state"] for task in stack.tasks(console.token)) == ["error", "success"]
+
+
 def test_a_different_file_is_refused_in_words(console: Console, stack: Stack) -> None:
     film = console.file("film", FILM_BYTES)
     original = film.read_bytes()
