@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.batch import BatchId
-from gateway.domain.errors import Overloaded, RateLimited, StateStoreUnavailable
+from gateway.domain.errors import GatewayError, Overloaded, RateLimited, StateStoreUnavailable
 from gateway.domain.policy import Caller
 from gateway.domain.task import TaskId
 from gateway.transfer.memory_budget import MemoryBudget
@@ -145,6 +145,7 @@ class SharedWatch:
         async with self._one_at_a_time:
             if inbox in self._joining:
                 await self._look(for_all=False)
+        inbox.require_sound()
 
     def leave(self, inbox: Inbox) -> None:
         """*inbox* is told nothing more."""
@@ -225,16 +226,24 @@ class SharedWatch:
         books = {viewer: Book(viewer, self._sources.budget) for viewer in viewers}
         try:
             news = await self._read(books)
-        except BaseException:
-            self._joining = {inbox: who for inbox, who in joining.items() if not inbox.is_closed} | self._joining
+        except BaseException as error:
             for book in books.values():
                 book.drop()
+            self._not_joined(joining, error)
             raise
         self._hand_out(books, news, joining, for_all=for_all)
         now = time.monotonic()
         self._look_at = now + _REST * (now - began)
         if for_all:
             self._snapshot_at = began + self._sources.timing.snapshot
+
+    def _not_joined(self, joining: Mapping[Inbox, Caller], error: BaseException) -> None:
+        """Nobody need ask in vain for what was refused a moment ago; behind one who left the others ask again."""
+        if isinstance(error, GatewayError):
+            for inbox in joining:
+                inbox.wake(error)
+        else:
+            self._joining = {inbox: who for inbox, who in joining.items() if not inbox.is_closed} | self._joining
 
     async def _read(self, books: Mapping[Caller, Book]) -> list[Seen]:
         news: list[Seen] = []

@@ -91,6 +91,11 @@ class Inbox:
         self._failure = self._failure or failure
         self._something.set()
 
+    def require_sound(self) -> None:
+        """Raise the failure of whoever tells, if there was one."""
+        if self._failure is not None:
+            raise self._failure
+
     async def next(self) -> list[str]:
         """What to send now: waits for it, and lets go of what was returned before. Empty when woken for nothing.
 
@@ -101,8 +106,7 @@ class Inbox:
         if not (self._first or self._snapshot or self._changes):
             await self._something.wait()
         self._something.clear()
-        if self._failure is not None:
-            raise self._failure
+        self.require_sound()
         if self._first:
             self._first, texts = NO_CHANGES, _texts(self._first)
         elif self._snapshot is not None:

@@ -177,9 +177,10 @@ async def test_without_redis_nobody_joins_and_nothing_is_kept_of_them() -> None:
     scene = Scene()
     scene.store.down = True
     for _ in range(2):
-        with pytest.raises(StateStoreUnavailable):
-            async with scene.watching(3):
-                pass
+        asking = [asyncio.create_task(scene.watching().__aenter__()) for _ in range(3)]
+        await asyncio.wait(asking)
+        assert {type(one.exception()) for one in asking} == {StateStoreUnavailable}
+    assert scene.store.lists == 2, "nobody asks again for those who came at the same time"
 
     scene.store.down = False
     async with scene.watching(3) as inboxes:
