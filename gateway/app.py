@@ -266,8 +266,9 @@ class Gateway:
 
     @property
     def bodies_count(self) -> int:
-        """How many bodies are being received, those of strangers among them."""
-        return len(self._admission.receptions) + len(self._admission.strangers)
+        """How many bodies are being received, those of strangers among them, or go on to COS."""
+        received = len(self._admission.receptions) + len(self._admission.strangers)
+        return max(received, len(self._engine.bodies))
 
     async def _drain_owned(self) -> None:
         left = await self._owned.drain(self._drain.seconds_left(OWNED_DRAIN_SECONDS))
