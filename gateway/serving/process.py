@@ -44,6 +44,7 @@ def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], No
     def open_doors() -> Doors:
         gateway = Gateway(settings, drain)
         edge.metrics = gateway.metrics
+        edge.memory = gateway.memory.strangers
         start_tracing(settings)
         lines.observe_dropped = lambda: gateway.metrics.count("gateway_log_lines_dropped_total")
         doors = Doors.of(gateway)

@@ -44,6 +44,19 @@ class Lease:
             less, self.size = self.size - size, size
             self._budget.give_back(less, self._owner)
 
+    def try_resize(self, size: int) -> bool:
+        """Hold *size* bytes from now on, if they are to be had without waiting; whether they are."""
+        more = size - self.size
+        if more > 0:
+            lease = self._budget.try_take(more, self._owner)
+            if lease is None:
+                return False
+            lease.size = 0
+        elif more < 0:
+            self._budget.give_back(-more, self._owner)
+        self.size = size
+        return True
+
     def release(self) -> None:
         """Give the bytes back."""
         size, self.size = self.size, 0

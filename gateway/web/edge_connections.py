@@ -7,6 +7,8 @@ from enum import Enum
 from typing import Final, Protocol
 
 from gateway.telemetry import Metrics
+from gateway.transfer.memory_budget import Lease, MemoryBudget
+from gateway.transfer.process_memory import USUAL_BYTES, ProcessMemory
 from gateway.web.client_address import Headers, Network, TrustedProxies, address_group
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.proxy_watch import ProxyWatch
@@ -62,11 +64,14 @@ class Closable(Protocol):
 
 @dataclass(slots=True)
 class EdgeConnections:
-    """The connections of a process under *rules*; ``metrics`` may come later than it."""
+    """The connections of a process under *rules*; ``metrics`` and ``memory``, of which connections hold what they keep
+    of heads and of small answers, may come later than it.
+    """
 
     rules: EdgeRules = field(default_factory=EdgeRules)
     metrics: Metrics | None = None
     reads: ReadBudget = field(default_factory=ReadBudget)
+    memory: MemoryBudget = field(default_factory=lambda: ProcessMemory.of(USUAL_BYTES).strangers)
     trusted: TrustedProxies = field(init=False)
     _proxies: ProxyWatch = field(default_factory=ProxyWatch, init=False)
     _count: int = field(default=0, init=False)
@@ -111,6 +116,10 @@ class EdgeConnections:
         group.pop(connection, None)
         if not group:
             self._by_group.pop(name, None)
+
+    def lease(self, host: str | None) -> Lease:
+        """What a connection from *host* keeps, which is nothing at first."""
+        return self.memory.open("" if host is None else address_group(host))
 
     def client_of(self, proxy: str, headers: Headers, length: int | None) -> str:
         """Whom *proxy*, a listed one, brings a request of, with a body of *length* bytes; None is not known yet."""

@@ -19,6 +19,7 @@ from gateway.web.direct_reader import DirectReader
 from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, Entry
 from gateway.web.edge_refusals import refusal_message
+from gateway.web.unsent_answer import SMALL_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._by_proxy = self._host is not None and self._host in self._edge.trusted
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._opens_websockets = self._edge.rules.takes_websockets(self._server and self._server[1])
+        self._held, self._unsent = self._edge.lease(self._host), self._edge.lease(self._host)
+        self._transport.set_write_buffer_limits(0)  # so that `write` returns once the kernel has it all
         self._server_state.connections.add(cast(Any, self))
         match self._edge.admit(self, self._host, self._server and self._server[1]):
             case Entry.SERVED:
@@ -118,6 +121,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._leave_request()
         self._server_state.connections.discard(cast(Any, self))
         self._edge.leave(self, self._host)
+        self._held.release()
+        self._unsent.release()
         if self._direct is not None:
             self._direct.stop()
         self._stop_timer()
@@ -131,6 +136,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        self._unsent.release()
         if not self._transport.is_closing():
             self._stop_answer_timer()
 
@@ -299,6 +305,9 @@ class EdgeConnection(asyncio.BufferedProtocol):
         if data and not self._eof_written and not self._transport.is_closing():
             self._transport.write(data)
         if not self._writable.is_set():
+            # Larger answers are their subjects' to hold: see `unsent_answer`.
+            if len(data) <= SMALL_BYTES and not self._unsent.try_resize(self._transport.get_write_buffer_size()):
+                self._transport.abort()
             await self._writable.wait()
 
     def abort(self) -> None:

@@ -9,7 +9,15 @@ from urllib.parse import unquote
 
 import h11
 
-from gateway.domain.errors import BadFraming, BadInput, BadRequestTarget, GatewayError, HeaderTooLarge, UriTooLong
+from gateway.domain.errors import (
+    BadFraming,
+    BadInput,
+    BadRequestTarget,
+    GatewayError,
+    HeaderTooLarge,
+    Overloaded,
+    UriTooLong,
+)
 from gateway.web.chunked_body import ChunkedBody
 from gateway.web.client_address import without_claims
 from gateway.web.direct_reader import DirectReader, can_read_directly
@@ -21,6 +29,8 @@ from gateway.web.socket_edge import SocketEdge, websocket_handshake
 
 MAX_PIPELINED: Final = 100
 """Requests in a row that came before the answer to the one before; after that many the connection closes."""
+_HEAD_COPIES: Final = 3
+"""A head that is not whole lies here and at h11, which keeps some room for more."""
 DIRECT_FROM_BYTES: Final = 64 * 1024
 """From so many bytes on a body is worth a reader of its own; smaller ones come in one or two reads."""
 
@@ -49,6 +59,7 @@ class HttpEdge(EdgeConnection):
         elif exchange is not None and exchange.body_ended:
             self._later += data  # a pipelined request waits for this one's answer
             self._transport.pause_reading()
+            self._hold_later()
         elif exchange is not None and self._chunks is not None:
             self._chunks.receive(data)
             self._take_chunks(exchange, self._chunks)
@@ -82,7 +93,14 @@ class HttpEdge(EdgeConnection):
         if exchange.is_full or self._later:
             self._hold_back(exchange)
 
+    def _hold_later(self) -> None:
+        """Hold what came behind the request under way, or break the connection, which cannot tell why."""
+        if not self._held.try_resize(len(self._later)):
+            self._transport.abort()
+
     def _hold_back(self, exchange: Exchange) -> None:
+        if self._later:
+            self._hold_later()
         self._held_back = self._held_back or exchange.is_behind
         (self._direct or self._transport).pause_reading()
 
@@ -103,8 +121,11 @@ class HttpEdge(EdgeConnection):
         if isinstance(event, h11.Request):
             rest = bytes(self._http.trailing_data[0]) + body
             raw, self._head = self._head[: len(self._head) - len(rest)], b""
+            self._held.release()
             self._stop_timer()
             self._begin(event, raw, rest)
+        elif not self._held.try_resize(_HEAD_COPIES * len(self._head)):
+            self._refuse(Overloaded("There is no memory for more of a request's head."))
         elif not self._head_is_timed:
             self._head_is_timed = True
             self._after(self._deadlines.head, self._head_is_late)
@@ -183,6 +204,7 @@ class HttpEdge(EdgeConnection):
             patience=self._deadlines.answer,
             on_lost=self._websocket_is_lost,
         )
+        self._transport.set_write_buffer_limits()
         websocket.connection_made(self._transport)
         self._transport.pause_reading()  # so that the transport asks anew into what it is to read
         self._transport.set_protocol(websocket)
@@ -282,6 +304,7 @@ class HttpEdge(EdgeConnection):
     def _next_request(self) -> None:
         self._stop_timer()
         data, self._later = self._later, b""
+        self._held.release()
         if self._http.our_state is h11.MUST_CLOSE or self._is_closing_down:
             if data:
                 self._linger()
