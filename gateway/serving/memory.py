@@ -32,7 +32,8 @@ def fitted(settings: Settings, limit_bytes: int | None) -> Settings:
     """*settings* whose replay budget fits into *limit_bytes*: better a part that streams than a killed process."""
     if limit_bytes is None:
         return settings
-    fits = max(LEAST_BYTES, int(SHARE * (limit_bytes / settings.workers - BASE_BYTES)))
+    fixed = BASE_BYTES + settings.memory_budget_bytes
+    fits = max(LEAST_BYTES, int(SHARE * (limit_bytes / settings.workers - fixed)))
     if settings.replay_budget_bytes <= fits:
         return settings
     log.warning(

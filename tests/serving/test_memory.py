@@ -25,7 +25,16 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "workers", "budget"),
-    [(None, 1, 256), (1024, 1, 256), (160, 1, 32), (320, 2, 32), (64, 1, 1), (9223372036854771712 // MIB, 1, 256)],
+    [
+        (None, 1, 256),
+        (1024, 1, 256),
+        (192, 1, 32),
+        (384, 2, 32),
+        (256, 1, 64),
+        (640, 1, 256),
+        (64, 1, 1),
+        (9223372036854771712 // MIB, 1, 256),
+    ],
 )
 def test_b14_the_budget_for_parts_fits_into_the_memory_there_is(limit: int | None, workers: int, budget: int) -> None:
     given = settings(workers=workers)
