@@ -20,12 +20,13 @@ _LINES_MAX: Final = 350
 _LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "domain": (),
     "audit": ("domain.*", "telemetry", "tracing"),
-    "cos": ("domain.*", "telemetry", "tracing", "transfer.ports"),
-    "store": ("domain.*", "telemetry", "tracing", "transfer.ports"),
+    "cos": ("domain.*", "fair_timeout", "telemetry", "tracing", "transfer.ports"),
+    "store": ("domain.*", "fair_timeout", "telemetry", "tracing", "transfer.ports"),
+    "fair_timeout": (),
     "transfer": ("audit", "collector", "domain.*", "telemetry", "tracing"),
     "hooks": ("domain.*", "telemetry"),
     "web": (
-        *("audit", "collector", "domain.*", "telemetry", "tracing", "transfer.*"),
+        *("audit", "collector", "domain.*", "fair_timeout", "telemetry", "tracing", "transfer.*"),
         *("cos.signing", "cos.wire*", "cos.xml_tree"),
     ),
     "dev": ("domain.*", "telemetry", "cos.signing", "cos.wire*"),

@@ -9,6 +9,8 @@ import httpx
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 
+from gateway.fair_timeout import FairTimer
+
 # Up to here the head and the first chunk leave in one write, which copies the chunk; beyond, two writes are cheaper.
 _COALESCE_BYTES: Final = 32 * 1024
 
@@ -41,7 +43,7 @@ class RequestBody(aiohttp.Payload):
         self._chunks: AsyncIterator[bytes] = aiter(stream)
         self._started = False
         self._ended = asyncio.Event()
-        self._watchdog: asyncio.TimerHandle | None = None
+        self._watchdog: FairTimer | None = None
         self.sent = False
         self.failure: Exception | None = None
         self.on_sent: Callable[[], None] | None = None
@@ -152,4 +154,4 @@ class RequestBody(aiohttp.Payload):
                 transport.abort()
 
         waiting_bytes = transport.get_write_buffer_size()
-        self._watchdog = asyncio.get_running_loop().call_later(stall_seconds, look)
+        self._watchdog = FairTimer(stall_seconds, look)

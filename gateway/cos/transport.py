@@ -26,6 +26,7 @@ from yarl import URL
 
 from gateway.cos.addresses import AddressOutside
 from gateway.cos.request_body import RequestBody
+from gateway.fair_timeout import FairTimeout
 
 _UNWANTED_HEADERS: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
 _KEEPALIVE_SECONDS: Final = 15.0
@@ -82,7 +83,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         limits: Mapping[str, float | None] = request.extensions.get("timeout", {})
         body = _body_of(request, limits.get("write"))
-        deadline = asyncio.timeout(None)
+        deadline = FairTimeout(None)
         try:
             async with deadline:
                 _start_when_sent(deadline, body, limits)
@@ -233,7 +234,7 @@ def _mapped_errors() -> Iterator[None]:
         raise httpx.ReadError(type(exc).__name__) from exc
 
 
-def _start_when_sent(deadline: asyncio.Timeout, body: RequestBody | None, limits: Mapping[str, float | None]) -> None:
+def _start_when_sent(deadline: FairTimeout, body: RequestBody | None, limits: Mapping[str, float | None]) -> None:
     """Give the answer's head ``read`` seconds, counted from the end of the body.
 
     aiohttp's own read timeout starts anew with every byte, so that alone would never end.
@@ -241,11 +242,10 @@ def _start_when_sent(deadline: asyncio.Timeout, body: RequestBody | None, limits
     read = limits.get("read")
     if read is None:
         return
-    loop = asyncio.get_running_loop()
     if body is None:
-        deadline.reschedule(loop.time() + (limits.get("connect") or 0.0) + read)
+        deadline.restart((limits.get("connect") or 0.0) + read)
     else:
-        body.on_sent = lambda: deadline.reschedule(loop.time() + read)
+        body.on_sent = lambda: deadline.restart(read)
 
 
 def _url(request: httpx.Request) -> URL:

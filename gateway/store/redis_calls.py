@@ -24,6 +24,8 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.domain.errors import StateStoreUnavailable
+from gateway.fair_timeout import FairTimeout
+from gateway.store.redis_breaker import TRY_SECONDS, RedisDown
 from gateway.store.redis_pool import Command, LendingPool
 
 BUDGET_SECONDS: Final = 2.0
@@ -80,15 +82,24 @@ class RedisCalls:
         self._pool = redis.connection_pool
         self._observe = observe
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes]) -> Any:
-        """What *script* answers; repeated once when no answer came, so it must tolerate that."""
-        return (await self.run_each(script, [(keys, args)]))[0]
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes], *, patient: bool = False
+    ) -> Any:
+        """What *script* answers; repeated once when no answer came, so it must tolerate that.
 
-    async def run_each(self, script: Script, each: Sequence[tuple[Sequence[str], Sequence[str | bytes]]]) -> list[Any]:
+        A *patient* call waits for a Redis that is known not to answer, instead of failing unsent.
+        """
+        return (await self.run_each(script, [(keys, args)], patient=patient))[0]
+
+    async def run_each(
+        self, script: Script, each: Sequence[tuple[Sequence[str], Sequence[str | bytes]]], *, patient: bool = False
+    ) -> list[Any]:
         """What *script* answers for each pair of keys and arguments, in one round trip."""
-        answers = await self._carry_out(script.name, [script.by_hash(*one) for one in each], in_turn=False)
+        by_hash = [script.by_hash(*one) for one in each]
+        answers = await self._carry_out(script.name, by_hash, in_turn=False, patient=patient)
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            answers = await self._carry_out(script.name, [script.by_source(*one) for one in each], in_turn=False)
+            by_source = [script.by_source(*one) for one in each]
+            answers = await self._carry_out(script.name, by_source, in_turn=False, patient=patient)
         return answers
 
     async def command(self, *words: str | bytes | int | float) -> Any:
@@ -118,12 +129,13 @@ class RedisCalls:
         """The answers to *commands*, in one round trip to each server, carried out in any order."""
         return await self._carry_out(name, commands, in_turn=False)
 
-    async def _carry_out(self, name: str, commands: Sequence[Command], *, in_turn: bool, hints: int = 0) -> list[Any]:
+    async def _carry_out(
+        self, name: str, commands: Sequence[Command], *, in_turn: bool, hints: int = 0, patient: bool = False
+    ) -> list[Any]:
         started, was_done = time.perf_counter(), False
         try:
-            self._pool.admit()
-            async with asyncio.timeout(BUDGET_SECONDS), self._pool.turn:
-                answers = await self._ask_twice(commands, in_turn=in_turn)
+            async with FairTimeout(BUDGET_SECONDS):
+                answers = await self._ask(commands, in_turn=in_turn, patient=patient)
             for index, answer in enumerate(answers):
                 if index < hints and isinstance(answer, OutOfMemoryError):
                     answers[index] = None
@@ -136,6 +148,17 @@ class RedisCalls:
             if self._observe is not None:
                 self._observe(name, time.perf_counter() - started, was_done)
         return answers
+
+    async def _ask(self, commands: Sequence[Command], *, in_turn: bool, patient: bool) -> list[Any]:
+        while True:
+            try:
+                self._pool.admit()
+                async with self._pool.turn:
+                    return await self._ask_twice(commands, in_turn=in_turn)
+            except RedisDown:
+                if not patient:
+                    raise
+            await asyncio.sleep(TRY_SECONDS)
 
     async def _ask_twice(self, commands: Sequence[Command], *, in_turn: bool) -> list[Any]:
         """Ask, and when no answer came ask again, over a connection made anew: idle ones may be dead."""

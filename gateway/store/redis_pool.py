@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, ReadOnlyError, RedisError, ResponseError
 
+from gateway.fair_timeout import FairTimeout
 from gateway.store.redis_breaker import Breaker
 
 CALL_SECONDS: Final = 1.0
@@ -83,10 +84,10 @@ class LendingPool(ConnectionPool):
         connection = self.take()
         fresh, began_at = not connection.is_connected, time.monotonic()
         try:
-            async with asyncio.timeout(CALL_SECONDS):
+            async with FairTimeout(CALL_SECONDS):
                 answers = await ask_over(connection, commands)
         except TimeoutError:
-            self.breaker.failed(began_at)
+            self.breaker.timed_out(began_at)
             raise
         except (RedisError, OSError) as error:
             if fresh and not isinstance(error, _NO_MASTER):  # an old connection may be dead where a new one is good
@@ -105,7 +106,7 @@ class LendingPool(ConnectionPool):
     async def _probe(self) -> None:
         connection = self.make_connection()  # type: ignore[no-untyped-call]
         try:
-            async with asyncio.timeout(CALL_SECONDS):
+            async with FairTimeout(CALL_SECONDS):
                 await ask_over(connection, [("PING",)])
         finally:
             await connection.disconnect(nowait=True)

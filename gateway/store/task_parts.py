@@ -31,6 +31,8 @@ _STORE_PART: Final = Script("store_part")
 _BEGIN_CONTENT: Final = Script("begin_content")
 _STORE_CONTENT_PART: Final = Script("store_content_part")
 _KEEP_TAIL: Final = Script("keep_tail")
+_OF_STORED_BYTES: Final = frozenset({_STORE_PART, _STORE_CONTENT_PART, _KEEP_TAIL})
+"""They write down what COS, or this process, holds: refused unsent, it would have to be sent again."""
 _FORGET_PARTS: Final = Script("forget_parts")
 _REFILL: Final = Script("refill")
 
@@ -170,8 +172,9 @@ class TaskParts:
 
     async def _run_for_two(self, script: Script, task_id: TaskId, *args: str | bytes) -> tuple[Answer, bytes]:
         """What *script* answers, and the bytes that may follow; run again once its task's parts are filled in."""
+        patient = script in _OF_STORED_BYTES
         for _ in range(2):
-            told = await self._calls.run(script, task_keys(task_id), (*self._when(), *args))
+            told = await self._calls.run(script, task_keys(task_id), (*self._when(), *args), patient=patient)
             text, more = told if isinstance(told, list) else (told, b"")
             answer = read_answer(text)
             if answer.outcome != _FORGOTTEN:

@@ -6,6 +6,7 @@ import secrets
 from abc import abstractmethod
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, cast
 
 import h11
@@ -14,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.domain.errors import GatewayError, HeadTimeout, Overloaded, RateLimited
+from gateway.fair_timeout import FairTimer
 from gateway.web.client_address import Headers
 from gateway.web.direct_reader import DirectReader
 from gateway.web.drain import Drain
@@ -63,8 +65,8 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._head_bytes = config.h11_max_incomplete_event_size or _HEAD_BYTES
         self._http = self._new_http()
         self._direct: DirectReader | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._answer_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | FairTimer | None = None
+        self._answer_timer: FairTimer | None = None
         self._draining = False
         self._drainable = 0
         self._left = 0
@@ -106,7 +108,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         self._server_state.connections.add(cast(Any, self))
         match self._edge.admit(self, self._host, self._server and self._server[1]):
             case Entry.SERVED:
-                self._after(self._deadlines.head, self._head_is_late)
+                self._await_head()
             case Entry.REFUSED:
                 self._refuse(Overloaded("There are as many connections as there may be."))
             case Entry.DROPPED:
@@ -195,6 +197,11 @@ class EdgeConnection(asyncio.BufferedProtocol):
 
     # --- deadlines
 
+    def _await_head(self) -> None:
+        """Give a request's head its time."""
+        self._stop_timer()
+        self._timer = FairTimer(self._deadlines.head, self._head_is_late)
+
     def _head_is_late(self) -> None:
         self._refuse(HeadTimeout(f"The request's head did not come within {self._deadlines.head:g} seconds."))
 
@@ -202,7 +209,7 @@ class EdgeConnection(asyncio.BufferedProtocol):
         """Break the connection unless the client takes what lies here for it, or a fair share, in time."""
         if self._answer_timer is None:
             size = self._transport.get_write_buffer_size()
-            self._answer_timer = self._loop.call_later(self._deadlines.answer, self._look_at_answer, size)
+            self._answer_timer = FairTimer(self._deadlines.answer, partial(self._look_at_answer, size))
 
     def _look_at_answer(self, before: int) -> None:
         self._answer_timer = None

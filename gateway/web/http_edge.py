@@ -128,7 +128,7 @@ class HttpEdge(EdgeConnection):
             self._refuse(Overloaded("There is no memory for more of a request's head."))
         elif not self._head_is_timed:
             self._head_is_timed = True
-            self._after(self._deadlines.head, self._head_is_late)
+            self._await_head()
 
     def _begin(self, request: h11.Request, raw: bytes, rest: bytes) -> None:
         """Hand on a request, whose head was *raw*, and *rest*, what has come of its body."""

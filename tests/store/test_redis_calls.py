@@ -19,7 +19,7 @@ from gateway.store.redis_pool import CONNECTIONS
 from gateway.store.task_store import RedisTaskStore
 from tests.fakes.redis_proxy import running_proxy
 from tests.fakes.redis_server import running_redis
-from tests.store.conftest import TTL_SECONDS, answers_again, new_task
+from tests.store.conftest import TTL_SECONDS, answers_again, new_task, part
 
 
 @pytest.fixture
@@ -37,6 +37,32 @@ async def test_a_redis_that_is_not_there_fails_at_once() -> None:
     assert time.monotonic() - began < 1.5
     assert isinstance(caught.value.__cause__, Exception)
     await client.aclose()
+
+
+async def test_f2_bytes_that_cos_holds_are_written_down_once_redis_answers_again() -> None:
+    """While others are refused unsent, the call that follows a stored part waits."""
+    with running_redis() as url:
+        client = connect(url)
+        store = RedisTaskStore(client, ttl_seconds=TTL_SECONDS)
+        task = await store.create(new_task())
+        await store.begin_part(task.id, 1, "a")
+        server: Any = await client.info("server")
+        os.kill(server["process_id"], signal.SIGSTOP)
+        try:
+            with pytest.raises(StateStoreUnavailable):
+                await store.ping()
+            began = time.monotonic()
+            with pytest.raises(StateStoreUnavailable):
+                await store.ping()
+            assert time.monotonic() - began < 0.2, "refused unsent"
+            storing = asyncio.create_task(store.store_part(task, part(1), attempt="a"))
+            await asyncio.sleep(0.1)
+            assert not storing.done()
+        finally:
+            os.kill(server["process_id"], signal.SIGCONT)
+
+        assert (await storing).loaded == part(1).size
+        await client.aclose()
 
 
 async def test_a_redis_that_stopped_fails_every_call_within_its_budget() -> None:
