@@ -72,19 +72,26 @@ class CosCaller:
         window: tuple[int, int] = (-60, 600),
     ) -> CallerAnswer:
         """Send one request; *window* is the signature's, in seconds from now."""
-        sent = {"Host": self.bucket.host, **(headers or {})}
-        given = dict(query or {})
-        if signed:
-            now = int(self.clock())
-            token = self.credentials.session_token
-            if token:
-                sent["x-cos-security-token"] = token
-            start, end = now + window[0], now + window[1]
-            sent["Authorization"] = authorization(
-                self.credentials, method, f"/{key}", given, sent, start=start, end=end
-            )
-        target = f"/{quote(key, safe='-_.~')}" + (f"?{encode_query(given)}" if given else "")
-        return self.send(method, target, sent, body)
+        sent, given = dict(headers or {}), dict(query or {})
+        sent = self.signed_headers(method, key, given, sent, window) if signed else {"Host": self.bucket.host, **sent}
+        return self.send(method, target_of(key, given), sent, body)
+
+    def signed_headers(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        window: tuple[int, int] = (-60, 600),
+    ) -> dict[str, str]:
+        """*headers* with what signs them."""
+        sent, now = {"Host": self.bucket.host, **headers}, int(self.clock())
+        token = self.credentials.session_token
+        if token:
+            sent["x-cos-security-token"] = token
+        start, end = now + window[0], now + window[1]
+        sent["Authorization"] = authorization(self.credentials, method, f"/{key}", query, sent, start=start, end=end)
+        return sent
 
     def send(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None = None
@@ -97,6 +104,11 @@ class CosCaller:
             return CallerAnswer(answer.status, tuple(answer.getheaders()), answer.read())
         finally:
             connection.close()
+
+
+def target_of(key: str, query: Mapping[str, str]) -> str:
+    """The path and the query of a request about *key*."""
+    return f"/{quote(key, safe='-_.~')}" + (f"?{encode_query(query)}" if query else "")
 
 
 def caller_at(

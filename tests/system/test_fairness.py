@@ -3,17 +3,23 @@
 Times on a busy machine vary: a measurement is made again, a few times, before it counts.
 """
 
+import json
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Final
 
 import pytest
 
-from tests.system.processes import ROOT, Gateway, wait_until
+from tests.fakes.cos_caller import target_of
+from tests.system.cos_door import Door
+from tests.system.flood import Flood
+from tests.system.processes import ROOT, Gateway, free_port, wait_until
 from tests.system.stack import MIB, Caller, Stack, body, good
 
 SLACK_SECONDS: Final = 0.004
@@ -24,6 +30,8 @@ SAMPLES_OF_ONE: Final = 40
 LOOK_SECONDS: Final = 0.05
 FILE_SECONDS: Final = 0.3
 ATTEMPTS: Final = 5
+_REFUSED: Final = re.compile('status="(429|503)"')
+"""At the COS door SlowDown is a 503."""
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +51,19 @@ def flooding(
     caller: Caller, method: str, path: str, *, connections: int, per_second: int = 0, size: int = 0
 ) -> Iterator[None]:
     """Somebody asks too much for as long as the block runs."""
-    arguments = [str(number) for number in (caller.gateway.port, connections, per_second, size)]
-    command = [sys.executable, "-m", "tests.system.flood", *arguments, method, path]
+    headers = {"Authorization": f"Bearer {caller.bearer}"}
+    with running(Flood(caller.gateway.port, method, path, connections, per_second, headers, size=size)):
+        yield
+
+
+@contextmanager
+def running(flood: Flood) -> Iterator[None]:
+    """*flood* runs in a process of its own for as long as the block does."""
+    command = [sys.executable, "-m", "tests.system.flood"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdin is not None
     try:
-        process.stdin.write(caller.bearer.encode() + b"\n")
+        process.stdin.write(json.dumps(asdict(flood)).encode() + b"\n")
         process.stdin.close()
         yield
     finally:
@@ -70,7 +85,7 @@ def latencies(of_another: Callable[[], Callable[[], object]]) -> list[float]:
 
 def refusals(gateway: Gateway) -> float:
     samples = gateway.metrics().items()
-    return sum(count for name, count in samples if "requests_total" in name and 'status="429"' in name)
+    return sum(count for name, count in samples if "requests_total" in name and _REFUSED.search(name))
 
 
 @pytest.mark.promise(30)
@@ -151,3 +166,83 @@ def test_d2_however_much_memory_one_subject_holds_another_s_part_is_repeated_fro
 def _is_refused(caller: Caller) -> bool:
     answer = caller.call("POST", "/v1/files?key=fair/ninth", content=b"x")
     return bool(answer.json().get("code") == "too_many_uploads")
+
+
+DEAR: Final = {
+    "a list of 10,000 parts for an unknown task": (20, 2),
+    "a list of 10,000 parts for a task": (20, 2),
+    "a list of 10,000 parts at the COS door for an unknown upload": (16, 2),
+    "a list of 10,000 parts at the COS door for an upload": (16, 2),
+    "a batch of 1,000 files": (20, 2),
+    "a list by state among 1,000 tasks": (32, 4),
+    "a plain list": (200, 2),
+}
+"""What mallory asks, how often a second, over how many connections."""
+PARTS: Final = [{"number": number, "etag": f'"{number:032x}"', "crc64": str(number)} for number in range(1, 10_001)]
+LISTED: Final = "".join(
+    f"<Part><PartNumber>{part['number']}</PartNumber><ETag>{part['etag']}</ETag></Part>" for part in PARTS
+)
+
+
+class Dear:
+    """The requests of ``DEAR``, at a gateway whose limits are the default ones."""
+
+    def __init__(self, stack: Stack) -> None:
+        port = free_port()
+        defaults = {"unknown_ids_per_minute_count": "60", "bad_tokens_per_minute_count": "20"}  # the stack's are none
+        self.gateway = stack.start_gateway(cos_listen=f"127.0.0.1:{port}", log_level="warning", **defaults)
+        self.mallory = stack.caller("mallory who asks what is dear", self.gateway)
+        self.task = self.mallory.create("fair/dear", 3 * MIB, part_size=MIB)
+        files = [{"key": f"fair/dear/{number}", "size": 1} for number in range(1000)]
+        self.batch = good(self.mallory.call("POST", "/v1/batches", json={"files": files}), 201)["id"]
+        self.cos_caller = Door(stack, port).key(self.mallory).caller()
+        self.port = port
+
+    def flood(self, row: str) -> Flood:
+        """What mallory sends."""
+        per_second, connections = DEAR[row]
+        if "COS door" in row:
+            upload = self.task["upload_id"] if row.endswith("an upload") else "unknown"
+            headers = self.cos_caller.signed_headers("POST", "fair/dear", {"uploadId": upload}, {})
+            target = target_of("fair/dear", {"uploadId": upload})
+            text = f"<CompleteMultipartUpload>{LISTED}</CompleteMultipartUpload>"
+            return Flood(self.port, "POST", target, connections, per_second, headers, text)
+        headers = {"Authorization": f"Bearer {self.mallory.bearer}", "Content-Type": "application/json"}
+        task_id = self.task["id"] if row.endswith("for a task") else "A" * 22
+        method, path, text = {
+            "a list of 10,000": ("POST", f"/v1/tasks/{task_id}/complete", json.dumps({"parts": PARTS})),
+            "a batch of 1,000": ("GET", f"/v1/batches/{self.batch}", ""),
+            "a list by state ": ("GET", "/v1/tasks?state=error&limit=100", ""),
+            "a plain list": ("GET", "/v1/tasks?limit=1", ""),
+        }[row[:16]]
+        return Flood(self.gateway.port, method, path, connections, per_second, headers, text)
+
+
+@pytest.fixture(scope="module")
+def dear(stack: Stack) -> Dear:
+    return Dear(stack)
+
+
+@pytest.mark.promise(30)
+@pytest.mark.parametrize("row", DEAR)
+def test_s8_what_is_dear_does_not_double_the_time_of_another_at_default_limits(
+    stack: Stack, dear: Dear, row: str
+) -> None:
+    names = iter(range(10_000))
+
+    def looks_of_another() -> Callable[[], object]:
+        bob = stack.caller(f"bob {next(names)} beside {row}", dear.gateway)
+        return lambda: good(bob.call("GET", "/v1/tasks?limit=1"))
+
+    found: list[tuple[float, float]] = []
+    for _ in range(ATTEMPTS):
+        alone = latencies(looks_of_another)
+        before = refusals(dear.gateway)
+        with running(dear.flood(row)):
+            wait_until(lambda: refusals(dear.gateway) > before, "the first refusal", 60)  # noqa: B023 -- called at once
+            beside = latencies(looks_of_another)
+        found.append((_ninety_ninth(alone), _ninety_ninth(beside)))
+        if found[-1][1] < 2 * (found[-1][0] + SLACK_SECONDS):
+            print(f"{row}: p99 {found[-1][0] * 1000:.1f} ms alone, {found[-1][1] * 1000:.1f} ms beside it")
+            return
+    pytest.fail(f"99th percentiles in seconds, alone and beside: {found}")
