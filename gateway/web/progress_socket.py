@@ -32,6 +32,8 @@ MAX_MESSAGE_BYTES: Final = 4096
 MAX_MESSAGES_PER_SECOND: Final = 5
 _SMALL_CHARACTERS: Final = 8192
 """What is longer takes memory from the budget until the client has it: pages of snapshots do, and little else."""
+_SNAPSHOT_COST: Final = 100
+"""The first snapshot counts as so many tasks that are loaded, however many it shows."""
 _CLOSE_SECONDS: Final = 5.0
 
 
@@ -82,6 +84,7 @@ class ProgressSockets:
         """Every task of the caller. Raises, before it opens, what ``Admission`` does, Forbidden or Busy."""
         caller, protocol = self._admission.watcher(websocket)
         caller.require(Action.LIST)
+        self._admission.spending.load(caller.owner, _SNAPSHOT_COST)
         with self._slot(caller.owner):
             await self._serve(websocket, caller, protocol, caller.owner, None)
 

@@ -245,3 +245,40 @@ async def test_s11_bad_signatures_are_counted_as_bad_tokens_are(rest: Rest, bad:
     assert (await good.ask(Operation.HEAD_OBJECT, KEY)).status == 404, "known to be good"
     async with rest.as_caller("carol") as carol:
         assert (await carol.get("/v1/tasks")).status_code == 429, "tokens are counted with them"
+
+
+async def test_s8_opening_a_socket_on_all_tasks_costs_what_its_snapshot_loads(redis_url: str, cos: RunningCos) -> None:
+    async with running_rest(redis_url, cos, requests_per_subject_rate=1) as rest, rest.as_caller() as client:
+        token = client.headers["authorization"].removeprefix("Bearer ")
+        statuses = [await opened_socket(rest, token) for _ in range(3)]
+
+    assert statuses == [101, 101, 429]
+
+
+async def opened_socket(rest: Rest, token: str) -> int:
+    """The status that a handshake for all tasks is answered with; an open socket is left at once."""
+    scope = {
+        "type": "websocket",
+        "path": "/v1/progress",
+        "raw_path": b"/v1/progress",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 1),
+        "subprotocols": ["gateway.v1", f"bearer.{token}"],
+        "extensions": {"websocket.http.response": {}},
+        "state": {},
+        "root_path": "",
+        "scheme": "ws",
+    }
+    coming: list[dict[str, Any]] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
+    status: list[int] = []
+
+    async def receive() -> Any:
+        return coming.pop(0) if coming else {"type": "websocket.disconnect", "code": 1001}
+
+    async def send(message: Any) -> None:
+        if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+            status.append(message.get("status", 101))
+
+    await rest.gateway.public(scope, receive, send)
+    return status[0]
