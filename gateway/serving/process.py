@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import resource
 import signal
 import socket
 import sys
@@ -37,6 +38,7 @@ CLOSE_SECONDS: Final = 1
 def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], None] = lambda: None) -> Server:
     """A server over a gateway of its own, which counts what *lines* drops; *on_ready* once it takes connections."""
     keep_large_buffers()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every secret and bytes of files
     settings = within_files(fitted(settings, memory_limit_bytes()))
     drain = Drain()
     edge = EdgeConnections(edge_rules(settings))

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from gateway.config import Settings
-from tests.deploy.topology import DEPLOY
+from tests.deploy.topology import COMPOSE, DEPLOY
 from tests.tools import require_tool
 
 UNIT: Final = DEPLOY / "systemd" / "upload-gateway.service"
@@ -78,3 +78,14 @@ def test_the_unit_lets_a_drain_end_and_starts_what_the_readme_installs() -> None
     assert service["ExecStart"] == "/opt/upload-gateway/bin/python -m gateway serve"
     assert "python3 -m venv /opt/upload-gateway" in readme
     assert re.search(rf"install .*deploy/gateway.env.example {service['EnvironmentFile']} ", readme)
+
+
+def test_s22_the_unit_bounds_memory_as_compose_does_and_leaves_no_core() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(UNIT)
+    service = unit["Service"]
+
+    assert service["MemoryMax"].lower() == COMPOSE["x-gateway"]["mem_limit"]
+    assert (service["OOMPolicy"], service["LimitCORE"]) == ("continue", "0")
+    assert COMPOSE["x-gateway"]["ulimits"]["core"] == 0

@@ -5,6 +5,7 @@ show a caller, or one token, is revoked.
 import hashlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -192,3 +193,11 @@ def test_s12_no_line_holds_a_raw_subject_token_or_id_of_one(door: Door, log: Log
     text = door.stack.gateway.program.log.read_text()
     for canary in (subject, token_id, kate.bearer, key.secret_key, key.token or "", "kate/a.txt"):
         assert canary not in text
+
+
+def test_s22_a_gateway_leaves_no_core_file(door: Door) -> None:
+    """It would hold every secret, and bytes of files."""
+    limits = Path(f"/proc/{door.stack.gateway.program.pid}/limits").read_text().splitlines()
+
+    [core] = [line.split() for line in limits if line.startswith("Max core file size")]
+    assert core[4:6] == ["0", "0"]
