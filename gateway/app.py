@@ -26,6 +26,7 @@ from gateway.from_settings import (
     sealer_of,
 )
 from gateway.gauges import Gauges
+from gateway.heap_watch import HeapWatch
 from gateway.loop_watch import LoopWatch
 from gateway.observer import Observer
 from gateway.store.batch_store import RedisBatchStore
@@ -257,6 +258,7 @@ class Gateway:
                 self._engine.bodies.run,
                 self._slots.run,
                 LoopWatch(self.metrics).run,
+                HeapWatch(self._used_bytes).run,
                 self._gauges().run,
             )
             for work in works:
@@ -291,6 +293,10 @@ class Gateway:
             "gateway_draining": lambda: self._drain.closes,
         }
         return Gauges(self.metrics, looks, (self._objects.report, self._report_memory))
+
+    def _used_bytes(self) -> int:
+        held = sum(budget.used_bytes for _, budget in self.memory.budgets())
+        return held + self._engine.budget.used_bytes
 
     def _report_memory(self) -> None:
         for name, budget in self.memory.budgets():

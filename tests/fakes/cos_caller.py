@@ -93,6 +93,15 @@ class CosCaller:
         sent["Authorization"] = authorization(self.credentials, method, f"/{key}", query, sent, start=start, end=end)
         return sent
 
+    def head(self, method: str, key: str, query: Mapping[str, str], *lines: str) -> bytes:
+        """The head of a signed request for a raw connection."""
+        sent, now = {"Host": self.bucket.host}, int(self.clock())
+        told = authorization(self.credentials, method, f"/{key}", query, sent, start=now - 60, end=now + 600)
+        target = f"/{quote(key, safe='-_.~')}?{encode_query(query)}"
+        head = [f"{method} {target} HTTP/1.1", f"Host: {self.bucket.host}", f"Authorization: {told}"]
+        token = self.credentials.session_token
+        return "\r\n".join([*head, f"x-cos-security-token: {token}", *lines, "", ""]).encode()
+
     def send(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[bytes] | None = None
     ) -> CallerAnswer:

@@ -4,14 +4,12 @@ Each row is measured by the kernel in a fresh process whose replay budget is as 
 """
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
 
 import pytest
 
-from gateway.cos.signing import Credentials, authorization, encode_query
 from tests.system.cos_door import Door, Key
 from tests.system.processes import free_port
 from tests.system.stack import MIB, Stack, running_stack
@@ -31,16 +29,6 @@ Row = Callable[[Door, Key], Iterator[tuple[int, bytes]]]
 """The port and the bytes of each connection."""
 
 
-def signed(key: Key, method: str, path: str, query: dict[str, str], *lines: str) -> bytes:
-    """The head of a request at the COS door."""
-    host, now = f"{key.bucket}.cos.{key.region}.myqcloud.com", int(time.time())
-    credentials = Credentials(key.secret_id, key.secret_key, key.token)
-    sent = {"host": host}
-    told = authorization(credentials, method, path, query, sent, start=now - 60, end=now + 600)
-    head = [f"{method} {path}?{encode_query(query)} HTTP/1.1", f"Host: {host}", f"Authorization: {told}"]
-    return "\r\n".join([*head, f"x-cos-security-token: {key.token}", *lines, "", ""]).encode()
-
-
 def unproved_forms(door: Door, key: Key) -> Iterator[tuple[int, bytes]]:
     """S3: the fields of a form whose signature never comes, with names as long and characters as wide as may be."""
     field = b'--b\r\nContent-Disposition: form-data; name="%04d%b"\r\n\r\n%b\r\n'
@@ -55,8 +43,8 @@ def lists_at_the_cos_door(door: Door, key: Key) -> Iterator[tuple[int, bytes]]:
     """S6: lists of parts that go on, for an upload that is theirs."""
     begun = key.caller().call("POST", "formula/list.bin", {"uploads": ""})
     size = 3 * MIB // 2
-    length = f"Content-Length: {size}"
-    head = signed(key, "POST", "/formula/list.bin", {"uploadId": begun.text("UploadId") or ""}, length)
+    upload = {"uploadId": begun.text("UploadId") or ""}
+    head = key.caller().head("POST", "formula/list.bin", upload, f"Content-Length: {size}")
     for _ in range(40):
         yield key.port, head + b"<C>" + b" " * (size - 100)
 
