@@ -19,6 +19,8 @@ from gateway.tracing import traceparent
 
 NOTICE_FIELD: Final = "notice:"
 """Begins the names of fields that hold a notice not yet delivered."""
+NOTICES_MOST: Final = 4
+"""Notices of one task that wait to be delivered; the oldest beyond are dropped, by ``change.lua``."""
 NOTICE_GRACE_SECONDS: Final = 3.0
 """How long a notice is left to the process that made it: longer than a call to Redis may take."""
 
@@ -107,7 +109,7 @@ def may_end_bodies(task: Task, after: Task) -> bool:
 
 
 def _encode(notice: Notice) -> str:
-    task = notice.task
+    task = replace(notice.task, object_headers={}, part_headers={}, content=None)  # which no receiver is told
     told = {"version": str(task.version), **encode_task(task)}
     trace = traceparent()
     return json.dumps(

@@ -6,6 +6,7 @@ A ledger that Redis lost would let its owner have as much again; one from before
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.domain.task import FINAL_STATES, Task, TaskState
+from gateway.store.duties import NOTICE_FIELD
 from gateway.store.ended_things import EndedThings
 from gateway.store.ledgers import Ledgers, tail_bytes
 from gateway.store.redis_calls import RedisCalls, ScriptCall
@@ -51,7 +52,8 @@ class LedgerRepair:
         if task.state in FINAL_STATES:
             yield owner, self._ledgers.ending(task, fields)
         elif not _is_refused_file(task):
-            yield owner, self._ledgers.opening(task, must_fit=False, at=task.updated_at)
+            besides = sum(len(text) for name, text in fields.items() if name.startswith(NOTICE_FIELD))
+            yield owner, self._ledgers.opening(task, must_fit=False, at=task.updated_at, besides=besides)
         if task.tail_size:
             for ledger in (ledger_keys(owner).tails, ALL_TAILS):
                 yield owner, self._ledgers.keeping_tail(ledger, task.id, tail_bytes(task.tail_size), must_fit=False)

@@ -105,9 +105,9 @@ class Ledgers:
         self._life_seconds = life_seconds
         self._clock = clock
 
-    def opening(self, task: Task, *, must_fit: bool, at: float | None = None) -> ScriptCall:
-        """Note an unfinished *task*, if it fits or need not; as of Unix time *at*, or now."""
-        ledger, entry = ledger_keys(owner_key(task.owner)).open, (task.id, open_bytes(encode_task(task)))
+    def opening(self, task: Task, *, must_fit: bool, at: float | None = None, besides: int = 0) -> ScriptCall:
+        """Note an unfinished *task* and *besides* bytes more, if they fit or need not, as of Unix time *at* or now."""
+        ledger, entry = ledger_keys(owner_key(task.owner)).open, (task.id, open_bytes(encode_task(task)) + besides)
         return self._call((ledger,), self.shares.open, entry, at=at, must_fit=must_fit)
 
     def ending(self, task: Task, fields: Mapping[str, str], *, was_open: bool = True) -> ScriptCall:

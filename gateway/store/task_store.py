@@ -17,7 +17,7 @@ from gateway.domain.objects import Bucket, StoredPart, UploadId
 from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import CancelRequested, Task, TaskEvent, TaskId, TaskState
 from gateway.store.due_index import DueIndex
-from gateway.store.duties import Duties, Duty, dropped, may_end_bodies
+from gateway.store.duties import NOTICES_MOST, Duties, Duty, dropped, may_end_bodies
 from gateway.store.ended_things import EndedThings
 from gateway.store.idempotency import IdempotencyNotes, Made
 from gateway.store.index_repair import IndexRepair
@@ -207,12 +207,16 @@ class RedisTaskStore(TaskParts):
         args = (repr(self._clock()), str(ttl), op_id(), str(task.version), *what, fields, json.dumps(deletes))
         change = ScriptCall(_CHANGE, task_keys(task.id), args)
         ending = self._ending(task, after, duty) if after.is_final else []
-        steps = [*duty.before, change, *duty.behind, *self._index.leaving(task, after), *ending]
+        noticed = self._noticed(after, duty) if duty.notice is not None and not after.is_final else []
+        steps = [*duty.before, change, *duty.behind, *self._index.leaving(task, after), *noticed, *ending]
         # A full Redis may refuse to list what is due, which the walk over all tasks finds, but not the change itself.
         answers = await self._calls.in_turn("change", steps, hints=len(duty.before))
         if ending:
             await self._ended.make_room(owner_key(task.owner), answers[-1])
         return read_answer(answers[len(duty.before)])
+
+    def _noticed(self, after: Task, duty: Duty) -> list[ScriptCall]:
+        return [self.ledgers.opening(after, must_fit=False, besides=NOTICES_MOST * sum(map(len, duty.fields.values())))]
 
     def _ending(self, task: Task, after: Task, duty: Duty) -> list[ScriptCall]:
         tails = [self.ledgers.striking(ALL_TAILS, task.id)] if task.tail_size else []

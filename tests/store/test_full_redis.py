@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from gateway.domain.errors import StateStoreUnavailable, StorageDenied
+from gateway.domain.errors import PartInProgress, StateStoreUnavailable, StorageDenied
 from gateway.domain.objects import ETag
 from gateway.domain.task import (
     AbortFinished,
@@ -93,8 +93,11 @@ async def test_f12_parts_that_run_may_end_also_where_two_overlap(full: Redis) ->
     await fill(full)
 
     await store.end_part(task.id, 1, "one")
-    assert (await store.store_part(task, part(2), attempt="three")).stored_count == 1
-    assert (await store.forget_parts(task, [2])).stored_count == 0
+    with pytest.raises(PartInProgress):
+        await store.store_part(task, part(1), attempt="two")
+    assert (await store.store_part(task, part(1), attempt="two", decided=True)).stored_count == 1
+    assert (await store.store_part(task, part(2), attempt="three")).stored_count == 2
+    assert (await store.forget_parts(task, [1, 2])).stored_count == 0
     assert (await store.store_content_part(content.task, part(1))).stored_count == 1
 
 

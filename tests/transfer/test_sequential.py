@@ -194,3 +194,21 @@ async def test_a_cancelled_complete_does_not_break_off_the_tail_on_its_way(world
 
     assert await world.engine.owned.drain(5) == 0
     world.require_success(await world.control.complete(ALICE, task_id, CompleteWanted()), DATA[:77])
+
+
+async def test_s5_a_tail_without_room_is_sent_again_and_the_file_is_whole(world: World) -> None:
+    """The owner's share is full of other tails: nothing is kept, and nobody is told that it was."""
+    data = random_bytes(3 * MIB)
+    task = await world.create(size=len(data))
+    world.tasks.ledgers.shares.learn(1)
+    body = Client(data[: MIB // 2])
+
+    sending = asyncio.create_task(world.put_content(task, body, ContentRange(total=len(data))))
+    await body.taken()
+    body.leave()
+    with pytest.raises(ClientLeft):
+        await sending
+
+    broken = await world.load(task)
+    assert (broken.next_offset, broken.loaded, broken.tail_size) == (0, 0, 0)
+    world.require_success(await world.put_content(task, data), data)

@@ -3,6 +3,22 @@
 -- ARGV: now, ttl, op, expected version, what to drop ("", "tail", "all"), whether bodies may have to end ("1"),
 --       fields and values to set, fields to delete (JSON arrays)
 -- Answers "ok" with the version that this op made, also when it comes again; "gone"; "stale" with the task as it is.
+local MOST_NOTICES = 4 -- and what they weigh is counted: see duties.py
+
+-- Of the notices that wait to be delivered the latest stay: a task that fails again and again must not fill Redis.
+local function drop_old_notices()
+  local notices = {}
+  for _, name in ipairs(redis.call('HKEYS', TASK)) do
+    if string.sub(name, 1, 7) == 'notice:' then
+      notices[#notices + 1] = {name, cjson.decode(redis.call('HGET', TASK, name)).at}
+    end
+  end
+  table.sort(notices, function(one, other) return one[2] < other[2] end)
+  for index = 1, #notices - MOST_NOTICES do
+    redis.call('HDEL', TASK, notices[index][1])
+  end
+end
+
 local now, ttl, op, expected, drop, ends, sets, deletes = unpack(ARGV)
 local version = redis.call('HGET', TASK, 'version')
 if not version then
@@ -26,6 +42,9 @@ elseif drop == 'tail' then
   redis.call('DEL', TAIL)
 end
 local changed = commit(now, tonumber(ttl), fields)
+if string.find(sets, '"notice:', 1, true) then
+  drop_old_notices()
+end
 if ends == '1' then
   tell_control()
 end
