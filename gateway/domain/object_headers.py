@@ -74,6 +74,7 @@ NEVER_PASSED_ON: Final = frozenset(
     }
 )
 """Known headers of COS that the gateway takes from nobody: addresses, instructions, keys that it must not see."""
+_ACTING: Final = ("x-cos-", "x-ci-", PIC_OPERATIONS)
 KNOWN_HEADERS: Final = frozenset({*_HEADER_OF_OPTION.values(), *PASSED_ON, TRAFFIC_LIMIT, FORBID_OVERWRITE})
 """Every header but metadata that may go to COS with an object."""
 META: Final = "x-cos-meta-"
@@ -105,7 +106,7 @@ def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: M
 
 def acts_on_cos(name: str) -> bool:
     """Whether a header of this lower-case name means something to COS beyond HTTP: it is taken, or refused by name."""
-    return name.startswith(("x-cos-", "x-ci-")) or name == PIC_OPERATIONS
+    return name.startswith(_ACTING)
 
 
 def require_taken(names: Iterable[str], taken: Container[str], *, meta: bool) -> None:
@@ -115,7 +116,7 @@ def require_taken(names: Iterable[str], taken: Container[str], *, meta: bool) ->
         InvalidField: nothing that a caller says to COS is dropped in silence.
     """
     for name in names:
-        if acts_on_cos(name) and name not in taken and not (meta and name.startswith(META)):
+        if name.startswith(_ACTING) and name not in taken and not (meta and name.startswith(META)):
             raise InvalidField(f"The request has {_named(name)}, which is not passed on here.")
 
 

@@ -2,7 +2,7 @@
 shows or destroys what is not theirs. What is not listed here describes the object alone, and anybody may say it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -62,9 +62,9 @@ def is_saved(disposition: str) -> bool:
     return disposition.partition(";")[0].strip().lower() == "attachment"
 
 
-def is_among(option: Option, patterns: Iterable[str] | None) -> bool:
+def is_among(option: Option, patterns: Collection[str] | None) -> bool:
     """Whether *patterns* allow *option*: names, ``grant_*``, ``*`` for all; None allows any."""
-    return patterns is None or any(fnmatchcase(option.value, pattern) for pattern in patterns)
+    return patterns is None or "*" in patterns or any(fnmatchcase(option.value, pattern) for pattern in patterns)
 
 
 def is_pattern(text: str) -> bool:
