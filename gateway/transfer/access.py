@@ -3,7 +3,9 @@
 A token's claims hold for what was begun under another token of the same subject, too.
 """
 
-from gateway.domain.errors import TaskNotFound
+from gateway.domain.errors import OptionNotAllowed, TaskNotFound
+from gateway.domain.object_headers import FORBID_OVERWRITE
+from gateway.domain.options import Option, is_among, options_in
 from gateway.domain.policy import Action, Caller
 from gateway.domain.task import Task
 
@@ -35,7 +37,26 @@ def require_fits(caller: Caller, task: Task) -> None:
     """Refuse to go on with a file that *caller*'s token would not have let begin.
 
     Raises:
-        FileTooLarge, TypeNotAllowed.
+        FileTooLarge, TypeNotAllowed, OptionNotAllowed.
     """
     caller.check_size(max(task.size or 0, task.loaded))
     caller.check_type(None, task.object_headers.get("content-type"))
+    for option in options_in(task.object_headers):
+        _require_option(caller, option)
+
+
+def require_may_replace(caller: Caller, task: Task) -> None:
+    """Refuse a file that would replace an object where *caller*'s token forbids that and the task does not.
+
+    Raises:
+        OptionNotAllowed.
+    """
+    if FORBID_OVERWRITE not in task.object_headers:
+        if caller.policy.forbid_overwrite:
+            raise OptionNotAllowed("The token forbids overwriting, and the task was created without that.")
+        _require_option(caller, Option.OVERWRITE)
+
+
+def _require_option(caller: Caller, option: Option) -> None:
+    if not is_among(option, caller.policy.options):
+        raise OptionNotAllowed(f"The token does not allow the option {option.value}.")

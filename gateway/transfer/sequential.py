@@ -7,7 +7,7 @@ from gateway.domain.errors import OffsetMismatch, StateStoreUnavailable, TaskNot
 from gateway.domain.policy import Action, Caller
 from gateway.domain.signatures import PEEK_BYTES
 from gateway.domain.task import BodyMode, BodyStarted, Task, TaskId
-from gateway.transfer.access import require_fits, require_visible
+from gateway.transfer.access import require_fits, require_may_replace, require_visible
 from gateway.transfer.completion import Completion
 from gateway.transfer.completion_plan import CompleteWanted
 from gateway.transfer.digests import Digests
@@ -42,6 +42,7 @@ class SequentialRelay:
         task = await revived(engine.tasks, task)
         task.require(BodyStarted)
         require_fits(caller, task)
+        require_may_replace(caller, task)
         size = span.total
         if size is None and span.ends_file and span.length is not None:
             size = span.offset + span.length

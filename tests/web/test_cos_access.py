@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.domain.objects import Bucket
 from gateway.web.cos_call import ACTIONS, Operation
 from tests.fakes.cos_caller import CosCaller
-from tests.fakes.local_cos import BUCKET, RunningCos
+from tests.fakes.local_cos import BUCKET, OTHER_BUCKET, RunningCos
 from tests.web.cos_calls import REQUESTS, DoorKey
 from tests.web.rest import PREFIX, Rest, running_rest
 
@@ -27,9 +28,9 @@ async def key_of(rest: Rest, claims: dict[str, Any], **asked: Any) -> DoorKey:
         return DoorKey(rest, answer.json())
 
 
-def opened_at_cos(cos: RunningCos, key: str) -> str:
+def opened_at_cos(cos: RunningCos, key: str, bucket: Bucket = BUCKET) -> str:
     """An upload that another program has begun straight at COS."""
-    answer = CosCaller(cos.port, BUCKET, cos.key).call("POST", key, {"uploads": ""})
+    answer = CosCaller(cos.port, bucket, cos.key).call("POST", key, {"uploads": ""})
     return answer.text("UploadId") or ""
 
 
@@ -129,3 +130,21 @@ async def test_s17_before_redis_told_who_was_revoked_nothing_is_changed(
     reads = REQUESTS[operation][0] in ("GET", "HEAD")
     assert reads or (answer.status, answer.code) == (503, "ServiceUnavailable")
     assert reads or cos.journal() == []
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_s2_no_operation_reaches_another_bucket_than_the_key_s(
+    rest: Rest, cos: RunningCos, operation: Operation
+) -> None:
+    for claims, asked in (({"buckets": ["files"]}, None), ({}, "files")):
+        key = await key_of(rest, claims, bucket=asked)
+        elsewhere = DoorKey(rest, {**key.document, "bucket": OTHER_BUCKET.name, "region": OTHER_BUCKET.region})
+        upload_id = opened_at_cos(cos, PREFIX + "k", OTHER_BUCKET)
+        cos.clear_journal()
+
+        for presigned in (False, True):
+            answer = await elsewhere.ask(operation, PREFIX + "k", upload_id, presigned=presigned)
+            assert answer.status == 403
+        named = await key.ask(operation, PREFIX + "k", upload_id)
+        assert named.status == 404 or "{upload}" not in str(REQUESTS[operation])
+        assert cos.journal(bucket=OTHER_BUCKET.name) == []

@@ -1,7 +1,8 @@
 """Issued keys: narrower than their token, opened by whoever has the sealing key, and by nobody else."""
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,30 @@ def test_s4_a_key_is_as_old_as_its_token_whenever_it_is_issued(
     assert opened.issued_at == issued_at
     assert opened.expires_at <= ALICE.expires_at
     assert (key.start_time, key.expired_time) == (int(clock.now), int(clock.now) + 60)
+
+
+CLAIMED: dict[str, Any] = {
+    "buckets": frozenset({"files"}),
+    "prefix": "mine/",
+    "max_size": 5,
+    "types": ("image/*",),
+    "actions": frozenset({"keys", "upload"}),
+    "options": ("acl",),
+    "forbid_overwrite": True,
+}
+"""A value for each claim that restricts; ``places`` follow from the buckets."""
+
+
+def test_s4_every_claim_of_a_token_goes_on_into_its_keys(issuer: KeyIssuer) -> None:
+    assert CLAIMED.keys() == {field.name for field in fields(Policy)} - {"places"}
+    for name, value in CLAIMED.items():
+        key = issuer.issue(replace(ALICE, policy=Policy(**{name: value})), "files", None, 60)
+
+        assert getattr(issuer.open(*_pair(key)).caller.policy, name) == value
+    assert {field.name for field in fields(Caller)} == {"owner", "policy", "expires_at", "issued_at", "token_id"}
+    caller = replace(ALICE, token_id="one")
+    opened = issuer.open(*_pair(issuer.issue(caller, "files", None, 60))).caller
+    assert (opened.owner, opened.token_id, opened.issued_at) == ("alice", "one", caller.issued_at)
 
 
 def test_a_key_is_never_wider_than_its_token_and_destination(issuer: KeyIssuer) -> None:

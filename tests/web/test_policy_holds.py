@@ -166,6 +166,7 @@ NARROWER: Final[dict[str, tuple[dict[str, Any], dict[str, Any], str]]] = {
     "no size": ({}, {"max_size": MIB}, "file_too_large"),
     "a type": ({"size": 2 * MIB, "content_type": "text/html"}, {"types": ["image/*"]}, "type_not_allowed"),
     "no type": ({}, {"types": ["image/*"]}, "type_not_allowed"),
+    "an option": ({"size": 2 * MIB, "acl": "public-read"}, {"options": ["overwrite"]}, "option_not_allowed"),
 }
 """What a file was said to be, a token that would not have let it begin, and what that token hears."""
 
@@ -203,6 +204,23 @@ async def test_s7_size_and_type_are_asked_again_of_whoever_moves_a_file_on(rest:
         assert (await narrow.post(f"{one}/pause")).status_code == 200
         assert (await narrow.post(f"{one}/restart")).json()["code"] == code
         assert (await narrow.post(f"{one}/cancel")).json()["state"] == "canceled"
+
+
+@pytest.mark.parametrize("claims", [{"forbid_overwrite": True}, {"options": ["acl"]}])
+async def test_s7_a_token_that_may_replace_nothing_ends_no_task_that_would(
+    rest: Rest, cos: RunningCos, claims: dict[str, Any]
+) -> None:
+    async with rest.as_caller("app") as app, rest.as_caller("app", **claims) as narrow:
+        assert (await app.post(f"/v1/files?key={KEY}", content=b"stands")).status_code == 201
+        tasks = [(await app.post("/v1/tasks", json={"key": KEY, "size": 8})).json()["id"] for _ in range(2)]
+        await app.put(f"/v1/tasks/{tasks[1]}/parts/1", content=b"replaces")
+        answers = [
+            await narrow.put(f"/v1/tasks/{tasks[0]}/content", content=b"replaces"),
+            await narrow.post(f"/v1/tasks/{tasks[1]}/complete"),
+        ]
+
+    assert [answer.json()["code"] for answer in answers] == ["option_not_allowed", "object_exists"]
+    assert cos.read(BUCKET, KEY) == b"stands"
 
 
 async def test_s7_what_was_completed_stays_so_for_a_token_that_would_not_have_let_it_begin(rest: Rest) -> None:
