@@ -89,8 +89,7 @@ class Control:
             require_md5(task.object_headers)
         if FORBID_OVERWRITE in task.object_headers:
             await self._require_free(task, idempotency)
-        if self._quota is not None:
-            await self._quota.claim(task)
+        await self._claim(task)
         task = await self._engine.tasks.create(task, idempotency)
         if not is_visible(caller, task):  # an earlier token's, whose first bucket was another
             raise IdempotencyConflict("The key was used for a task that this token is not for.")
@@ -106,13 +105,17 @@ class Control:
         if new.fingerprint is None:
             return None
         caller.require(Action.CREATE)
-        return await find_same(self._engine, self._drafts.task(caller, new), new.fingerprint, CLIENT_WAITS.get())
+        draft = self._drafts.task(caller, new)
+        return await find_same(self._engine, draft, new.fingerprint, CLIENT_WAITS.get(), self._claim)
+
+    async def _claim(self, task: Task) -> None:
+        if self._quota is not None:
+            await self._quota.claim(task)
 
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
         draft = await self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
-        if self._quota is not None:
-            await self._quota.claim(draft)
+        await self._claim(draft)
         return await self._engine.tasks.create(draft)
 
     async def draft_for_whole(self, caller: Caller, new: NewTask, size: int) -> Task:
@@ -184,8 +187,7 @@ class Control:
         Raises:
             QuotaExceeded: its owner has as many unfinished tasks as there may be.
         """
-        if self._quota is not None:
-            await self._quota.claim(replace(lost, expires_at=lost.updated_at + self._task_ttl_seconds))
+        await self._claim(replace(lost, expires_at=lost.updated_at + self._task_ttl_seconds))
         return await self._engine.rebuild(lost, CLIENT_WAITS.get())
 
     async def parts(self, caller: Caller, task_id: TaskId) -> list[StoredPart]:

@@ -3,7 +3,7 @@
 List Parts (doc 7747) tells the MD5 of a part, as its ETag, but no CRC-64: only digests by MD5 find what Redis lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,8 +29,13 @@ MAX_LIST: Final = 1000
 CANDIDATES_MOST: Final = 10
 """Open uploads of one key that are looked at, the newest first."""
 
+Claim = Callable[[Task], Awaitable[None]]
+"""Counts a task that is about to be created. Raises QuotaExceeded."""
 
-async def find_same(engine: Engine, draft: Task, fingerprint: Fingerprint, is_wanted: IsWanted) -> Task | None:
+
+async def find_same(
+    engine: Engine, draft: Task, fingerprint: Fingerprint, is_wanted: IsWanted, claim: Claim
+) -> Task | None:
     """The unfinished task of *draft*'s owner, key and content; None: *draft* is the first, or the rest is worthless.
 
     What COS does not hold any more, or holds with other bytes than the file's, has been forgotten. A pause stays; an
@@ -39,6 +44,7 @@ async def find_same(engine: Engine, draft: Task, fingerprint: Fingerprint, is_wa
     Raises:
         Storage: COS or Redis failed, or it *is_wanted* no more.
         RateLimited: COS was asked too much for this owner.
+        QuotaExceeded: an upload of the file is there, and its owner has as many unfinished tasks as there may be.
     """
     patience = Patience(is_wanted)
     assert draft.content is not None
@@ -49,7 +55,7 @@ async def find_same(engine: Engine, draft: Task, fingerprint: Fingerprint, is_wa
             return task
     if fingerprint.parts_md5 is None or draft.intent is not Intent.INITIATE:
         return None
-    return await engine.owned.finish(_adopted(engine, draft, fingerprint, patience), "adopt upload")
+    return await engine.owned.finish(_adopted(engine, draft, fingerprint, patience, claim), "adopt upload")
 
 
 async def _gone_on(engine: Engine, task: Task, fingerprint: Fingerprint, patience: Patience) -> Task | None:
@@ -105,7 +111,9 @@ def _differing(
     return differing
 
 
-async def _adopted(engine: Engine, draft: Task, fingerprint: Fingerprint, patience: Patience) -> Task | None:
+async def _adopted(
+    engine: Engine, draft: Task, fingerprint: Fingerprint, patience: Patience, claim: Claim
+) -> Task | None:
     """A new task for an open upload of the same key that no task has and that holds parts of the file."""
     for upload_id in await _orphans(engine, draft):
         try:
@@ -117,6 +125,7 @@ async def _adopted(engine: Engine, draft: Task, fingerprint: Fingerprint, patien
         if parts:
             adopted = replace(draft, upload_id=upload_id, intent=Intent.NONE, mode=BodyMode.PARTS)
             checked = replace(with_parts(adopted, parts), state=TaskState.WAITING, hash_percent=1.0)
+            await claim(checked)
             return await engine.tasks.restore(checked, parts)
     return None
 

@@ -2,21 +2,26 @@
 
 import asyncio
 import hashlib
+import time
 from typing import Any
 
 import pytest
 
 from gateway.domain.checksums import crc64
-from gateway.domain.errors import GatewayError, StorageUnavailable
+from gateway.domain.errors import GatewayError, QuotaExceeded, StorageUnavailable
 from gateway.domain.fingerprint import Fingerprint
 from gateway.domain.parts import MIB
 from gateway.domain.task import BodyMode, Task, TaskState
+from gateway.store.ledgers import Ledgers, Shares
+from gateway.store.redis_address import connect
+from gateway.store.task_quota import RedisTaskQuota
 from gateway.transfer.completion_plan import CompleteWanted
+from gateway.transfer.control import Control
 from gateway.transfer.drafts import NewTask
 from gateway.transfer.replay import BufferedBody
 from gateway.transfer.sequential_flow import ContentRange
 from tests.fakes.redis_server import send_command
-from tests.transfer.kit import ALICE, BOB, World, new_task, part_of, random_bytes
+from tests.transfer.kit import ALICE, BOB, PLACES, TTL_SECONDS, World, new_task, part_of, random_bytes
 
 DATA = random_bytes(4 * MIB + 99)
 PARTS = [part_of(DATA, number) for number in range(1, 6)]
@@ -299,6 +304,24 @@ async def test_an_open_upload_of_the_file_is_adopted(world: World, redis_url: st
     assert done.state is TaskState.SUCCESS
     assert world.read(done.at) == DATA
     assert not world.has_open_upload(done)
+
+
+async def test_s2_an_adopted_upload_counts_as_a_new_task_does(world: World, redis_url: str) -> None:
+    new, another = wanted(), wanted()
+    for one in (new, another):
+        await begun(world, one, 1)
+    send_command(redis_url, "FLUSHALL")
+    redis = connect(redis_url)
+    quota = RedisTaskQuota(redis, Ledgers(Shares(tasks=2), TTL_SECONDS, time.time), world.tasks.load_many)
+    control = Control(
+        world.engine, world.completion, world.sequential, PLACES, task_ttl_seconds=TTL_SECONDS, quota=quota
+    )
+
+    assert await control.resume(ALICE, new) is not None
+    with pytest.raises(QuotaExceeded):
+        await control.resume(ALICE, another)
+    assert len((await world.tasks.list_tasks("alice")).tasks) == 1
+    await redis.aclose()
 
 
 @pytest.mark.parametrize("print_of", [by_crc64, by_whole])
