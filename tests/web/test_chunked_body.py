@@ -110,3 +110,14 @@ def test_a_line_that_does_not_end_is_not_kept() -> None:
 
     with pytest.raises(BadFraming):
         reader.next_piece()
+
+
+def test_s6_small_chunks_that_are_here_come_as_few_pieces() -> None:
+    reader = ChunkedBody()
+    reader.receive(b"2\r\nab\r\n" * 5000)
+    pieces = []
+    while (piece := reader.next_piece()) is not None:
+        pieces.append(piece)
+
+    assert b"".join(pieces) == b"ab" * 5000
+    assert len(pieces) <= 3
