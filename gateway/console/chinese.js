@@ -15,6 +15,7 @@ export default {
   badToken: "令牌已过期或无效。登录后一切继续。",
   whose: "已登录：{0}",
   whoseFolder: "文件夹 {0}",
+  whoseUntil: "有效期至 {0}",
   unknownPerson: "本页面无法识别的用户",
   switchTitle: "有链接要让您以他人身份登录",
   switchWho: "您当前的身份是 {0}，该链接会将其换成 {1}：正在上传的文件会停止，之后的文件归对方所有。",

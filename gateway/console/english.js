@@ -15,6 +15,7 @@ export default {
   badToken: "The token has expired or is not valid. Sign in, and everything goes on.",
   whose: "Signed in as {0}",
   whoseFolder: "folder {0}",
+  whoseUntil: "until {0}",
   unknownPerson: "somebody this page cannot name",
   switchTitle: "A link wants to sign you in as somebody else",
   switchWho: "You are signed in as {0}. The link would make you {1}: what is being sent here stops, and new files are theirs.",

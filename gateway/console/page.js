@@ -7,7 +7,7 @@ import { List, groupOf } from "./list.js";
 import { startLook } from "./look.js";
 import { Summary } from "./summary.js";
 import { areOfOne, claimsOf, givenToken, keepToken, keptToken } from "./token.js";
-import { t, troubleOf } from "./words.js";
+import { moment, t, troubleOf } from "./words.js";
 
 /** Whether "restart all" is meant for an entry, too: one that somebody may have canceled is asked about by itself. */
 const goesOn = ({ canRestart, error }) => canRestart && error?.code !== "upload_lost";
@@ -73,9 +73,12 @@ function showOffer() {
 }
 
 function showWhose() {
-  const { prefix } = claimsOf(keptToken());
+  const { prefix, end } = claimsOf(keptToken());
+  const facts = [t("whose", nameOf(keptToken()))];
+  if (prefix) facts.push(t("whoseFolder", prefix));
+  if (end) facts.push(t("whoseUntil", moment(end)));
   $("whose").hidden = false;
-  $("whose").textContent = t("whose", nameOf(keptToken())) + (prefix && ` · ${t("whoseFolder", prefix)}`);
+  $("whose").textContent = facts.join(" · ");
 }
 
 function nameOf(token) {

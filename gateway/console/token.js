@@ -18,14 +18,15 @@ export function keepToken(token) {
   sessionStorage.setItem(NAME, token);
 }
 
-/** Whose `token` is, and the key prefix it is limited to: what it says itself, and "" for what it does not say. */
+/** Whose `token` is, the key prefix it is limited to, and its end in Unix seconds: what it says itself, "" and 0 for what
+ * it does not say. */
 export function claimsOf(token) {
   try {
     const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const { sub, prefix } = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(claims), (c) => c.charCodeAt(0))));
-    return { subject: text(sub), prefix: text(prefix) };
+    const told = JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(claims), (c) => c.charCodeAt(0))));
+    return { subject: text(told.sub), prefix: text(told.prefix), end: typeof told.exp === "number" ? told.exp : 0 };
   } catch {
-    return { subject: "", prefix: "" }; // not ours to judge: the gateway will
+    return { subject: "", prefix: "", end: 0 }; // not ours to judge: the gateway will
   }
 }
 

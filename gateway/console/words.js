@@ -38,6 +38,13 @@ export function translate(root) {
   }
 }
 
+/** A time in Unix seconds as a short date and time; nothing sensible for one that no calendar has. */
+export function moment(seconds) {
+  const date = new Date(seconds * 1000);
+  if (Number.isNaN(date.getTime())) return "?";
+  return date.toLocaleString(document.documentElement.lang, { dateStyle: "short", timeStyle: "short" });
+}
+
 export function bytes(count) {
   if (count === null) return t("unknownSize");
   if (count < 1000) return t("bytes", count);

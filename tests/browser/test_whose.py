@@ -1,5 +1,8 @@
 """Whose files they are: the page says it, a link cannot change it unasked, and names read as what they are."""
 
+import base64
+import json
+import re
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -21,9 +24,19 @@ def test_s16_the_page_says_whose_token_it_is(open_console: OpenConsole) -> None:
     console = open_console(prefix="films/")
 
     whose = expect(console.page.locator("#whose"))
-    whose.to_have_text("Signed in as test_s16_the_page_says_whose_token_it_is · folder films/")
+    whose.to_have_text(
+        re.compile(r"Signed in as test_s16_the_page_says_whose_token_it_is · folder films/ · until .*\d:\d\d.*")
+    )
     console.page.locator("#language").click()
-    whose.to_have_text("已登录：test_s16_the_page_says_whose_token_it_is · 文件夹 films/")
+    whose.to_contain_text("已登录：test_s16_the_page_says_whose_token_it_is · 文件夹 films/ · 有效期至 20")
+
+
+def test_f13_an_end_that_no_calendar_has_breaks_nothing(console: Console) -> None:
+    claims = {"sub": "test_f13_an_end_that_no_calendar_has_breaks_nothing", "exp": 2**53}
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    follow(console, f"eyJhbGciOiJIUzI1NiJ9.{payload}.x")
+
+    expect(console.page.locator("#whose")).to_contain_text("until ?")
 
 
 def test_s16_a_link_with_anothers_token_asks_first(console: Console, stack: Stack, axe: str) -> None:
@@ -60,7 +73,7 @@ def test_s16_a_link_opened_in_a_tab_that_is_signed_in_asks_too_and_switches_clea
     console.expect_state("Done", "mine.txt")
     page.get_by_role("button", name="Switch").click()
 
-    expect(page.locator("#whose")).to_have_text("Signed in as bob")
+    expect(page.locator("#whose")).to_contain_text("Signed in as bob ·")
     expect(page.locator("#empty")).to_have_text("No files yet.")
     expect(page.get_by_role("alertdialog")).to_be_hidden()
 
@@ -82,7 +95,7 @@ def test_s16_who_signs_in_by_hand_as_somebody_else_leaves_nothing_running(consol
     page.get_by_label("Token").fill(stack.token("carol"))
     page.keyboard.press("Enter")
 
-    expect(page.locator("#whose")).to_have_text("Signed in as carol")
+    expect(page.locator("#whose")).to_contain_text("Signed in as carol ·")
     expect(page.locator("#empty")).to_have_text("No files yet.")
 
 
