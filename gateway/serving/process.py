@@ -27,6 +27,7 @@ from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, EdgeRules
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.http_edge import HttpEdge
+from gateway.web.read_budget import SHARED_BYTES, ReadBudget
 
 KEEP_ALIVE_SECONDS: Final = 75
 HEAD_BYTES: Final = 16 * 1024
@@ -41,7 +42,7 @@ def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], No
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold every secret and bytes of files
     settings = within_files(fitted(settings, memory_limit_bytes()))
     drain = Drain()
-    edge = EdgeConnections(edge_rules(settings))
+    edge = EdgeConnections(edge_rules(settings), reads=read_budget_of(settings))
 
     def open_doors() -> Doors:
         gateway = Gateway(settings, drain)
@@ -73,6 +74,11 @@ def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], No
     )
     way_out = WayOut(settings.drain_notice_seconds, settings.drain_seconds)
     return Server(config, drain, way_out, on_ready=on_ready)
+
+
+def read_budget_of(settings: Settings) -> ReadBudget:
+    """What bodies may hold before a lease covers them: a quarter of what there is under leases, 32 MiB at most."""
+    return ReadBudget(shared_bytes=min(SHARED_BYTES, settings.replay_budget_bytes // 4))
 
 
 def edge_rules(settings: Settings) -> EdgeRules:

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from gateway.log_writer import LogWriter
-from gateway.serving.process import build_server, start_logging
+from gateway.serving.process import build_server, read_budget_of, start_logging
+from gateway.web.read_budget import SMALLEST_PIECE_BYTES
 from tests.test_app import settings
 
 
@@ -19,6 +20,15 @@ async def test_a_process_is_unready_from_the_first_order_on(redis_url: str) -> N
     server.retire()
 
     assert server.should_exit
+
+
+@pytest.mark.parametrize(("replay_mib", "shared_mib"), [(8, 2), (64, 16), (256, 32)])
+def test_f1_what_bodies_hold_without_a_lease_follows_the_replay_budget(replay_mib: int, shared_mib: int) -> None:
+    reads = read_budget_of(settings("redis://127.0.0.1:6379/0", replay_budget_bytes=replay_mib << 20))
+    while reads.piece_bytes > SMALLEST_PIECE_BYTES:
+        reads.hold(reads.piece_bytes)
+
+    assert 0 <= (shared_mib << 20) - reads.held_bytes < 8 * SMALLEST_PIECE_BYTES
 
 
 def test_no_password_of_redis_reaches_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
