@@ -4,6 +4,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 from gateway.domain.errors import StateStoreUnavailable, TaskNotFound
@@ -81,8 +82,8 @@ class TaskParts:
         self, task_id: TaskId, number: int, attempt: str, owner: str | None = None, inside: Policy = ANYWHERE
     ) -> PartClaim:
         """Note the body *attempt*; see ``transfer.ports.TaskStore``."""
-        places = "" if inside.places is None else json.dumps(sorted(inside.places))
-        args = (str(number), _word(attempt), owner or "", inside.prefix, places)
+        places = ("any",) if inside.places is None else ("of", *chain.from_iterable(inside.places))
+        args = (str(number), _word(attempt), owner or "", inside.prefix, *places)
         answer = await self._run(_BEGIN_PART, task_id, *args)
         record, contested = answer.more
         stored = decode_part(number, record) if record else None

@@ -1,32 +1,19 @@
 -- KEYS[1] gw:{id}, the task's hash: read; its speed window opens when nothing flowed
 -- KEYS[2] gw:{id}:parts: the part as it stands is read
 -- KEYS[4] gw:{id}:bodies: the attempt is noted; it and those already there overlap
--- ARGV: now, ttl, part number, attempt, owner ("": anybody's), prefix of the keys, places (JSON of [bucket, prefix]s,
---   "": any)
+-- ARGV: now, ttl, part number, attempt, owner ("": anybody's), prefix of the keys, "any" place or "of" those that follow:
+--   bucket, prefix, ...
 -- Answers "ok" with the task, the stored part or false, and whether the attempt overlaps with another; "gone" also for
 -- another owner's task, and for one outside of prefix and places, of which nothing is noted; "forgotten" when the parts
 -- have vanished.
-local now, ttl, number, attempt, owner, prefix, places = unpack(ARGV)
+local now, ttl, number, attempt, owner, prefix, places = unpack(ARGV, 1, 7)
 local MOST_ATTEMPTS = 16 -- an attempt that is not noted counts as overlapping
 local owned_by, bucket, key = unpack(redis.call('HMGET', TASK, 'owner', 'bucket', 'key'))
-
-local function starts_with(start)
-  return string.sub(key, 1, #start) == start
+local is_inside = places == 'any'
+for at = 8, #ARGV, 2 do
+  is_inside = is_inside or (ARGV[at] == bucket and string.sub(key, 1, #ARGV[at + 1]) == ARGV[at + 1])
 end
-
-local function is_inside()
-  if places == '' then
-    return starts_with(prefix)
-  end
-  for _, place in ipairs(cjson.decode(places)) do
-    if place[1] == bucket and starts_with(place[2]) then
-      return starts_with(prefix)
-    end
-  end
-  return false
-end
-
-if not owned_by or (owner ~= '' and owner ~= owned_by) or not is_inside() then
+if not owned_by or (owner ~= '' and owner ~= owned_by) or not is_inside or string.sub(key, 1, #prefix) ~= prefix then
   return answer('gone')
 end
 if forgotten() then
