@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.domain.errors import InvalidPartNumber, InvalidSize, PartSizeMismatch, PartTooLarge
+from gateway.domain.pieces import Pieces
 
 MIB: Final = 1 << 20
 MIN_PART_BYTES: Final = MIB
@@ -87,12 +88,16 @@ class PartCutter:
         target: bytes that fill the part.
     """
 
-    __slots__ = ("chunks", "size", "target")
+    __slots__ = ("chunks", "target")
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.size = 0
-        self.chunks: list[bytes] = []
+        self.chunks = Pieces()
+
+    @property
+    def size(self) -> int:
+        """How many bytes it holds."""
+        return self.chunks.size
 
     @property
     def full(self) -> bool:
@@ -104,6 +109,5 @@ class PartCutter:
         room = self.target - self.size
         taken, rest = (chunk, b"") if len(chunk) <= room else (chunk[:room], chunk[room:])
         if taken:
-            self.chunks.append(taken)
-            self.size += len(taken)
+            self.chunks.add(taken)
         return rest

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from gateway.domain.checksums import crc64
 from gateway.domain.errors import BodyIncomplete, DigestMismatch, GatewayError, Overloaded, PartTooLarge
 from gateway.domain.objects import PartBody
+from gateway.domain.pieces import Pieces
 from gateway.transfer.memory_budget import MemoryBudget
 
 
@@ -23,11 +24,11 @@ class BufferedBody:
 
     replayable = True
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
+    def __init__(self, parts: Iterable[bytes]) -> None:
         self._chunks = list(parts)
-        self.size = sum(map(len, parts))
+        self.size = sum(map(len, self._chunks))
         self.crc64 = 0
-        for chunk in parts:
+        for chunk in self._chunks:
             self.crc64 = crc64(chunk, self.crc64)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -85,7 +86,7 @@ class IncomingBody:
         self.crc64 = 0
         self.received = 0
         self._expected_crc64 = expected_crc64
-        self._kept: list[bytes] = []
+        self._kept = Pieces()
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._failure: GatewayError | None = None
@@ -115,7 +116,7 @@ class IncomingBody:
         self.received += len(chunk)
         self.crc64 = crc
         if self.replayable:
-            self._kept.append(chunk)
+            self._kept.add(chunk)
         else:
             self._unsent.append(chunk)
             self._unsent_bytes += len(chunk)
@@ -162,13 +163,12 @@ class IncomingBody:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes as they come; from the first each time when ``replayable``."""
-        sent = index = 0
+        sent = 0
         while sent < self.size:
             if self._failure is not None:
                 raise self._failure
-            if self.replayable and index < len(self._kept):
-                chunk = self._kept[index]
-                index += 1
+            if sent < self._kept.size:
+                chunk = self._kept.at(sent)
             elif self._unsent:
                 chunk = self._unsent.popleft()
             else:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from gateway.domain.errors import BodyIncomplete
+from gateway.domain.pieces import Pieces
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task
 from gateway.telemetry import TASK_ID
@@ -48,14 +49,12 @@ class WholeFiles:
 
 async def _read_head(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
     """The first chunks, and whether they are all there is, which more than ``SMALL_FILE_BYTES`` never are."""
-    chunks: list[bytes] = []
-    size = 0
+    head = Pieces()
     async for chunk in source:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > SMALL_FILE_BYTES:
-            return chunks, False
-    return chunks, True
+        head.add(chunk)
+        if head.size > SMALL_FILE_BYTES:
+            return list(head), False
+    return list(head), True
 
 
 async def _chained(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

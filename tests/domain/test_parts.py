@@ -168,7 +168,7 @@ def test_a_full_cutter_takes_nothing_more() -> None:
     assert cutter.feed(b"12345") == b"5"
     assert cutter.full
     assert cutter.feed(b"6") == b"6"
-    assert cutter.chunks == [b"1234"]
+    assert list(cutter.chunks) == [b"1234"]
 
 
 def test_a_chunk_that_fits_is_kept_without_a_copy() -> None:
@@ -177,4 +177,4 @@ def test_a_chunk_that_fits_is_kept_without_a_copy() -> None:
 
     cutter.feed(chunk)
 
-    assert cutter.chunks[0] is chunk
+    assert next(iter(cutter.chunks)) is chunk

@@ -125,7 +125,8 @@ def test_multipart_upload_by_hand_is_a_task(door: Door, dora: Caller, sdk: Any, 
         )["ETag"]
         for number in (2, 1)
     }
-    (task,) = good(dora.call("GET", "/v1/tasks"))["tasks"]
+    (listed_task,) = good(dora.call("GET", "/v1/tasks"))["tasks"]
+    task = dora.task(listed_task["id"])
     uploads = sdk.list_multipart_uploads(Bucket=bucket, Prefix="dir/")
     listed = sdk.list_parts(Bucket=bucket, Key=key, UploadId=upload_id)
     parts = {"Part": [{"PartNumber": number, "ETag": etags[number]} for number in (1, 2)]}
