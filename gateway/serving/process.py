@@ -21,13 +21,13 @@ from gateway.logs import configure_logging
 from gateway.malloc import keep_large_buffers
 from gateway.serving.doors import Doors
 from gateway.serving.listeners import BACKLOG, within_files
-from gateway.serving.memory import fitted, memory_limit_bytes
+from gateway.serving.memory import fitted, memory_limit_bytes, shared_piece_bytes
 from gateway.serving.server import Server, WayOut
 from gateway.web.drain import Drain
 from gateway.web.edge_connections import EdgeConnections, EdgeRules
 from gateway.web.edge_deadlines import Deadlines
 from gateway.web.http_edge import HttpEdge
-from gateway.web.read_budget import SHARED_BYTES, ReadBudget
+from gateway.web.read_budget import ReadBudget
 
 KEEP_ALIVE_SECONDS: Final = 75
 HEAD_BYTES: Final = 16 * 1024
@@ -77,8 +77,8 @@ def build_server(settings: Settings, lines: LogWriter, on_ready: Callable[[], No
 
 
 def read_budget_of(settings: Settings) -> ReadBudget:
-    """What bodies may hold before a lease covers them: a quarter of what there is under leases, 32 MiB at most."""
-    return ReadBudget(shared_bytes=min(SHARED_BYTES, settings.replay_budget_bytes // 4))
+    """What bodies may hold before a lease covers them."""
+    return ReadBudget(shared_bytes=shared_piece_bytes(settings.replay_budget_bytes))
 
 
 def edge_rules(settings: Settings) -> EdgeRules:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from gateway.config import Settings
+from gateway.serving.memory import fitted
 from gateway.telemetry import METRICS
 from tests.deploy.topology import DEPLOY
 
@@ -171,7 +172,8 @@ def test_the_settings_work_once_the_secrets_are_there(folder: Path) -> None:
     [limit] = [int(container["resources"]["limits"]["memory"].removesuffix("Mi"))]
 
     assert settings.problems() == []
-    assert limit >= 96 + 2 * (settings.replay_budget_bytes >> 20)
+    assert limit >= 96 + (settings.memory_budget_bytes >> 20) + 2 * (settings.replay_budget_bytes >> 20)
+    assert fitted(settings, limit << 20) == settings, "as many bodies at once as fit"
 
 
 def test_s10_an_ingress_bounds_what_one_address_does_as_our_own_nginx_does() -> None:

@@ -227,14 +227,14 @@ def test_b89_with_a_clock_that_is_wrong_uploads_end_and_tokens_get_30_s_of_grace
     gateway.close()
 
 
-CONTAINER_BYTES = 160 * MIB
+CONTAINER_BYTES = 192 * MIB
 BUDGET_BYTES = 32 * MIB
 """What is left for parts in a container of that size."""
 
 
 @contextmanager
 def small_container(stack: Stack) -> Iterator[Gateway]:
-    """A gateway that may use 160 MiB: in a control group of its own, or at least with the budget that this gives."""
+    """A gateway that may use 192 MiB: in a control group of its own, or at least with the budget that this gives."""
     with ExitStack() as closing:
         group = closing.enter_context(control_group("memory", {"limit_in_bytes": CONTAINER_BYTES}))
         if group is None or not can_unshare():
