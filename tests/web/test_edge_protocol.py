@@ -328,6 +328,7 @@ async def test_s10_a_request_that_breaks_is_no_longer_under_way(end: str) -> Non
             else:
                 await wire.send(b"no chunk\r\n")
                 await wire.reader.read()
+                await wire.close()  # or the server waits for it
             async with asyncio.timeout(5):
                 while edge._requests or len(edge):  # noqa: ASYNC110 -- nothing tells when
                     await asyncio.sleep(0.01)
