@@ -49,6 +49,7 @@ fi
 check ruff check .
 check ruff format --check .
 check mypy --strict gateway tests
-check pytest -n 2 --dist loadfile "$@"
+# In the order of the folders: browser tests share one stack, and the files at the end are short ones.
+check pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 
 [ -z "$failed" ] || fail "Failed:$failed"
