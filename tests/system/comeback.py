@@ -154,11 +154,13 @@ def with_one_that_stands_still(there: Caller, held: ExitStack) -> None:
     there.gateway.program.signal(signal.SIGTERM)
 
 
-ENDS: Final[dict[str, tuple[float, Callable[[Caller, ExitStack], None]]]] = {
-    "end, idle": (IDLE_REACH_SECONDS, idle),
-    f"end, after the last of {UPLOADS} uploads": (IDLE_REACH_SECONDS, with_uploads),
-    f"end, limit {DRAIN_SECONDS} s, an upload stands still": (DRAIN_SECONDS, with_one_that_stands_still),
-}
+def ends(limit_seconds: int) -> dict[str, tuple[float, Callable[[Caller, ExitStack], None]]]:
+    """By name: the reach in seconds, and what tells a gateway to end that has *limit_seconds* for it."""
+    return {
+        "end, idle": (IDLE_REACH_SECONDS, idle),
+        f"end, after the last of {UPLOADS} uploads": (IDLE_REACH_SECONDS, with_uploads),
+        f"end, limit {limit_seconds} s, an upload stands still": (limit_seconds, with_one_that_stands_still),
+    }
 
 
 def half_sent(there: Caller, held: ExitStack, wanted: int) -> list[socket.socket]:
@@ -173,23 +175,25 @@ def half_sent(there: Caller, held: ExitStack, wanted: int) -> list[socket.socket
     return found
 
 
-def seconds_until_gone(stack: Stack, end: Callable[[Caller, ExitStack], None]) -> float:
-    """From when the gateway might go until its process has ended."""
-    gateway = stack.start_gateway(drain_seconds=str(DRAIN_SECONDS))
+def seconds_until_gone(stack: Stack, end: Callable[[Caller, ExitStack], None], limit_seconds: int) -> float:
+    """From when the gateway might go until its process has ended; it has *limit_seconds*."""
+    gateway = stack.start_gateway(drain_seconds=str(limit_seconds))
     with ExitStack() as held:
         end(stack.caller("the last", gateway), held)
         might_go_at = time.monotonic()
-        assert gateway.program.wait(2 * DRAIN_SECONDS) == 0
+        assert gateway.program.wait(limit_seconds + DRAIN_SECONDS) == 0
     return time.monotonic() - might_go_at
 
 
-def measured(stack: Stack, rounds: int, lasting: float = OUTAGE_SECONDS) -> Iterator[Row]:
-    """Each row when it is known. *lasting*: seconds of each outage."""
+def measured(
+    stack: Stack, rounds: int, lasting: float = OUTAGE_SECONDS, limit_seconds: int = DRAIN_SECONDS
+) -> Iterator[Row]:
+    """Each row when it is known. *lasting*: seconds of each outage; *limit_seconds*: what an end may take."""
     for name, (reach, outage) in outages(stack).items():
         found = [seconds_until_stored(stack, outage, lasting) for _ in range(rounds)]
         yield Row(f"first part stored: {name}", found, reach)
-    for name, (reach, end) in ENDS.items():
-        yield Row(name, [seconds_until_gone(stack, end) for _ in range(rounds)], reach)
+    for name, (reach, end) in ends(limit_seconds).items():
+        yield Row(name, [seconds_until_gone(stack, end, limit_seconds) for _ in range(rounds)], reach)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
