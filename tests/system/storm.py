@@ -1,8 +1,10 @@
 """``python -m tests.system.storm [--seconds 600] [--seed N]``: everything fails at random, and nothing is lost.
 
 Three gateways before one Redis and one COS, clients that upload without end, and faults at random moments: processes
-killed, frozen and started anew, Redis emptied and stopped, COS failing in every way, the network cut. Then calm: every
-upload must end, and every invariant must hold. The seed is printed; the same one chooses the same faults.
+killed, frozen and started anew, Redis emptied and stopped, COS failing in every way, the network cut. Every other
+turn two hostile tenants are there, too: one fills, one bursts. Then calm: every upload must end, every invariant
+must hold, and nobody honest may have felt much of the hostile ones. The seed is printed; the same one chooses the same
+faults.
 """
 
 import argparse
@@ -22,8 +24,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.system.auditor import Auditor, Watched
+from tests.system.auditor import MEMORY_MOST_BYTES, Auditor, Watched
 from tests.system.fault_proxy import Fault, FaultProxy, Harm, Way, running_fault_proxy
+from tests.system.hostile_process import Turns
+from tests.system.neighbours import FORMULA_BYTES, FULL, MODERATE, REDIS_MOST_BYTES, Felt, Neighbours, Zeal
 from tests.system.processes import Gateway
 from tests.system.stack import MIB, Stack, body, running_stack, token
 from tests.system.steady_client import Refused, SteadyClient
@@ -35,6 +39,11 @@ REDIS_GONE_SECONDS: Final = 1.5
 CUT_SHARE: Final = 0.5
 """Of connections: so many meet a fault of the network."""
 CALM_SECONDS: Final = 120.0
+TURN_SECONDS: Final = (2.5, 15.0)
+"""At least and at most; between them a twelfth of the storm."""
+ZEAL: Final[Mapping[str, Zeal | None]] = {"none": None, "moderate": MODERATE, "full": FULL}
+DEFAULTS: Final = {"bad_tokens_per_minute_count": "20", "unknown_ids_per_minute_count": "60"}
+"""The stack's callers come without; here limits are as operators have them."""
 STORAGE_FAULTS: Final[Sequence[tuple[str, Mapping[str, Any]]]] = (
     ("error", {"status": 500, "code": "InternalError"}),
     ("error", {"status": 503, "code": "SlowDown"}),
@@ -71,6 +80,7 @@ class Report:
     """Of a body that broke off or was refused, all of it, though less went out."""
     repeated_count: int = 0
     broken_connections: int = 0
+    felt: Felt = field(default_factory=Felt)
 
     def __str__(self) -> str:
         again = 100 * (self.sent_bytes - self.wanted_bytes) / max(1, self.wanted_bytes)
@@ -80,18 +90,24 @@ class Report:
             f"seed {self.seed}: {sum(self.ended.values())} of {self.started} uploads ended ({ended});\n"
             f"{self.wanted_bytes / MIB:.0f} MiB to send, at most {again:.1f} % again, "
             f"{self.repeated_count} calls repeated;\n"
-            f"{sum(self.faults.values())} faults ({faults}), {self.broken_connections} connections broken"
+            f"{sum(self.faults.values())} faults ({faults}), {self.broken_connections} connections broken;\n"
+            f"{self.felt}"
         )
 
 
 class Storm:
-    """Clients and faults, until ``run`` has lasted long enough and everything has ended."""
+    """Clients and faults, until ``run`` has lasted long enough and everything has ended.
 
-    def __init__(self, stack: Stack, networks: Sequence[FaultProxy], seed: int) -> None:
+    Args:
+        zeal: of the hostile tenants; None: there are none.
+    """
+
+    def __init__(self, stack: Stack, networks: Sequence[FaultProxy], seed: int, zeal: Zeal | None) -> None:
         self._stack = stack
         self._networks = networks
         self._random = random.Random(seed)
-        self._auditor = Auditor(stack)
+        self._auditor = Auditor(stack, memory_most_bytes=FORMULA_BYTES if zeal else MEMORY_MOST_BYTES)
+        self._zeal = zeal
         self._calm = threading.Event()
         self._changing = threading.Lock()
         self._fronts = [behind(network, gateway) for network, gateway in zip(networks, stack.gateways, strict=True)]
@@ -101,8 +117,12 @@ class Storm:
         """Let it blow for *seconds*. Raises AssertionError when anything was lost, or did not end."""
         for number, network in enumerate(self._networks):
             network.choose = partial(harm, random.Random(f"{self.report.seed} network {number}"))
-        end = time.monotonic() + seconds
-        with ThreadPoolExecutor(clients) as pool:
+        began = time.monotonic()
+        end = began + seconds
+        turns = Turns(began, end, min(max(seconds / 12, TURN_SECONDS[0]), TURN_SECONDS[1]))
+        self._neighbours = Neighbours(self._stack, turns, self.report.seed, self._zeal)
+        self.report.felt = self._neighbours.felt
+        with self._neighbours.around(), ThreadPoolExecutor(clients) as pool:
             working = [pool.submit(self._upload, number, end) for number in range(clients)]
             while time.monotonic() < end:
                 self._fault()
@@ -112,6 +132,7 @@ class Storm:
                 one.result(CALM_SECONDS)
         self.report.broken_connections = sum(network.broken_count for network in self._networks)
         self._auditor.check()
+        self.report.felt.judge()
         return self.report
 
     def _be_calm(self) -> None:
@@ -167,27 +188,33 @@ class Storm:
 
     def _kill(self) -> None:
         number = self._random.randrange(GATEWAYS)
-        self._stack.gateways[number].program.kill()
-        self._stack.gateways[number].restart()
+        with self._neighbours.disturbing():  # a start takes one of two cores
+            self._stack.gateways[number].program.kill()
+            self._stack.gateways[number].restart()
 
     def _freeze(self) -> None:
-        program = self._random.choice(self._stack.gateways).program
-        program.signal(signal.SIGSTOP)
-        self._calm.wait(FROZEN_SECONDS)
-        program.signal(signal.SIGCONT)
+        number = self._random.randrange(GATEWAYS)
+        program = self._stack.gateways[number].program
+        with self._neighbours.disturbing(number):
+            program.signal(signal.SIGSTOP)
+            self._calm.wait(FROZEN_SECONDS)
+            program.signal(signal.SIGCONT)
 
     def _flush(self) -> None:
         self._auditor.redis_lost_everything()
-        self._stack.redis.command("FLUSHALL")
+        with self._neighbours.disturbing():
+            self._stack.redis.command("FLUSHALL")
 
     def _stop_redis(self) -> None:
-        self._stack.redis.program.signal(signal.SIGSTOP)
-        self._calm.wait(REDIS_GONE_SECONDS)
-        self._stack.redis.program.signal(signal.SIGCONT)
+        with self._neighbours.disturbing():
+            self._stack.redis.program.signal(signal.SIGSTOP)
+            self._calm.wait(REDIS_GONE_SECONDS)
+            self._stack.redis.program.signal(signal.SIGCONT)
 
     def _kill_cos(self) -> None:
-        self._stack.cos.program.kill()
-        self._stack.cos.start()
+        with self._neighbours.disturbing():
+            self._stack.cos.program.kill()
+            self._stack.cos.start()
 
     def _fail_cos(self) -> None:
         action, rule = self._random.choice(STORAGE_FAULTS)
@@ -236,15 +263,18 @@ _WAYS: Final[Mapping[str, Callable[[SteadyClient, Watched], dict[str, Any]]]] = 
 }
 
 
-def storm(folder: Path, seconds: float, clients: int, seed: int) -> Report:
+def storm(folder: Path, seconds: float, clients: int, seed: int, zeal: Zeal | None) -> Report:
     """One storm over a stack of its own, its files in *folder*."""
     with ExitStack() as stack:
-        running = stack.enter_context(running_stack(folder, gateways=GATEWAYS, log_level="info", intent_seconds="5"))
+        running = stack.enter_context(running_stack(folder, gateways=0))
+        running.redis.command("CONFIG", "SET", "maxmemory", str(REDIS_MOST_BYTES))
+        for _ in range(GATEWAYS):
+            running.start_gateway(log_level="info", intent_seconds="5", **DEFAULTS)
         networks = [
             stack.enter_context(running_fault_proxy(gateway.port, seed + number))
             for number, gateway in enumerate(running.gateways)
         ]
-        return Storm(running, networks, seed).run(seconds, clients)
+        return Storm(running, networks, seed, zeal).run(seconds, clients)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,11 +282,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.storm", description="Let everything fail at random.")
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--hostile", choices=ZEAL, default="full", help="how much the two hostile tenants do")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     given = parser.parse_args(arguments)
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="gw-storm-") as folder:
-        print(storm(Path(folder), given.seconds, given.clients, given.seed))
+        print(storm(Path(folder), given.seconds, given.clients, given.seed, ZEAL[given.hostile]))
     return 0
 
 
