@@ -428,6 +428,7 @@ async def test_s10_a_websocket_behind_a_proxy_is_a_request_under_way_until_it_en
         assert (await first.head())[0] == 101
         await second.send(claimed)
         assert (await second.answer()).status == 429
+        await second.close()  # or the server waits for it
         first.reset()
         await deserted(edge)
 
