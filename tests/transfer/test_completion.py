@@ -225,8 +225,9 @@ async def test_an_equal_object_that_stood_there_before_is_not_taken_for_ours(wor
 
 
 async def test_cos_that_never_says_puts_the_task_into_a_retryable_error_and_a_restart_finds_the_object(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(merging, "ANSWERED_SECONDS", 1.5)
     task = await uploaded(world)
     world.cos.fault("lost_answer", operation=COMPLETE, key=task.at.key, times=1)
     world.cos.fault("error", operation=COMPLETE, key=task.at.key, times=None)

@@ -29,6 +29,7 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
         (completion, "LEASE_SECONDS", 0.3),
         (merging, "MERGE_PAUSE_SECONDS", 0.02),
         (merging, "OUTAGE_SECONDS", 0.2),
+        (merging, "ANSWERED_SECONDS", 0.2),
     ):
         monkeypatch.setattr(module, name, seconds)
 
