@@ -17,6 +17,8 @@ CUT: Final = BODY[:-1000]
 COUNT: Final = 16
 MOST_BYTES: Final = 16 * MIB
 """What a heap does by itself; if bodies stayed there would be four times as much."""
+ROUNDS: Final = 3
+"""How many bodies overlap is chance, and the heap keeps its highest mark; what stays makes it grow each time."""
 WRONG: Final = {"x-cos-hash-crc64ecma": "1"}
 OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
@@ -150,7 +152,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 def test_a_body_that_came_to_nothing_leaves_nothing(door: Door, way: Callable[[Failing], None]) -> None:
     failing = Failing(door)
     failing.run(way, 4)
-    before = door.stack.gateway.program.rss_bytes
-    failing.run(way, COUNT)
+    grown: list[int] = []
+    while len(grown) < ROUNDS and (not grown or grown[-1] >= MOST_BYTES):
+        before = door.stack.gateway.program.rss_bytes
+        failing.run(way, COUNT)
+        grown.append(door.stack.gateway.program.rss_bytes - before)
 
-    assert door.stack.gateway.program.rss_bytes - before < MOST_BYTES
+    assert grown[-1] < MOST_BYTES, grown
