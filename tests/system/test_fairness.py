@@ -3,6 +3,7 @@
 Times on a busy machine vary: a measurement is made again, a few times, before it counts.
 """
 
+import itertools
 import json
 import re
 import statistics
@@ -24,7 +25,9 @@ from tests.system.stack import MIB, Caller, Stack, body, good
 
 SLACK_SECONDS: Final = 0.004
 """What the scheduler of a shared machine adds now and then."""
-SAMPLES: Final = 300
+SAMPLES: Final = 200
+FILES: Final = 120
+"""Samples where each is a file: its 99th percentile is the second slowest."""
 SAMPLES_OF_ONE: Final = 40
 """Fewer than a subject here may ask for at once."""
 LOOK_SECONDS: Final = 0.05
@@ -71,10 +74,10 @@ def running(flood: Flood) -> Iterator[None]:
         process.wait()
 
 
-def latencies(of_another: Callable[[], Callable[[], object]]) -> list[float]:
-    """Sorted seconds of as many calls as there are samples; *of_another* makes those of one more subject."""
+def latencies(of_another: Callable[[], Callable[[], object]], samples: int = SAMPLES) -> list[float]:
+    """Sorted seconds of so many calls; *of_another* makes those of one more subject."""
     took = []
-    for number in range(SAMPLES):
+    for number in range(samples):
         if number % SAMPLES_OF_ONE == 0:
             ask = of_another()
         began = time.perf_counter()
@@ -100,11 +103,11 @@ def test_d7_a_subject_at_its_limit_does_not_double_the_time_of_another(stack: St
 
     found: list[tuple[float, float]] = []
     for _ in range(ATTEMPTS):
-        alone = latencies(alices)
+        alone = latencies(alices, FILES)
         before = refusals(gateway)
         with flooding(mallory, "GET", "/v1/tasks", connections=2, per_second=200):
             wait_until(lambda: refusals(gateway) > before, "the first refusal", 15)  # noqa: B023 -- called at once
-            beside = latencies(alices)
+            beside = latencies(alices, FILES)
         middle, late = (at(beside) / (at(alone) + SLACK_SECONDS) for at in (statistics.median, _ninety_ninth))
         found.append((middle, late))
         if max(middle, late) < 2:
@@ -136,7 +139,8 @@ def test_d7_small_files_and_looks_stay_quick_beside_huge_uploads(stack: Stack, g
     with flooding(mallory, "PUT", f"/v1/tasks/{huge}/parts/1", connections=6, size=8 * MIB):
         wait_until(lambda: mallory.task(huge)["stored_parts"] == 1, "the first part", 20)
         for _ in range(ATTEMPTS):
-            found.append((_ninety_ninth(latencies(looks_of_another)), _ninety_ninth(latencies(files_of_another))))
+            looks, files = latencies(looks_of_another), latencies(files_of_another, FILES)
+            found.append((_ninety_ninth(looks), _ninety_ninth(files)))
             if found[-1][0] < LOOK_SECONDS and found[-1][1] < FILE_SECONDS:
                 return
     pytest.fail(f"seconds of looks and of files of 64 KiB, 99th percentile: {found}")
@@ -188,6 +192,7 @@ class Dear:
     """The requests of ``DEAR``, at a gateway whose limits are the default ones."""
 
     def __init__(self, stack: Stack) -> None:
+        self._stack = stack
         port = free_port()
         defaults = {"unknown_ids_per_minute_count": "60", "bad_tokens_per_minute_count": "20"}  # the stack's are none
         self.gateway = stack.start_gateway(cos_listen=f"127.0.0.1:{port}", log_level="warning", **defaults)
@@ -197,6 +202,13 @@ class Dear:
         self.batch = good(self.mallory.call("POST", "/v1/batches", json={"files": files}), 201)["id"]
         self.cos_caller = Door(stack, port).key(self.mallory).caller()
         self.port = port
+        self._names = itertools.count()
+        self.alone = min((latencies(self.looks_of_another) for _ in range(2)), key=_ninety_ninth)  # the stricter one
+
+    def looks_of_another(self) -> Callable[[], object]:
+        """What one more subject asks meanwhile."""
+        bob = self._stack.caller(f"bob {next(self._names)} beside mallory", self.gateway)
+        return lambda: good(bob.call("GET", "/v1/tasks?limit=1"))
 
     def flood(self, row: str) -> Flood:
         """What mallory sends."""
@@ -225,24 +237,18 @@ def dear(stack: Stack) -> Dear:
 
 @pytest.mark.promise(30)
 @pytest.mark.parametrize("row", DEAR)
-def test_s8_what_is_dear_does_not_double_the_time_of_another_at_default_limits(
-    stack: Stack, dear: Dear, row: str
-) -> None:
-    names = iter(range(10_000))
-
-    def looks_of_another() -> Callable[[], object]:
-        bob = stack.caller(f"bob {next(names)} beside {row}", dear.gateway)
-        return lambda: good(bob.call("GET", "/v1/tasks?limit=1"))
-
+def test_s8_what_is_dear_does_not_double_the_time_of_another_at_default_limits(dear: Dear, row: str) -> None:
     found: list[tuple[float, float]] = []
-    for _ in range(ATTEMPTS):
-        alone = latencies(looks_of_another)
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            dear.alone = latencies(dear.looks_of_another)  # the machine may be another than it was
         before = refusals(dear.gateway)
         with running(dear.flood(row)):
             wait_until(lambda: refusals(dear.gateway) > before, "the first refusal", 60)  # noqa: B023 -- called at once
-            beside = latencies(looks_of_another)
-        found.append((_ninety_ninth(alone), _ninety_ninth(beside)))
+            beside = latencies(dear.looks_of_another)
+        found.append((_ninety_ninth(dear.alone), _ninety_ninth(beside)))
         if found[-1][1] < 2 * (found[-1][0] + SLACK_SECONDS):
+            dear.alone = min(dear.alone, beside, key=_ninety_ninth)  # alone nobody is slower than beside mallory
             print(f"{row}: p99 {found[-1][0] * 1000:.1f} ms alone, {found[-1][1] * 1000:.1f} ms beside it")
             return
     pytest.fail(f"99th percentiles in seconds, alone and beside: {found}")
