@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 STEPS: Final = 4
 LEAST_STEP_SECONDS: Final = 0.25
@@ -53,35 +53,46 @@ class FairTimer:
 
 
 class FairTimeout:
-    """``asyncio.timeout`` whose *seconds* a ``FairTimer`` counts; None waits for ever. Raises TimeoutError."""
+    """``asyncio.timeout`` whose *seconds* a ``FairTimer`` counts; None waits for ever. Raises TimeoutError.
 
-    __slots__ = ("_seconds", "_timeout", "_timer")
+    Every call to Redis has two of them, so it is not put on top of ``asyncio.timeout``, which doubles the cost.
+    """
+
+    __slots__ = ("_cancelling", "_has_expired", "_seconds", "_task", "_timer")
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
-        self._timeout = asyncio.timeout(None)
+        self._task: asyncio.Task[Any] | None = None
         self._timer: FairTimer | None = None
+        self._has_expired = False
 
     def restart(self, seconds: float | None) -> None:
-        """Count *seconds* from now, whatever was counted before."""
+        """Count *seconds* from now, whatever was counted before; nothing, once the time or the block is over."""
         self._stop()
-        if seconds is not None:
+        if seconds is not None and self._task is not None and not self._has_expired:
             self._timer = FairTimer(seconds, self._expire)
 
     def expired(self) -> bool:
         """Whether the time is over."""
-        return self._timeout.expired()
+        return self._has_expired
 
     async def __aenter__(self) -> "FairTimeout":
-        await self._timeout.__aenter__()
-        self.restart(self._seconds)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a timeout needs a task")
+        self._task, self._cancelling = task, task.cancelling()
+        if self._seconds is not None:
+            self._timer = FairTimer(self._seconds, self._expire)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
-        await self._timeout.__aexit__(kind, error, trace)
+        task, self._task = self._task, None
+        assert task is not None
+        if self._has_expired and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error  # nobody else cancelled it
 
     def _stop(self) -> None:
         if self._timer is not None:
@@ -90,4 +101,6 @@ class FairTimeout:
 
     def _expire(self) -> None:
         self._timer = None
-        self._timeout.reschedule(asyncio.get_running_loop().time())
+        self._has_expired = True
+        if self._task is not None:
+            self._task.cancel()

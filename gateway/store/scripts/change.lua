@@ -31,10 +31,11 @@ end
 if version ~= expected then
   return answer('stale')
 end
-allow_when_full()
 local fields = {'ops', ops_with(op), unpack(cjson.decode(sets))}
 if deletes ~= '[]' then
-  redis.call('HDEL', TASK, unpack(cjson.decode(deletes)))
+  redis.call('HDEL', TASK, unpack(cjson.decode(deletes))) -- as good as allow_when_full()
+else
+  allow_when_full()
 end
 if drop == 'all' then
   redis.call('DEL', PARTS, TAIL, BODIES)

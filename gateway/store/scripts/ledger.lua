@@ -9,34 +9,26 @@
 -- be lost without them. Scores are exact up to 2^53, which is reached in the year 2106.
 local LEDGER, TICKS, WEIGHTS, TOO_MANY_AT_ONCE, PRUNED_AT_ONCE = KEYS[1], 128, 16384, 100, 100
 local now, life, most, must_fit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
-local total
 
 local function score_at(time)
   return math.floor(time * TICKS) * WEIGHTS
 end
 
-local function weight_of(ledger, name)
-  local score = redis.call('ZSCORE', ledger, name)
-  return score and tonumber(score) % WEIGHTS or 0
+-- The weight of `name`, and that of all.
+local function weights(ledger, name)
+  local one, all = unpack(redis.call('ZMSCORE', ledger, name, ''))
+  return one and tonumber(one) % WEIGHTS or 0, 0 - tonumber(all or '0')
 end
 
--- Give `name` its weight, 0 to strike it off, and return the one that it had.
-local function put(ledger, name, weight)
-  local before = weight_of(ledger, name)
+-- Give `name` its weight, 0 to strike it off, where it had `before` and all had `total`; the weight of all then.
+local function put(ledger, name, weight, before, total)
+  total = total + weight - before
   if weight > 0 then
-    redis.call('ZADD', ledger, score_at(now) + weight, name)
+    redis.call('ZADD', ledger, score_at(now) + weight, name, 0 - total, '')
   elseif before > 0 then
     redis.call('ZREM', ledger, name)
+    redis.call('ZADD', ledger, 0 - total, '')
   end
-  if weight ~= before then
-    local left = redis.call('ZINCRBY', ledger, before - weight, '')
-    total = ledger == LEDGER and -tonumber(left) or total
-  end
-  return before
-end
-
-local function sum()
-  total = total or -tonumber(redis.call('ZSCORE', LEDGER, '') or '0')
   return total
 end
 
@@ -44,40 +36,40 @@ end
 local function prune()
   local oldest_alive = string.format('(%.0f', score_at(now - life))
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', LEDGER, '(0', oldest_alive, 'LIMIT', 0, PRUNED_AT_ONCE)) do
-    put(LEDGER, name, 0)
+    put(LEDGER, name, 0, weights(LEDGER, name))
   end
 end
 
 local is_there = redis.call('EXPIRE', LEDGER, math.floor(life)) -- needs no memory: a full Redis carries out the rest, too
-if must_fit then
-  local gained = tonumber(ARGV[6]) - weight_of(LEDGER, ARGV[5])
-  if gained > 0 and sum() + gained > most then
-    prune()
-    if sum() + gained > most then
-      return '0 ' .. sum() .. ' ' .. weight_of(LEDGER, ARGV[5])
-    end
+local before, total = weights(LEDGER, ARGV[5])
+local wanted = tonumber(ARGV[6])
+if must_fit and wanted > before and total + wanted - before > most then
+  prune()
+  before, total = weights(LEDGER, ARGV[5])
+  if wanted > before and total + wanted - before > most then
+    return '0 ' .. total .. ' ' .. before
   end
 end
-local first = put(LEDGER, ARGV[5], math.min(tonumber(ARGV[6]), WEIGHTS - 1))
+total = put(LEDGER, ARGV[5], math.min(wanted, WEIGHTS - 1), before, total)
 for index = 7, #ARGV, 2 do
-  put(LEDGER, ARGV[index], math.min(tonumber(ARGV[index + 1]), WEIGHTS - 1))
+  total = put(LEDGER, ARGV[index], math.min(tonumber(ARGV[index + 1]), WEIGHTS - 1), weights(LEDGER, ARGV[index]))
 end
 if is_there == 0 then
   redis.call('EXPIRE', LEDGER, math.floor(life))
 end
 for index = 2, #KEYS do
-  put(KEYS[index], ARGV[5], 0)
+  put(KEYS[index], ARGV[5], 0, weights(KEYS[index], ARGV[5]))
 end
-local answer = {'1', sum(), first}
+local answer = {'1', total, before}
 if not must_fit and total > most then
   prune()
-  answer[2] = total
-  local left = total
+  local _, left = weights(LEDGER, '')
+  answer[2] = left
   for _, name in ipairs(redis.call('ZRANGE', LEDGER, 1, TOO_MANY_AT_ONCE)) do
     if left <= most - most / 16 then
       break
     end
-    left = left - weight_of(LEDGER, name)
+    left = left - weights(LEDGER, name)
     answer[#answer + 1] = name
   end
 end

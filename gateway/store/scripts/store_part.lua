@@ -29,11 +29,11 @@ end
 if forgotten() then
   return answer('forgotten')
 end
-allow_when_full()
 local bodies = cjson.decode(redis.call('HGET', BODIES, number) or '{}')
 local asking = decided == '1' and bodies[attempt] == 'asking'
 if bodies[attempt] ~= false and not asking then
   bodies[attempt] = 'asking'
+  allow_when_full()
   redis.call('HSET', BODIES, number, cjson.encode(bodies))
   keep(tonumber(ttl))
   return answer('overlap')
@@ -43,8 +43,9 @@ for other in pairs(bodies) do
   bodies[other] = true
 end
 if next(bodies) == nil then
-  redis.call('HDEL', BODIES, number)
+  redis.call('HDEL', BODIES, number) -- as good as allow_when_full()
 else
+  allow_when_full()
   redis.call('HSET', BODIES, number, cjson.encode(bodies))
 end
 mend(now, tonumber(ttl))
