@@ -127,9 +127,8 @@ def encode_new_task(task: Task) -> dict[str, str]:
     return {"version": str(task.version), "owner_key": owner_key(task.owner), **encode_task(task)}
 
 
-def difference(before: Task, after: Task) -> tuple[dict[str, str], list[str]]:
-    """The fields to set and the fields to delete that turn *before* into *after*."""
-    old, new = encode_task(before), encode_task(after)
+def difference(old: Fields, new: Fields) -> tuple[dict[str, str], list[str]]:
+    """The fields to set and the fields to delete that turn *old* into *new*, both from ``encode_task``."""
     sets = {name: text for name, text in new.items() if old.get(name) != text}
     return sets, [name for name in old if name not in new]
 

@@ -34,6 +34,7 @@ from gateway.store.task_index import Member, TaskIndex, member_of, require_curso
 from gateway.store.task_parts import READ_HASH, Held, TaskParts, flag, nothing_held, op_id, restored_records
 from gateway.transfer.ports import Idempotency, TaskPage
 
+from gateway.store.upload_index import UploadIndex
 APPLY_ATTEMPTS: Final = 20
 """How often a change is judged again because another came first: parts may commit at hundreds a second."""
 
@@ -94,6 +95,7 @@ class RedisTaskStore(TaskParts):
         self._replication = Replication(self._calls)
         self._notes = IdempotencyNotes(self._calls, self.ledgers)
         self._ended: Final = EndedThings(self._calls, self.ledgers)
+        self._uploads = UploadIndex(self._calls, self._index, ttl_seconds, clock)
         self.repair: Final = IndexRepair(
             self._calls, self._index, self._duties, READ_HASH, LedgerRepair(self._calls, self.ledgers), clock
         )
@@ -118,7 +120,7 @@ class RedisTaskStore(TaskParts):
             if not noted(answer).fits:
                 raise QuotaExceeded("The subject has too many unfinished tasks for one more to be made again.")
         if task.upload_id is not None:
-            await self._index.note_upload(task, task.upload_id, self._ttl_seconds)
+            await self._uploads.note(task, task.upload_id)
         return await self._created(task, restored_records(parts))
 
     async def _created(self, task: Task, *restored: str) -> Task:
@@ -199,8 +201,9 @@ class RedisTaskStore(TaskParts):
 
     async def _change(self, task: Task, after: Task, duty: Duty) -> Answer:
         if after.upload_id is not None and after.upload_id != task.upload_id:
-            await self._index.note_upload(task, after.upload_id, self._ttl_seconds)
-        sets, deletes = difference(task, after)
+            await self._uploads.note(task, after.upload_id)
+        new = encode_task(after)
+        sets, deletes = difference(encode_task(task), new)
         ttl = self._ttl_seconds + (TOMBSTONE_SECONDS if after.is_final else 0)
         fields = json.dumps(flat({**sets, **duty.fields}))
         what = (dropped(task, after), flag(may_end_bodies(task, after)))
@@ -208,7 +211,7 @@ class RedisTaskStore(TaskParts):
         change = ScriptCall(_CHANGE, task_keys(task.id), args)
         ending = self._ending(task, after, duty) if after.is_final else []
         noticed = self._noticed(after, duty) if duty.notice is not None and not after.is_final else []
-        steps = [*duty.before, change, *duty.behind, *self._index.leaving(task, after), *noticed, *ending]
+        steps = [*duty.before, change, *duty.behind, *self._leaving(task, after), *noticed, *ending]
         # A full Redis may refuse to list what is due, which the walk over all tasks finds, but not the change itself.
         answers = await self._calls.in_turn("change", steps, hints=len(duty.before))
         if ending:
@@ -217,6 +220,9 @@ class RedisTaskStore(TaskParts):
 
     def _noticed(self, after: Task, duty: Duty) -> list[ScriptCall]:
         return [self.ledgers.opening(after, must_fit=False, besides=NOTICES_MOST * sum(map(len, duty.fields.values())))]
+
+    def _leaving(self, task: Task, after: Task) -> list[Command | ScriptCall]:
+        return [*self._uploads.leaving(task, after), *self._index.leaving(task, after)]
 
     def _ending(self, task: Task, after: Task, duty: Duty) -> list[ScriptCall]:
         tails = [self.ledgers.striking(ALL_TAILS, task.id)] if task.tail_size else []
@@ -273,13 +279,13 @@ class RedisTaskStore(TaskParts):
 
     async def find_uploads(self, upload_ids: Sequence[UploadId], owner: str | None) -> list[TaskId | None]:
         """The tasks of *owner* that opened *upload_ids*; see ``transfer.ports.TaskStore``."""
-        return await self._index.find_uploads(upload_ids, owner, self._ttl_seconds)
+        return await self._uploads.find(upload_ids, owner)
 
     async def next_upload(
         self, owner: str, bucket: Bucket, prefix: str, after: str, *, with_it: bool = False
     ) -> str | None:
         """The key of the next upload that a task of *owner* has open; see ``transfer.ports.TaskStore``."""
-        return await self._index.next_upload(owner, bucket, prefix, after, with_it=with_it)
+        return await self._uploads.next(owner, bucket, prefix, after, with_it=with_it)
 
     async def find_content(self, owner: str, content: str) -> Task | None:
         """The newest task of *owner* with this ``content``; see ``transfer.ports.TaskStore``."""

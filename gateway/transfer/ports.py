@@ -232,7 +232,7 @@ class TaskStore(Protocol):
         """The key of the first upload in *bucket* that a task of *owner* has open, perhaps no more.
 
         In COS's order, among keys that begin with *prefix*, and behind the key *after*, or from it on *with_it*. None:
-        there is no other.
+        there is no other. An empty text: that is not known.
         """
 
     async def find_content(self, owner: str, content: str) -> Task | None:

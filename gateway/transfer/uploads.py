@@ -187,13 +187,15 @@ class Uploads:
     async def _skipped(
         self, caller: Caller, place: Destination, prefix: str, at: tuple[str, str]
     ) -> tuple[str, str] | None:
-        """The markers *at*, or later ones before the caller's next upload; None: the caller has no other."""
+        """The markers *at*, or later ones before the caller's next upload where that is known; None: there is none."""
         owner = _owner(caller)
         if owner is None:
             return at
         key, upload_id = at
         own = await self._engine.tasks.next_upload(owner, place.bucket, prefix, key, with_it=bool(upload_id))
-        return None if own is None else max(at, (_before(own), ""))
+        if own is None:
+            return None
+        return max(at, (_before(own), "")) if own else at
 
     async def _own(self, caller: Caller, place: Destination, uploads: Sequence[OpenUpload]) -> Sequence[OpenUpload]:
         found = await self._engine.tasks.find_uploads([upload.upload_id for upload in uploads], _owner(caller))
