@@ -16,7 +16,7 @@ from gateway.store.task_codec import encode_task
 
 UNIT_BYTES: Final = 256
 TASK_BYTES: Final = 1024
-"""An unfinished task: what one counts in the quota."""
+"""An unfinished task: what one counts in the quota; up to five times as much is there, with an upload and few parts."""
 ENDED_BYTES: Final = 2176
 """An ended task without its long fields, of which a result is one, its entries in indexes and its notes."""
 PART_BYTES: Final = 176
@@ -69,8 +69,16 @@ class Shares:
 
     @property
     def open(self) -> int:
-        """For unfinished tasks, as they count; in Redis one may take three times that."""
+        """For unfinished tasks, as they count: beyond it no new one begins."""
         return min(self._tasks * TASK_BYTES, self._of_redis(2 * OWNERS_PER_REDIS))
+
+    @property
+    def open_with_parts(self) -> int:
+        """For unfinished tasks, as they count: beyond it none of them gets more parts.
+
+        Large files that have begun may so end: a hundred and fifty of 10,000 parts each, with the defaults.
+        """
+        return min(self._tasks * TASK_BYTES + self._owner_bytes, self._of_redis(OWNERS_PER_REDIS // 2))
 
     @property
     def all_tails(self) -> int:
@@ -105,15 +113,26 @@ class Ledgers:
         self._life_seconds = life_seconds
         self._clock = clock
 
-    def opening(self, task: Task, *, must_fit: bool, at: float | None = None, besides: int = 0) -> ScriptCall:
-        """Note an unfinished *task* and *besides* bytes more, if they fit or need not, as of Unix time *at* or now."""
-        ledger, entry = ledger_keys(owner_key(task.owner)).open, (task.id, open_bytes(encode_task(task)) + besides)
-        return self._call((ledger,), self.shares.open, entry, at=at, must_fit=must_fit)
+    def opening(
+        self, task: Task, *, must_fit: bool, at: float | None = None, besides: int = 0, most_bytes: int | None = None
+    ) -> ScriptCall:
+        """Note an unfinished *task* and *besides* bytes more, if they fit or need not, as of Unix time *at* or now.
 
-    def ending(self, task: Task, fields: Mapping[str, str], *, was_open: bool = True) -> ScriptCall:
-        """Note a *task* that has ended and is stored as *fields*, and strike it off the others if it *was_open*."""
+        All may be *most_bytes*, or what new tasks may fill.
+        """
+        most = self.shares.open if most_bytes is None else most_bytes
+        ledger, entry = ledger_keys(owner_key(task.owner)).open, (task.id, open_bytes(encode_task(task)) + besides)
+        return self._call((ledger,), most, entry, at=at, must_fit=must_fit)
+
+    def ending(
+        self, task: Task, fields: Mapping[str, str], *, was_open: bool = True, had_tail: bool = True
+    ) -> ScriptCall:
+        """Note a *task* that has ended and is stored as *fields*, and strike it off the others if it *was_open*.
+
+        Off that of tails only if it *had_tail*: what else that one lists is found when it is full.
+        """
         keys = ledger_keys(owner_key(task.owner))
-        ledgers = (keys.ended, keys.open, keys.tails) if was_open else (keys.ended,)
+        ledgers = (keys.ended, *((keys.open,) if was_open else ()), *((keys.tails,) if had_tail else ()))
         return self._call(ledgers, self.shares.ended, (task.id, ended_bytes(fields)), at=task.updated_at)
 
     def leaving(self, owner: str, name: str, size: int) -> ScriptCall:

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
-from gateway.domain.errors import StateStoreUnavailable, TaskNotFound
+from gateway.domain.errors import QuotaExceeded, StateStoreUnavailable, TaskNotFound
 from gateway.domain.objects import StoredPart
 from gateway.domain.policy import ANYWHERE, Policy
 from gateway.domain.task import TRANSITIONS, BodyStarted, PartStored, Task, TaskEvent, TaskId, states_that_take
 from gateway.store.ledgers import Ledgers
+from gateway.store.part_room import PartRoom
 from gateway.store.redis_calls import RedisCalls, Script
 from gateway.store.redis_keys import owner_key, task_keys
 from gateway.store.script_answers import Answer, mapping, read_answer, refused
@@ -38,7 +39,7 @@ _FORGET_PARTS: Final = Script("forget_parts")
 _REFILL: Final = Script("refill")
 
 PARTS_WEIGHED_TOGETHER: Final = 64
-"""How many parts more a task has before they are counted in what its owner has in Redis."""
+"""How many parts more a sequential body stores before they are counted in what its owner has in Redis."""
 
 _FORGOTTEN: Final = "forgotten"
 """A script's outcome: the task has parts, and their key has vanished."""
@@ -69,10 +70,18 @@ class TaskParts:
     """
 
     def __init__(
-        self, calls: RedisCalls, ledgers: Ledgers, *, ttl_seconds: int, clock: Callable[[], float], held: Held
+        self,
+        calls: RedisCalls,
+        ledgers: Ledgers,
+        room: PartRoom,
+        *,
+        ttl_seconds: int,
+        clock: Callable[[], float],
+        held: Held,
     ) -> None:
         self._calls = calls
         self._ledgers = ledgers
+        self._room = room
         self._tails = Tails(calls, ledgers, clock)
         self._ttl_seconds = ttl_seconds
         self._clock = clock
@@ -85,9 +94,16 @@ class TaskParts:
         places = ("any",) if inside.places is None else ("of", *chain.from_iterable(inside.places))
         args = (str(number), _word(attempt), owner or "", inside.prefix, *places)
         answer = await self._run(_BEGIN_PART, task_id, *args)
-        record, contested = answer.more
-        stored = decode_part(number, record) if record else None
-        return PartClaim(self._decode(task_id, answer.fields), stored, contested is not False)
+        record, contested, in_flight = answer.more
+        task = self._decode(task_id, answer.fields)
+        if not record and not task.is_final:
+            try:
+                await self._room.require(task, in_flight + 1)
+            except (QuotaExceeded, StateStoreUnavailable):
+                with contextlib.suppress(StateStoreUnavailable):
+                    await self.end_part(task_id, number, attempt)
+                raise
+        return PartClaim(task, decode_part(number, record) if record else None, contested is not False)
 
     async def end_part(self, task_id: TaskId, number: int, attempt: str) -> None:
         """Forget the body *attempt*, if it is known at all."""
@@ -98,13 +114,15 @@ class TaskParts:
         record = encode_part(part, _word(attempt))
         args = (_PART_MOVES, task.upload_id or "", str(part.number), record, attempt, flag(decided))
         answer = await self._run(_STORE_PART, task.id, *args)
-        return await self._weighed(self._taken(task.id, answer, PartStored))
+        return self._taken(task.id, answer, PartStored)
 
     async def begin_content(self, task_id: TaskId, offset: int, size: int | None) -> ContentClaim:
         """Become the newest writer of a sequential body; see ``transfer.ports.TaskStore``."""
         told = "" if size is None else str(size)
         answer, tail = await self._run_for_two(_BEGIN_CONTENT, task_id, op_id(), _BODY_MOVES, str(offset), told)
-        return ContentClaim(self._taken(task_id, answer, BodyStarted), tail)
+        task = self._taken(task_id, answer, BodyStarted)
+        await self._room.require(task, 1)  # what one body adds after that costs its sender 1 MiB a part
+        return ContentClaim(task, tail)
 
     async def store_content_part(self, task: Task, part: StoredPart) -> Task:
         """Record a part of the body of ``task.writer``; see ``transfer.ports.TaskStore``."""

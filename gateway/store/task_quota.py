@@ -5,26 +5,20 @@ is full: then a sample of it is looked at, and who has ended makes room. So no c
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
 from gateway.domain.errors import QuotaExceeded
-from gateway.domain.task import Task, TaskId
-from gateway.store.ledgers import TASK_BYTES, Ledgers, noted, noted_at
+from gateway.domain.task import Task
+from gateway.store.ledgers import TASK_BYTES, Ledgers, noted
+from gateway.store.open_tasks import LoadMany, OpenTasks
 from gateway.store.redis_calls import Observe, RedisCalls
-from gateway.store.redis_keys import ledger_keys, owner_key
-from gateway.store.task_index import YOUNG_SECONDS
 from gateway.transfer.ports import Clock
 
-LOOKED_AT: Final = 1000
-"""Tasks looked at when there is no room: up to this many ended ones are all found, above it some may be overlooked."""
 FULL_SECONDS: Final = 1.0
 """An owner found at the limit is not looked at again before."""
 _REMEMBERED: Final = 1000
-
-LoadMany = Callable[[Sequence[TaskId]], Awaitable[Sequence[Task | None]]]
 
 
 class RedisTaskQuota:
@@ -47,8 +41,7 @@ class RedisTaskQuota:
     ) -> None:
         self._calls = RedisCalls(redis, observe)
         self._ledgers = ledgers
-        self._load_many = load_many
-        self._clock = clock
+        self._open = OpenTasks(self._calls, ledgers, load_many, clock)
         self._monotonic = monotonic
         self._full_until: dict[str, float] = {}
 
@@ -56,7 +49,7 @@ class RedisTaskQuota:
         """A place for *task*, which is about to be written; see ``transfer.ports.TaskQuota``."""
         if self._full_until.get(task.owner, 0.0) > self._monotonic():
             raise self._refusal()
-        if await self._fits(task) or (await self._made_room(task) and await self._fits(task)):
+        if await self._fits(task) or (await self._open.strike_ended(task) and await self._fits(task)):
             return
         if len(self._full_until) >= _REMEMBERED:
             self._full_until.clear()
@@ -66,29 +59,6 @@ class RedisTaskQuota:
     async def _fits(self, task: Task) -> bool:
         [answer] = await self._calls.in_turn("quota", [self._ledgers.opening(task, must_fit=True)])
         return noted(answer).fits
-
-    async def _made_room(self, task: Task) -> bool:
-        """Strike off tasks that have ended or are gone; whether there were any.
-
-        One that is not there may be about to be created, unless its place is old.
-        """
-        ledger = ledger_keys(owner_key(task.owner)).open
-        sampled: list[bytes] = await self._calls.command("ZRANDMEMBER", ledger, LOOKED_AT + 1, "WITHSCORES")
-        places = [
-            (TaskId(name.decode()), noted_at(score))
-            for name, score in zip(sampled[::2], sampled[1::2], strict=True)
-            if name
-        ]
-        old = max(self._clock(), task.updated_at) - YOUNG_SECONDS
-        found = await self._load_many([task_id for task_id, _ in places])
-        ended = [
-            task_id
-            for (task_id, at), now in zip(places, found, strict=True)
-            if (now.is_final if now is not None else at < old)
-        ]
-        if ended:
-            await self._calls.in_turn("quota", [self._ledgers.striking(ledger, *ended)])
-        return bool(ended)
 
     def _refusal(self) -> QuotaExceeded:
         places = self._ledgers.shares.open // TASK_BYTES

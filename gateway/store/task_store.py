@@ -6,7 +6,7 @@ its process dies in between.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,6 +24,8 @@ from gateway.store.index_repair import IndexRepair
 from gateway.store.ledger_repair import LedgerRepair
 from gateway.store.ledgers import Ledgers, Shares, noted
 from gateway.store.notice_store import NoticeStore
+from gateway.store.open_tasks import OpenTasks
+from gateway.store.part_room import PartRoom
 from gateway.store.redis_calls import Observe, RedisCalls, Script, ScriptCall
 from gateway.store.redis_keys import ALL_TAILS, owner_key, task_keys
 from gateway.store.redis_pool import Command
@@ -32,9 +34,9 @@ from gateway.store.script_answers import Answer, flat, read_answer
 from gateway.store.task_codec import difference, encode_new_task, encode_task
 from gateway.store.task_index import Member, TaskIndex, member_of, require_cursor
 from gateway.store.task_parts import READ_HASH, Held, TaskParts, flag, nothing_held, op_id, restored_records
+from gateway.store.upload_index import UploadIndex
 from gateway.transfer.ports import Idempotency, TaskPage
 
-from gateway.store.upload_index import UploadIndex
 APPLY_ATTEMPTS: Final = 20
 """How often a change is judged again because another came first: parts may commit at hundreds a second."""
 
@@ -80,7 +82,8 @@ class RedisTaskStore(TaskParts):
     ) -> None:
         calls = RedisCalls(redis, observe)
         self.ledgers: Final = Ledgers(shares or Shares(), ttl_seconds + TOMBSTONE_SECONDS, clock)
-        super().__init__(calls, self.ledgers, ttl_seconds=ttl_seconds, clock=clock, held=held)
+        room = PartRoom(calls, self.ledgers, OpenTasks(calls, self.ledgers, self.load_many, clock).strike_ended)
+        super().__init__(calls, self.ledgers, room, ttl_seconds=ttl_seconds, clock=clock, held=held)
         self.intents: Final = DueIndex(self._calls, "intents")
         self.notices: Final = NoticeStore(self._calls, READ_HASH)
         self._duties = Duties(
@@ -92,10 +95,10 @@ class RedisTaskStore(TaskParts):
         )
         self._observe_move = observe_move
         self._index = TaskIndex(self._calls)
+        self._uploads = UploadIndex(self._calls, self._index, ttl_seconds, clock)
         self._replication = Replication(self._calls)
         self._notes = IdempotencyNotes(self._calls, self.ledgers)
         self._ended: Final = EndedThings(self._calls, self.ledgers)
-        self._uploads = UploadIndex(self._calls, self._index, ttl_seconds, clock)
         self.repair: Final = IndexRepair(
             self._calls, self._index, self._duties, READ_HASH, LedgerRepair(self._calls, self.ledgers), clock
         )
@@ -129,7 +132,7 @@ class RedisTaskStore(TaskParts):
         create = ScriptCall(_CREATE, task_keys(task.id), (str(self._ttl_seconds), json.dumps(flat(fields)), *restored))
         # Listed first: a member without a task is removed when found, a task without a member would stay hidden.
         listing = [*self._index.adding(task, self._ttl_seconds), *duty.before]
-        ending = [self.ledgers.ending(task, fields, was_open=False)] if _is_over(task) else []
+        ending = [self.ledgers.ending(task, fields, was_open=False, had_tail=False)] if _is_over(task) else []
         answers = await self._calls.in_turn("create", [*listing, create, *ending])
         self._duties.done(duty)
         if ending:
@@ -209,7 +212,7 @@ class RedisTaskStore(TaskParts):
         what = (dropped(task, after), flag(may_end_bodies(task, after)))
         args = (repr(self._clock()), str(ttl), op_id(), str(task.version), *what, fields, json.dumps(deletes))
         change = ScriptCall(_CHANGE, task_keys(task.id), args)
-        ending = self._ending(task, after, duty) if after.is_final else []
+        ending = self._ending(task, after, {**new, **duty.fields}) if after.is_final else []
         noticed = self._noticed(after, duty) if duty.notice is not None and not after.is_final else []
         steps = [*duty.before, change, *duty.behind, *self._leaving(task, after), *noticed, *ending]
         # A full Redis may refuse to list what is due, which the walk over all tasks finds, but not the change itself.
@@ -218,15 +221,15 @@ class RedisTaskStore(TaskParts):
             await self._ended.make_room(owner_key(task.owner), answers[-1])
         return read_answer(answers[len(duty.before)])
 
-    def _noticed(self, after: Task, duty: Duty) -> list[ScriptCall]:
-        return [self.ledgers.opening(after, must_fit=False, besides=NOTICES_MOST * sum(map(len, duty.fields.values())))]
-
     def _leaving(self, task: Task, after: Task) -> list[Command | ScriptCall]:
         return [*self._uploads.leaving(task, after), *self._index.leaving(task, after)]
 
-    def _ending(self, task: Task, after: Task, duty: Duty) -> list[ScriptCall]:
+    def _noticed(self, after: Task, duty: Duty) -> list[ScriptCall]:
+        return [self.ledgers.opening(after, must_fit=False, besides=NOTICES_MOST * sum(map(len, duty.fields.values())))]
+
+    def _ending(self, task: Task, after: Task, fields: Mapping[str, str]) -> list[ScriptCall]:
         tails = [self.ledgers.striking(ALL_TAILS, task.id)] if task.tail_size else []
-        return [*tails, self.ledgers.ending(after, {**encode_task(after), **duty.fields})]
+        return [*tails, self.ledgers.ending(after, fields, had_tail=bool(tails))]
 
     async def list_tasks(
         self,

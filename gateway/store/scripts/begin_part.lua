@@ -3,9 +3,9 @@
 -- KEYS[4] gw:{id}:bodies: the attempt is noted; it and those already there overlap
 -- ARGV: now, ttl, part number, attempt, owner ("": anybody's), prefix of the keys, "any" place or "of" those that follow:
 --   bucket, prefix, ...
--- Answers "ok" with the task, the stored part or false, and whether the attempt overlaps with another; "gone" also for
--- another owner's task, and for one outside of prefix and places, of which nothing is noted; "forgotten" when the parts
--- have vanished.
+-- Answers "ok" with the task, the stored part or false, whether the attempt overlaps with another, and of how many parts
+-- bodies were in flight before; "gone" also for another owner's task, and for one outside of prefix and places, of which
+-- nothing is noted; "forgotten" when the parts have vanished.
 local now, ttl, number, attempt, owner, prefix, places = unpack(ARGV, 1, 7)
 local MOST_ATTEMPTS = 16 -- an attempt that is not noted counts as overlapping
 local owned_by, bucket, key = unpack(redis.call('HMGET', TASK, 'owner', 'bucket', 'key'))
@@ -19,7 +19,8 @@ end
 if forgotten() then
   return answer('forgotten')
 end
-if redis.call('EXISTS', BODIES) == 0 then
+local in_flight = redis.call('HLEN', BODIES)
+if in_flight == 0 then
   open_window(now)
 end
 local bodies = cjson.decode(redis.call('HGET', BODIES, number) or '{}')
@@ -36,4 +37,4 @@ if bodies[attempt] == nil then
   redis.call('HSET', BODIES, number, cjson.encode(bodies))
   keep(tonumber(ttl))
 end
-return answer('ok', redis.call('HGET', PARTS, number), bodies[attempt])
+return answer('ok', redis.call('HGET', PARTS, number), bodies[attempt], in_flight)
