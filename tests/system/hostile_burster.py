@@ -1,6 +1,7 @@
 """The tenant who bursts (F1, F2, S8): bodies that hold back half and send it at once, and requests that are dear."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -10,12 +11,15 @@ from tests.system.hostile_process import Connection, Tenant
 PART_BYTES: Final = 4 << 20
 PIECE_BYTES: Final = 256 << 10
 FEWEST_BODIES: Final = 50
+CREATING: Final = 4
+"""Connections over which the tasks of a burst are created."""
 SOCKETS: Final = 20
 DEAR_OF_ONE: Final = 5
 """Then another task: Redis may have forgotten this one."""
 SETTLE_SECONDS: Final = 0.5
-PARTS: Final = [{"number": number, "etag": f'"{number:032x}"', "crc64": str(number)} for number in range(1, 10_001)]
-"""Of a complete that is as dear as may be."""
+_PARTS: Final = [{"number": number, "etag": f'"{number:032x}"', "crc64": str(number)} for number in range(1, 10_001)]
+DEAR: Final = json.dumps({"parts": _PARTS}).encode()
+"""A complete that is as dear as may be."""
 UNKNOWN: Final = "A" * 22
 UPGRADE: Final = (
     "Connection: Upgrade",
@@ -43,7 +47,7 @@ class _Burster:
         count = self._tenant.chance.randint(min(FEWEST_BODIES, self._tenant.told.bodies), self._tenant.told.bodies)
         async with AsyncExitStack() as held:
             while len(self._tickets) < count:
-                await self._create()
+                await _all(self._create(count) for _ in range(CREATING))
             tasks = self._tenant.chance.sample([*self._tickets], count)
             bodies = [await held.enter_async_context(self._tenant.connect()) for _ in tasks]
             await _all(self._send_half(*each, bytes(PIECE_BYTES)) for each in zip(bodies, tasks, strict=True))
@@ -51,14 +55,15 @@ class _Burster:
             with self._tenant.counted("burst"):
                 await _all(self._send_rest(*each) for each in zip(bodies, tasks, strict=True))
 
-    async def _create(self) -> None:
+    async def _create(self, count: int) -> None:
+        """Tasks until there are *count*."""
         async with self._tenant.connect() as connection:
-            told = {"key": self._tenant.key(), "size": PART_BYTES + 1, "part_size": PART_BYTES}
-            while task := await connection.ask("POST", "/v1/tasks", told):
-                self._tickets[str(task["id"])] = str(task["ticket"])
-                if len(self._tickets) >= self._tenant.told.bodies:
-                    break
-                told["key"] = self._tenant.key()
+            while len(self._tickets) < count:
+                told = {"key": self._tenant.key(), "size": PART_BYTES + 1, "part_size": PART_BYTES}
+                if task := await connection.ask("POST", "/v1/tasks", told):
+                    self._tickets[str(task["id"])] = str(task["ticket"])
+                else:
+                    await asyncio.sleep(SETTLE_SECONDS)
 
     async def _send_half(self, body: Connection, task: str, piece: bytes) -> None:
         ticket = f"Upload-Ticket: {self._tickets[task]}"
@@ -81,7 +86,7 @@ class _Burster:
             for _ in range(DEAR_OF_ONE):
                 await self._tenant.pace()
                 with self._tenant.counted("dear"):
-                    await connection.ask("POST", f"/v1/tasks/{task}/complete", {"parts": PARTS})
+                    await connection.ask("POST", f"/v1/tasks/{task}/complete", DEAR)
 
     async def name_the_unknown(self) -> None:
         """Ask for what is not there."""

@@ -12,6 +12,8 @@ UNTAKEN: Final = 10
 """Connections whose answers nobody takes."""
 UNTAKEN_REQUESTS: Final = 60
 BATCH_FILES: Final = 50
+TAILS_MORE: Final = 5
+"""They are the largest."""
 OPTIONS: Final[dict[str, Any]] = {
     "async_limit": 256,
     "client_ref": "r" * 128,
@@ -50,8 +52,9 @@ class _Filler:
         }
 
     async def leave_something(self) -> None:
-        """One more of each kind, in any order."""
-        for kind in self._tenant.chance.sample([*self._kinds], len(self._kinds)):
+        """One more of each kind, and of tails several, in any order."""
+        kinds = [*self._kinds, *["tail"] * TAILS_MORE]
+        for kind in self._tenant.chance.sample(kinds, len(kinds)):
             await self._tenant.pace()
             async with self._tenant.connect() as connection:
                 with self._tenant.counted(kind):
@@ -69,7 +72,7 @@ class _Filler:
         if task := await connection.ask("POST", "/v1/tasks", told):
             head = connection.head("PUT", f"/v1/tasks/{task['id']}/content", 2 * MIB)
             await connection.send(head + bytes(MIB - 1))
-            await asyncio.sleep(0.1)
+            await connection.break_off()
 
     async def _create_and_cancel(self, connection: Connection) -> None:
         """A task that has ended, which keeps its options for a while."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 PATIENCE_SECONDS: Final = 15.0
-NICENESS: Final = 10
+NICENESS: Final = 5
 """Clients live on other machines: what this one spends on sending should not be taken from the gateways."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _REST_SECONDS: Final = 0.05
@@ -101,6 +101,12 @@ class Connection:
         """Raw bytes."""
         self._writer.write(data)
         await self._writer.drain()
+
+    async def break_off(self) -> None:
+        """Send no more, and wait until the gateway has read what came and hangs up. Raises OSError, TimeoutError."""
+        self._writer.write_eof()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._reader.read()
 
     def head(self, method: str, path: str, size: int | None = None, *lines: str) -> bytes:
         """A request's head; *size* is that of its body."""
