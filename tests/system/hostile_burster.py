@@ -43,13 +43,14 @@ class _Burster:
         """Of tasks whose first part is sent again and again, by id: so the disk has it once."""
 
     async def burst(self) -> None:
-        """Half a part on each of many connections, then the rest of all at once."""
+        """Half a part on each of many connections to one gateway, then the rest of all at once."""
         count = self._tenant.chance.randint(min(FEWEST_BODIES, self._tenant.told.bodies), self._tenant.told.bodies)
         async with AsyncExitStack() as held:
             while len(self._tickets) < count:
                 await _all(self._create(count) for _ in range(CREATING))
             tasks = self._tenant.chance.sample([*self._tickets], count)
-            bodies = [await held.enter_async_context(self._tenant.connect()) for _ in tasks]
+            port = self._tenant.chance.choice(self._tenant.told.ports)
+            bodies = [await held.enter_async_context(self._tenant.connect(port)) for _ in tasks]
             await _all(self._send_half(*each, bytes(PIECE_BYTES)) for each in zip(bodies, tasks, strict=True))
             await asyncio.sleep(SETTLE_SECONDS)
             with self._tenant.counted("burst"):

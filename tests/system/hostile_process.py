@@ -142,9 +142,9 @@ class Tenant:
         self._serial = 0
         self._due = 0.0
 
-    def connect(self, *, receive_bytes: int = 0) -> Connection:
-        """A connection to some gateway."""
-        return Connection(self, self.chance.choice(self.told.ports), receive_bytes=receive_bytes)
+    def connect(self, port: int = 0, *, receive_bytes: int = 0) -> Connection:
+        """A connection to the gateway at *port*, or to any."""
+        return Connection(self, port or self.chance.choice(self.told.ports), receive_bytes=receive_bytes)
 
     def key(self) -> str:
         """A new one."""

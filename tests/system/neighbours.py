@@ -104,10 +104,12 @@ class Felt:
             ", ".join(f"{name} {count}" for name, count in sorted(counter.items())) or "none"
             for counter in (self.deeds, self.answers, self.refused, self.failed)
         )
+        longest = [1000 * max(calls, default=0.0) for calls in (self.alone, self.beside)]
         return (
             f"cheap calls: p99 {1000 * p99(self.alone):.0f} ms of {len(self.alone)} without hostile tenants, "
             f"{1000 * p99(self.beside):.0f} ms of {len(self.beside)} beside them; "
-            f"median {1000 * median(self.alone):.1f} and {1000 * median(self.beside):.1f} ms"
+            f"median {1000 * median(self.alone):.1f} and {1000 * median(self.beside):.1f} ms, "
+            f"longest {longest[0]:.0f} and {longest[1]:.0f} ms"
             f"{'' if self.are_enough else ' (too few to judge)'};\n"
             f"of {self.answered} honest calls refused for others' sake: {refused}; failed: {failed}; "
             f"503 to uploads: {self.unavailable('alone'):.1%} without, {self.unavailable('beside'):.1%} beside;\n"
