@@ -107,6 +107,8 @@ class Sender:
                 if replayable:
                     continue
                 raise errors.StorageUnavailable("the signature is corrected; send again", cos=outcome.error.cos)
+            if isinstance(outcome.error, errors.ObjectExists):
+                outcome.error.may_be_ours = attempts > 0
             attempts += 1
             now = asyncio.get_running_loop().time()
             failing_since = failing_since or now

@@ -372,7 +372,10 @@ class ObjectConflict(Conflict):
 
 
 class ObjectExists(Conflict):
+    """``may_be_ours``: an attempt before the refused one may have stored it, and its answer was lost."""
+
     code, title = "object_exists", "An object exists at this key"
+    may_be_ours = False
 
 
 class AppendPosition(Conflict):

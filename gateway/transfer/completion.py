@@ -177,6 +177,8 @@ class Completion:
         try:
             return await self._objects.put_object(task.at, body, headers)
         except ObjectExists as exists:
+            if not exists.may_be_ours:
+                raise
             try:
                 stored = await head_as_expected(self._objects, task.at, is_ours)
             except ObjectNotFound:  # deleted in between; a 404 would be taken for the task's

@@ -114,13 +114,18 @@ class Control:
 
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
-        draft = await self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
+        draft = self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
+        if FORBID_OVERWRITE in draft.object_headers:  # before the client has sent its bytes in vain
+            await self._require_free(draft)
         await self._claim(draft)
         return await self._engine.tasks.create(draft)
 
-    async def draft_for_whole(self, caller: Caller, new: NewTask, size: int) -> Task:
-        """The task of a file whose *size* bytes are here already; it is written when COS holds them."""
-        return await self._draft_for_body(caller, replace(new, size=size), TaskState.COMPLETING, Intent.PUT)
+    def draft_for_whole(self, caller: Caller, new: NewTask, size: int) -> Task:
+        """The task of a file whose *size* bytes are here already; it is written when COS holds them.
+
+        Where overwriting is forbidden it is COS that refuses: nothing is gained by asking first.
+        """
+        return self._draft_for_body(caller, replace(new, size=size), TaskState.COMPLETING, Intent.PUT)
 
     def check(self, caller: Caller, new: NewTask) -> None:
         """Refuse, before a byte is asked for, what ``create_for_body`` and ``draft_for_whole`` would refuse."""
@@ -146,12 +151,10 @@ class Control:
         head, source = await peek(source)
         return self._drafts.as_it_shows(caller, new, head), source
 
-    async def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
+    def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
         draft = self._drafts.task(caller, new)
-        if FORBID_OVERWRITE in draft.object_headers:
-            await self._require_free(draft)
         return replace(draft, state=state, intent=intent, mode=BodyMode.CONTENT, writer=1)
 
     def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:

@@ -55,7 +55,7 @@ class StreamedPut:
             task = await self._control.create_for_body(caller, replace(new, size=length))
             TASK_ID.set(task.id)
             return await self._stream(task, length, source, said)
-        draft = await self._control.draft_for_whole(caller, new, length)
+        draft = self._control.draft_for_whole(caller, new, length)
         TASK_ID.set(draft.id)
         body = IncomingBody(length, replayable=True, expected_crc64=said.crc64)
         await body.pump(source)

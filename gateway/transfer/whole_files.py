@@ -39,7 +39,7 @@ class WholeFiles:
         new, source = await self._control.as_it_shows(caller, new, source)
         head, ended = await _read_head(source)
         if ended:
-            draft = await self._control.draft_for_whole(caller, new, _whole_size(new, head))
+            draft = self._control.draft_for_whole(caller, new, _whole_size(new, head))
             TASK_ID.set(draft.id)
             return await self._sequential.receive_whole(draft, head, said)
         task = await self._control.create_for_body(caller, new)

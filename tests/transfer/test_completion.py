@@ -416,14 +416,15 @@ async def test_one_put_is_not_mistaken_for_a_foreign_object_when_its_answer_was_
     world.require_success(await world.put_content(task, b"12345"), b"12345")
 
 
-async def test_one_put_does_not_overwrite_what_came_meanwhile(world: World) -> None:
+@pytest.mark.parametrize("there", [b"other", b"12345"], ids=["other bytes", "the same bytes"])
+async def test_one_put_does_not_overwrite_what_came_meanwhile(there: bytes, world: World) -> None:
     task = await world.create(size=5, forbid_overwrite=True)
-    await world.objects.put_object(task.at, BufferedBody([b"other"]), {})
+    await world.objects.put_object(task.at, BufferedBody([there]), {})
 
     with pytest.raises(ObjectExists):
         await world.put_content(task, b"12345")
 
-    assert world.read(task.at) == b"other"
+    assert world.read(task.at) == there
 
 
 async def test_an_object_that_was_in_the_way_and_is_gone_is_told_as_it_was(world: World) -> None:

@@ -116,8 +116,9 @@ async def test_forbid_overwrite_refuses_at_create_and_only_what_exists(world: Wo
         await world.control.create(ALICE, new)
     with pytest.raises(ObjectExists):
         await world.control.create_for_body(ALICE, new)
+    draft = world.control.draft_for_whole(ALICE, new, 3)
     with pytest.raises(ObjectExists):
-        await world.control.draft_for_whole(ALICE, new, 3)
+        await world.completion.put_new(draft, BufferedBody([b"abc"]), None)
 
     assert world.read(first.at) == b"abc"
 

@@ -68,7 +68,7 @@ async def test_a_failure_is_noted_though_parts_commit_meanwhile(world: World) ->
 
 
 async def test_a_task_that_redis_does_not_know_cannot_fail(world: World) -> None:
-    draft = await world.control.draft_for_whole(ALICE, new_task(), 3)
+    draft = world.control.draft_for_whole(ALICE, new_task(), 3)
 
     assert await world.engine.fail(draft, StorageDenied("no")) is None
 

@@ -87,7 +87,7 @@ async def test_b5_a_task_whose_upload_was_never_noted_gets_one(world: World) -> 
     draft = await world.create(size=len(DATA))
     orphan = draft.upload_id
     await world.tasks.apply(draft, CancelRequested())
-    lost = await world.control.draft_for_whole(ALICE, new_task(), len(DATA))
+    lost = world.control.draft_for_whole(ALICE, new_task(), len(DATA))
     waiting = await world.tasks.create(_initiating(lost))
 
     now = await _settled(world, waiting, TERM + 1)

@@ -59,7 +59,7 @@ async def test_a_task_canceled_meanwhile_leaves_nothing_at_cos(world: World) -> 
 
 
 async def test_a_task_that_redis_lost_meanwhile_leaves_nothing_at_cos(world: World) -> None:
-    draft = await world.control.draft_for_whole(ALICE, new_task(), 3)
+    draft = world.control.draft_for_whole(ALICE, new_task(), 3)
 
     with pytest.raises(TaskNotFound):
         await open_upload(world.tasks, world.objects, draft)

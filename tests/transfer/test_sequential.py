@@ -95,7 +95,7 @@ async def test_a_task_that_takes_no_bytes_says_why(world: World, state: str, err
 @pytest.mark.parametrize("size", [0, 1, 60_000])
 async def test_a_small_file_that_is_here_already_is_stored_at_once(world: World, size: int) -> None:
     data = random_bytes(size)
-    draft = await world.control.draft_for_whole(ALICE, new_task(), size)
+    draft = world.control.draft_for_whole(ALICE, new_task(), size)
 
     done = await world.sequential.receive_whole(draft, [data[:7], data[7:]], Digests())
 
@@ -106,7 +106,7 @@ async def test_a_small_file_that_is_here_already_is_stored_at_once(world: World,
 
 @pytest.mark.parametrize("said", [Digests(crc64=1), Digests(md5_base64="AAAAAAAAAAAAAAAAAAAAAA==")])
 async def test_a_small_file_with_a_wrong_digest_is_not_stored(world: World, said: Digests) -> None:
-    draft = await world.control.draft_for_whole(ALICE, new_task(), 3)
+    draft = world.control.draft_for_whole(ALICE, new_task(), 3)
 
     with pytest.raises(DigestMismatch):
         await world.sequential.receive_whole(draft, [b"abc"], said)
@@ -115,7 +115,7 @@ async def test_a_small_file_with_a_wrong_digest_is_not_stored(world: World, said
 
 
 async def test_a_small_file_that_cos_does_not_take_is_a_task_in_error_that_a_restart_makes_good(world: World) -> None:
-    draft = await world.control.draft_for_whole(ALICE, new_task(), 3)
+    draft = world.control.draft_for_whole(ALICE, new_task(), 3)
     world.cos.fault("error", operation="PutObject", key=draft.at.key, times=None)
 
     with pytest.raises(GatewayError) as caught:
