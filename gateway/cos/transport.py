@@ -175,7 +175,8 @@ class _Protocol(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=0)
+        # Under TLS asyncio pauses from ``high`` bytes on, so that at 0 it would never go on.
+        cast(asyncio.WriteTransport, transport).set_write_buffer_limits(high=1, low=0)
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be sent."""

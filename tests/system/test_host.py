@@ -213,7 +213,8 @@ def test_b90_nothing_is_ever_written_to_a_disk(stack: Stack) -> None:
 def test_b89_with_a_clock_that_is_wrong_uploads_end_and_tokens_get_30_s_of_grace(stack: Stack, seconds: int) -> None:
     clock = str(ROOT / "tests" / "system" / "wrong_clock.py")
     gateway = stack.start_gateway(launcher=[sys.executable, clock, str(seconds)])
-    by_its_clock = stack.caller_with(token("b89", seconds=seconds + 600), gateway)
+    now_there = int(time.time()) + seconds
+    by_its_clock = stack.caller_with(token("b89", seconds=seconds + 600, iat=now_there), gateway)
     data = body("b89", 2 * MIB)
     task_id = by_its_clock.create(f"host/b89{seconds}.bin", len(data), part_size=MIB)["id"]
     for number, piece in enumerate(parts_of(data, MIB), 1):
@@ -221,8 +222,13 @@ def test_b89_with_a_clock_that_is_wrong_uploads_end_and_tokens_get_30_s_of_grace
 
     assert good(by_its_clock.control(task_id, "complete"))["state"] == "success"
     assert stack.cos.read(f"host/b89{seconds}.bin") == data
-    assert stack.caller_with(token("b89", seconds=seconds - 25), gateway).call("GET", "/v1/tasks").status_code == 200
-    late = stack.caller_with(token("b89", seconds=seconds - 40), gateway).call("GET", "/v1/tasks")
+    assert (
+        stack.caller_with(token("b89", seconds=seconds - 25, iat=now_there - 600), gateway)
+        .call("GET", "/v1/tasks")
+        .status_code
+        == 200
+    )
+    late = stack.caller_with(token("b89", seconds=seconds - 40, iat=now_there - 600), gateway).call("GET", "/v1/tasks")
     require_problem(late, 401, "token_expired")
     gateway.close()
 
