@@ -87,7 +87,7 @@ export function traced(api) {
 }
 
 function unreachable() {
-  return new Problem({ code: NETWORK, title: "The gateway is out of reach", retryable: true });
+  return new Problem({ code: NETWORK, title: "Gateway unreachable", retryable: true });
 }
 
 /** [answer, problem]; a `status` of 0 is no answer. */

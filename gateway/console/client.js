@@ -7,9 +7,9 @@
 import { Problem, newApi, traced } from "./api.js";
 import { browser } from "./browser.js";
 import { crc64 } from "./crc64.js";
-import { describe, needsFile, now } from "./item.js";
+import { describe, isLost, needsFile, now } from "./item.js";
 import { difference, fingerprint, forget, recall, remember, tidy } from "./memory.js";
-import { FINAL, HALTED, callsAbout, isLost, newSender, sliceOf, storedParts, uniqueName } from "./sender.js";
+import { FINAL, HALTED, callsAbout, newSender, sliceOf, storedParts, uniqueName } from "./sender.js";
 import { newSlots } from "./slots.js";
 import { Watch } from "./watch.js";
 

@@ -6,6 +6,9 @@ import { secondsLeft } from "./words.js";
 const UNDER_WAY = new Set(["waiting", "checking", "uploading"]);
 const QUIET_SECONDS = 20; // a task that stood still for so long has nobody who sends it
 
+/** COS dropped the task's upload, perhaps because somebody canceled it: only a person lets it go on. */
+export const isLost = (task) => task.error?.code === "upload_lost";
+
 /** One entry of the list, as the seed SDKs spell it, and what a page needs beyond. */
 export function describe(item) {
   const { state, task, file, shown, problem, waiting, speed: ours } = item.sender.now;

@@ -1,6 +1,6 @@
 /** Resume by content, as the SDKs do it. Loaded only where an upload of the same key is open, or an MD5 is wanted. */
 
-import { callsAbout, isLost, storedParts } from "./sender.js";
+import { callsAbout, storedParts } from "./sender.js";
 
 export { md5 } from "./md5.js";
 
@@ -12,7 +12,8 @@ export async function findSame(api, ids, size, hash, patiently) {
   for (const id of ids) {
     const ask = (method, suffix) => patiently(() => callsAbout(api, { id })(method, suffix));
     const task = await ask("GET", "");
-    const goesOn = /ing$|paused|error/.test(task.state) && !isLost(task);
+    // What COS has dropped somebody may have canceled: only a person lets it go on.
+    const goesOn = /ing$|paused|error/.test(task.state) && task.error?.code !== "upload_lost";
     if (task.size === size && goesOn && (await holds(task, ask, hash))) return task;
   }
 }

@@ -7,11 +7,9 @@ import { newStop } from "./stop.js";
 
 export const FINAL = /^(success|canceled)$/;
 export const HALTED = /^(paused|error)$/; // until somebody restarts the task
-/** COS dropped the task's upload, perhaps because somebody canceled it: only a person lets it go on. */
-export const isLost = (task) => task.error?.code === "upload_lost";
 const GONE = /^task_(not_found|expired)$/; // a retry begins a new task
 const PARTS_MISSING = "parts_missing";
-export const UNREADABLE = { code: "file_unreadable", title: "The file changed or is gone" };
+export const UNREADABLE = { code: "file_unreadable", title: "File changed or gone" };
 const POLL_SECONDS = 3; // the websocket is faster; this is for when it is down, or where there is none
 const MOST_COMPLETES = 4;
 
@@ -274,10 +272,10 @@ export function newSender(api, slots, given, changed, prepare) {
         await look();
       }
       stop.check();
-      if (task.state !== "success") throw new Problem(task.error ?? { code: PARTS_MISSING, title: "Parts were lost" });
+      if (task.state !== "success") throw new Problem(task.error ?? { code: PARTS_MISSING, title: "Parts lost" });
     }
 
-    if (task.upload_id === undefined) await look(); // a list told of it, which leaves the upload and the ticket out
+    task.ticket ?? (await look()); // a list told of it, which leaves the upload and the ticket out
     if (FINAL.test(task.state) || task.state === "completing") return settled();
     mode ??= task.upload_id ? "parts" : "content"; // small: one PUT is the whole file
     for (let attempts = 1; ; attempts++) {

@@ -10,6 +10,7 @@ _TRANSPORT: Final = frozenset(
     {
         *("host", "content-length", "transfer-encoding", "connection", "keep-alive", "expect", "te"),
         *("user-agent", "accept", "accept-encoding", "accept-language", "date", "cache-control", "pragma"),
+        "content-type",  # of the message, where no object gets it: SDKs in browsers send it with an abort, too
         *("origin", "referer", "dnt", "priority", "traceparent", "tracestate"),
     }
 )

@@ -128,13 +128,13 @@ def test_c62_what_comes_of_a_form_before_anybody_signed_it_is_little(door: Door)
     server = door.stack.gateway.program
     rss, read = server.rss_bytes, server.read_bytes
     with ExitStack() as crowd:
-        connections = [crowd.enter_context(socket.create_connection(("127.0.0.1", door.port))) for _ in range(50)]
+        connections = [crowd.enter_context(socket.create_connection(("127.0.0.1", door.port))) for _ in range(30)]
         for connection in connections:
             connection.sendall(head + most)
-        wait_until(lambda: server.read_bytes - read >= 50 * len(head + most), "what was sent", 10)
+        wait_until(lambda: server.read_bytes - read >= 30 * len(head + most), "what was sent", 10)
         held = server.rss_bytes - rss
         for connection in connections:
             connection.sendall(more)
             require_cos_error(read_answer(connection), 400, "MalformedPOSTRequest")
 
-    assert held < 50 * 160 * 1024
+    assert held < 30 * 160 * 1024

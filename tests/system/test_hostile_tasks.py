@@ -221,8 +221,9 @@ def test_c79_the_same_bytes_after_success_are_good(alice: Caller) -> None:
 def test_c79_a_task_whose_time_is_over_takes_nothing_whatever_its_ticket_says(stack: Stack) -> None:
     """For the gateway that is asked it is two days later: a ticket lasts to the end of its task's last day."""
     clock = [sys.executable, str(ROOT / "tests" / "system" / "wrong_clock.py"), str(2 * DAY_SECONDS)]
-    late = stack.start_gateway(task_ttl_seconds="60", launcher=clock)
-    soon = stack.caller_with(token("c79", seconds=3 * DAY_SECONDS), stack.start_gateway(task_ttl_seconds="60"))
+    settings = {"task_ttl_seconds": "60", "token_life_seconds": str(3 * DAY_SECONDS)}
+    late = stack.start_gateway(launcher=clock, **settings)
+    soon = stack.caller_with(token("c79", seconds=3 * DAY_SECONDS), stack.start_gateway(**settings))
     task = soon.create("tasks/expired.bin", 2 * MIB, part_size=MIB)
     path, ticket = f"/v1/tasks/{task['id']}", {"Upload-Ticket": task["ticket"]}
     good(soon.put_part(task["id"], 1, bytes(MIB)))
