@@ -13,7 +13,7 @@ from typing import Any, Final
 
 STEPS: Final = 4
 LEAST_STEP_SECONDS: Final = 0.25
-LATE_SECONDS: Final = 0.05
+LATE_SECONDS: Final = 0.1
 """A timer that comes so much later than it was due was held up by us."""
 EXTRA_STEPS: Final = 8
 """Of a loop that is always late the time ends all the same."""

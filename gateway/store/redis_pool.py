@@ -89,6 +89,10 @@ class LendingPool(ConnectionPool):
         except TimeoutError:
             self.breaker.timed_out(began_at)
             raise
+        except asyncio.CancelledError:  # as by whoever gives a call and its repetition less time than two deadlines
+            if time.monotonic() - began_at >= CALL_SECONDS:
+                self.breaker.timed_out(began_at)
+            raise
         except (RedisError, OSError) as error:
             if fresh and not isinstance(error, _NO_MASTER):  # an old connection may be dead where a new one is good
                 self.breaker.failed(began_at)

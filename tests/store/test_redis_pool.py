@@ -138,6 +138,27 @@ async def test_b49_a_server_that_refuses_is_refused_at_once_until_it_is_back(red
         await client.aclose()
 
 
+async def test_f2_a_call_that_is_given_up_after_its_time_counts_as_one_that_waited_in_vain(redis_url: str) -> None:
+    """Its own deadline had been put off, since the loop stood still."""
+    async with running_proxy(redis_url) as proxy:
+        client: Any = connect(proxy.url)
+        pool = client.connection_pool
+        proxy.answer_delay_seconds = 30
+        asking = asyncio.create_task(pool.ask([("PING",)]))
+        await asyncio.sleep(0.8)
+        time.sleep(0.5)  # noqa: ASYNC251 -- the loop stands still
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        async with asyncio.timeout(1):
+            while not pool.breaker.is_open:  # noqa: ASYNC110 -- it tells nobody
+                await asyncio.sleep(0.01)
+
+        proxy.answer_delay_seconds = 0
+        await proxy.aclose()
+        await client.aclose()
+
+
 async def test_b49_too_many_clients_is_no_answer(redis_url: str) -> None:
     client, guard = connect(redis_url), connect(redis_url)
     await guard.config_set("maxclients", "1")
