@@ -204,7 +204,6 @@ class HttpEdge(EdgeConnection):
             patience=self._deadlines.answer,
             on_lost=self._websocket_is_lost,
         )
-        self._transport.set_write_buffer_limits()
         websocket.connection_made(self._transport)
         self._transport.pause_reading()  # so that the transport asks anew into what it is to read
         self._transport.set_protocol(websocket)

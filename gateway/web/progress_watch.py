@@ -65,11 +65,6 @@ class Watch:
         self._told: dict[TaskId, _Told] = {}
         self._moved: set[BatchId] = set()
 
-    @property
-    def known_bytes(self) -> int:
-        """Roughly what this watch keeps."""
-        return KNOWN_TASK_BYTES * len(self._told)
-
     async def everything(self) -> AsyncIterator[list[Seen]]:
         """All unfinished tasks and the last 100 finished, newest first, some at a time: what a snapshot is made of."""
         told: dict[TaskId, _Told] = {}
