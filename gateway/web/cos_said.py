@@ -10,16 +10,8 @@ from gateway.domain.object_headers import FORBID_OVERWRITE, KNOWN_HEADERS, TRAFF
 from gateway.domain.picture_operations import PIC_OPERATIONS
 from gateway.web.cos_call import CosCall, Operation
 from gateway.web.cos_problems import CosRefusal
+from gateway.web.cos_signed import ADDED_LATER, SIGNATURE_PARAMETERS
 
-_TOKEN: Final = "x-cos-security-token"  # noqa: S105 -- a header's name
-_ALWAYS: Final = frozenset({_TOKEN, "x-cos-sdk-retry"})
-"""The token of the key, and the mark that SDKs put on a repetition."""
-_SIGNATURE: Final = frozenset(
-    {
-        *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list", "q-signature"),
-        _TOKEN,
-    }
-)
 _OF_AN_OBJECT: Final = KNOWN_HEADERS
 _WITH_METADATA: Final = frozenset(
     {
@@ -63,11 +55,11 @@ def check_said(operation: Operation, call: CosCall) -> None:
         InvalidField, CosRefusal InvalidArgument.
     """
     check_headers(operation, call.headers)
-    if not call.query.keys() <= PARAMETERS[operation] | _SIGNATURE:
+    if not call.query.keys() <= PARAMETERS[operation] | SIGNATURE_PARAMETERS:
         expected = ", ".join(sorted(PARAMETERS[operation])) or "none"
         raise CosRefusal("InvalidArgument", f"The query has a parameter that is not taken here, expected: {expected}.")
 
 
 def check_headers(operation: Operation, names: Iterable[str]) -> None:
     """Refuse those of the lower-case header or field *names* that act on COS and are not taken. Raises InvalidField."""
-    require_taken(names, HEADERS[operation] | _ALWAYS, meta=operation in _WITH_METADATA)
+    require_taken(names, HEADERS[operation] | ADDED_LATER, meta=operation in _WITH_METADATA)

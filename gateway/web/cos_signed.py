@@ -12,9 +12,9 @@ from gateway.domain.object_headers import META, acts_on_cos
 from gateway.web.cos_problems import CosRefusal
 
 TOKEN: Final = "x-cos-security-token"  # noqa: S105 -- a header's name
-_ADDED_LATER: Final = frozenset({TOKEN, "x-cos-sdk-retry"})
-"""SDKs add them after they have signed; the token is bound to the key by its seal."""
-_PARAMETERS_OF_THE_SIGNATURE: Final = frozenset(
+ADDED_LATER: Final = frozenset({TOKEN, "x-cos-sdk-retry"})
+"""SDKs add them after they have signed: the token, bound to the key by its seal, and the mark of a repetition."""
+SIGNATURE_PARAMETERS: Final = frozenset(
     {"q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list", "q-signature", TOKEN}
 )
 _DESCRIBE: Final = frozenset({"content-disposition", "content-encoding", "expires"})
@@ -29,7 +29,7 @@ def require_signed(parsed: ParsedAuthorization, query: Mapping[str, str], header
         CosRefusal: AccessDenied.
     """
     require_listed(headers, parsed.header_list)
-    if unsigned(query.keys() - _PARAMETERS_OF_THE_SIGNATURE, parsed.url_param_list):
+    if unsigned(query.keys() - SIGNATURE_PARAMETERS, parsed.url_param_list):
         raise CosRefusal("AccessDenied", "The signature does not cover a parameter of the request.")
 
 
@@ -44,7 +44,7 @@ def require_fields_covered(fields: Iterable[str], conditions: Iterable[str]) -> 
     Raises:
         CosRefusal: AccessDenied.
     """
-    if {name for name in fields if _acts(name) and not name.startswith(META)} - {*conditions, *_ADDED_LATER}:
+    if {name for name in fields if _acts(name) and not name.startswith(META)} - {*conditions, *ADDED_LATER}:
         raise CosRefusal("AccessDenied", "The policy does not speak of a field of the form that acts on COS.")
 
 
@@ -54,7 +54,7 @@ def require_in_fields(headers: Mapping[str, str], fields: Mapping[str, str]) -> 
     Raises:
         CosRefusal: InvalidArgument.
     """
-    acting = {name: value for name, value in headers.items() if acts_on_cos(name) and name not in _ADDED_LATER}
+    acting = {name: value for name, value in headers.items() if acts_on_cos(name) and name not in ADDED_LATER}
     if any(fields.get("acl" if name == "x-cos-acl" else name) != value for name, value in acting.items()):
         raise CosRefusal("InvalidArgument", "A header of the request that acts on COS is no field of the form.")
 
@@ -65,6 +65,6 @@ def _acts(field: str) -> bool:
 
 def require_listed(names: Iterable[str], listed: Iterable[str]) -> None:
     """Refuse those of the lower-case *names* that act on COS and are not *listed*. Raises CosRefusal AccessDenied."""
-    acting = {name for name in names if (acts_on_cos(name) or name in _DESCRIBE) and name not in _ADDED_LATER}
+    acting = {name for name in names if (acts_on_cos(name) or name in _DESCRIBE) and name not in ADDED_LATER}
     if unsigned(acting, tuple(listed)):
         raise CosRefusal("AccessDenied", "The signature does not cover a header of the request that acts on COS.")
