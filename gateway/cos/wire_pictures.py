@@ -8,8 +8,8 @@ from gateway.cos.xml_tree import Unreadable, XmlElement, read_xml
 _MAX_RESULTS: Final = 5
 _MAX_TEXT: Final = 1024
 _MAX_DIGITS: Final = 15
-_ORIGINAL: Final[Mapping[str, str]] = {"Key": "key", "Location": "location", "ETag": "etag"}
-_INFO: Final[Mapping[str, str]] = {
+ORIGINAL_MEMBERS: Final[Mapping[str, str]] = {"Key": "key", "Location": "location", "ETag": "etag"}
+INFO_MEMBERS: Final[Mapping[str, str]] = {
     "Format": "format",
     "Width": "width",
     "Height": "height",
@@ -17,7 +17,7 @@ _INFO: Final[Mapping[str, str]] = {
     "Ave": "ave",
     "Orientation": "orientation",
 }
-_RESULT: Final[Mapping[str, str]] = {
+RESULT_MEMBERS: Final[Mapping[str, str]] = {
     "Key": "key",
     "Location": "location",
     "Format": "format",
@@ -48,10 +48,12 @@ def upload_result_in(tree: XmlElement) -> dict[str, Any] | None:
         return None
     original = tree.first("OriginalInfo") or tree
     info = original.first("ImageInfo")
-    told = _members(original, _ORIGINAL) | ({} if info is None else _members(info, _INFO))
+    told = _members(original, ORIGINAL_MEMBERS) | ({} if info is None else _members(info, INFO_MEMBERS))
     return {
         "original": told,
-        "results": [_members(row, _RESULT) for _, row in zip(range(_MAX_RESULTS), results.all("Object"), strict=False)],
+        "results": [
+            _members(row, RESULT_MEMBERS) for _, row in zip(range(_MAX_RESULTS), results.all("Object"), strict=False)
+        ],
     }
 
 
