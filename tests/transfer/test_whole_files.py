@@ -23,10 +23,12 @@ async def test_a_small_file_is_written_down_once(world: World, size: int) -> Non
     assert task.version == 1
 
 
+@pytest.mark.parametrize("chunk_bytes", [4096, SMALL_FILE_BYTES, SMALL_FILE_BYTES + 1])
 @pytest.mark.parametrize("size", [SMALL_FILE_BYTES + 1, 3 * MIB])
-async def test_a_larger_file_can_be_watched_while_it_comes(world: World, size: int) -> None:
+async def test_a_larger_file_can_be_watched_while_it_comes(world: World, size: int, chunk_bytes: int) -> None:
     data = random_bytes(size)
-    task = await WholeFiles(world.control, world.sequential).receive(ALICE, new_task(), sent(data), Digests(), None)
+    body = sent(data, chunk_bytes)
+    task = await WholeFiles(world.control, world.sequential).receive(ALICE, new_task(), body, Digests(), None)
 
     world.require_success(task, data)
     assert task.version > 1
