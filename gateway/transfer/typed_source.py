@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from gateway.domain.policy import Caller, Destination
 from gateway.domain.signatures import PEEK_BYTES, stored_type
+from gateway.transfer.first_chunks import chained, read_first
 
 
 class TypeLook:
@@ -41,40 +42,17 @@ class TypeLook:
         Raises:
             TypeMismatch: nothing of *source* was passed on.
         """
-        held: list[bytes] = []
-        size = 0
-        ended = True
-        if len(before) < PEEK_BYTES:
-            async for chunk in source:
-                held.append(chunk)
-                size += len(chunk)
-                if len(before) + size >= PEEK_BYTES:
-                    ended = False
-                    break
-        if not ended or len(before) >= PEEK_BYTES or ends_file(size):
+        missing = PEEK_BYTES - len(before)
+        held = await read_first(source, missing) if missing > 0 else []
+        size = sum(map(len, held))
+        if size >= missing or ends_file(size):
             self.judge(before + b"".join(held))
-        chunk = b""  # of which more than the head must not wait here for the next
-        async for piece in _chained(held, source):
+        async for piece in chained(held, source):
             yield piece
             del piece
 
 
 async def peek(source: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
     """The first ``PEEK_BYTES`` of *source*, or all of it, and *source* from its first byte on."""
-    held: list[bytes] = []
-    size = 0
-    async for chunk in source:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= PEEK_BYTES:
-            break
-    return b"".join(held)[:PEEK_BYTES], _chained(held, source)
-
-
-async def _chained(held: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """*held*, then *rest*, of which no chunk is kept beyond its time."""
-    while held:
-        yield held.pop(0)
-    async for chunk in rest:
-        yield chunk
-        del chunk
+    held = await read_first(source, PEEK_BYTES)
+    return b"".join(held)[:PEEK_BYTES], chained(held, source)

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from gateway.domain.errors import BodyIncomplete
-from gateway.domain.pieces import Pieces
 from gateway.domain.policy import Caller
 from gateway.domain.task import Task
 from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.digests import Digests
 from gateway.transfer.drafts import NewTask
+from gateway.transfer.first_chunks import chained, read_first
 from gateway.transfer.sequential import SequentialRelay
 
 SMALL_FILE_BYTES: Final = 64 * 1024
@@ -37,36 +37,17 @@ class WholeFiles:
         """
         self._control.check(caller, new)
         new, source = await self._control.as_it_shows(caller, new, source)
-        head, ended = await _read_head(source)
-        if ended:
-            draft = self._control.draft_for_whole(caller, new, _whole_size(new, head))
+        head = await read_first(source, SMALL_FILE_BYTES + 1)
+        if (size := sum(map(len, head))) <= SMALL_FILE_BYTES:
+            draft = self._control.draft_for_whole(caller, new, _as_said(new, size))
             TASK_ID.set(draft.id)
             return await self._sequential.receive_whole(draft, head, said)
         task = await self._control.create_for_body(caller, new)
         TASK_ID.set(task.id)
-        return await self._sequential.receive_file(caller, task, _chained(head, source), said, at_most)
+        return await self._sequential.receive_file(caller, task, chained(head, source), said, at_most)
 
 
-async def _read_head(source: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
-    """The first chunks, and whether they are all there is, which more than ``SMALL_FILE_BYTES`` never are."""
-    head = Pieces()
-    async for chunk in source:
-        head.add(chunk)
-        if head.size > SMALL_FILE_BYTES:
-            return list(head), False
-    return list(head), True
-
-
-async def _chained(head: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    while head:
-        yield head.pop(0)
-    async for chunk in rest:
-        yield chunk
-        del chunk
-
-
-def _whole_size(new: NewTask, chunks: list[bytes]) -> int:
-    size = sum(map(len, chunks))
+def _as_said(new: NewTask, size: int) -> int:
     if new.size not in (None, size):
         raise BodyIncomplete(f"The file has {size} bytes, expected {new.size}.", expected=new.size)
     return size
