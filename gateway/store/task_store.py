@@ -82,7 +82,7 @@ class RedisTaskStore(TaskParts):
     ) -> None:
         calls = RedisCalls(redis, observe)
         self.ledgers: Final = Ledgers(shares or Shares(), ttl_seconds + TOMBSTONE_SECONDS, clock)
-        room = PartRoom(calls, self.ledgers, OpenTasks(calls, self.ledgers, self.load_many, clock).strike_ended)
+        room = PartRoom(OpenTasks(calls, self.ledgers, self.load_many, clock=clock), self.ledgers.shares)
         super().__init__(calls, self.ledgers, room, ttl_seconds=ttl_seconds, clock=clock, held=held)
         self.intents: Final = DueIndex(self._calls, "intents")
         self.notices: Final = NoticeStore(self._calls, READ_HASH)

@@ -5,8 +5,8 @@ from redis.asyncio import Redis
 
 from gateway.domain.errors import QuotaExceeded
 from gateway.store.ledgers import Ledgers, Shares
-from gateway.store.open_tasks import OpenTasks
-from gateway.store.part_room import FULL_SECONDS, PartRoom
+from gateway.store.open_tasks import FULL_SECONDS, OpenTasks
+from gateway.store.part_room import PartRoom
 from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_keys import task_keys
 from gateway.store.task_store import RedisTaskStore
@@ -18,8 +18,8 @@ async def test_s5_what_ends_makes_room_for_parts(redis: Redis, clock: TurnedCloc
     store = RedisTaskStore(redis, ttl_seconds=TTL_SECONDS, clock=clock)
     shares = Shares(256 * 1024, tasks=64)
     ledgers, redis_calls = Ledgers(shares, TTL_SECONDS, clock), RedisCalls(redis)
-    strike = OpenTasks(redis_calls, ledgers, store.load_many, clock).strike_ended
-    room = PartRoom(redis_calls, ledgers, strike, lambda: seconds[0])
+    open_tasks = OpenTasks(redis_calls, ledgers, store.load_many, clock=clock, monotonic=lambda: seconds[0])
+    room = PartRoom(open_tasks, shares)
     full = await store.create(new_task(1, size=None))
     await room.require(full, 1000)
     other = new_task(2, size=None)

@@ -1,14 +1,16 @@
 """What the parts of an owner's unfinished tasks take in Redis is bounded, and large files do not feel it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
 from redis.asyncio import Redis
 
 from gateway.domain.errors import QuotaExceeded
-from gateway.domain.task import Task
+from gateway.domain.task import Task, TaskId
 from gateway.store.ledgers import PART_BYTES, TASK_BYTES, Ledgers, Shares
+from gateway.store.open_tasks import OpenTasks
 from gateway.store.part_room import FREE_PARTS, PartRoom
 from gateway.store.redis_calls import RedisCalls
 from gateway.store.redis_keys import task_keys
@@ -101,10 +103,10 @@ async def test_s5_a_sequential_body_needs_room_when_it_begins(bounded: RedisTask
 async def test_s5_large_files_of_ten_thousand_parts_have_room_by_default(redis: Redis, clock: TurnedClock) -> None:
     ledgers, redis_calls = Ledgers(Shares(), TTL_SECONDS, clock), RedisCalls(redis)
 
-    async def nothing_ended(task: Task) -> bool:
-        raise AssertionError(task)
+    async def none_loaded(ids: Sequence[TaskId]) -> list[Task | None]:
+        raise AssertionError(ids)
 
-    room = PartRoom(redis_calls, ledgers, nothing_ended)
+    room = PartRoom(OpenTasks(redis_calls, ledgers, none_loaded, clock=clock), ledgers.shares)
     for number in range(100):
         await room.require(replace(new_task(number, size=None), stored_count=9_999), 1)
 

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from gateway.domain.errors import QuotaExceeded
 from gateway.domain.task import Task, TaskId, TaskState
 from gateway.store.ledgers import Ledgers, Shares
-from gateway.store.task_quota import FULL_SECONDS, RedisTaskQuota
+from gateway.store.open_tasks import FULL_SECONDS
+from gateway.store.task_quota import RedisTaskQuota
 from tests.store.conftest import TTL_SECONDS, TurnedClock, new_task
 
 
