@@ -114,26 +114,37 @@ class Control:
 
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
-        draft = self._draft_for_body(caller, new, TaskState.UPLOADING, Intent.NONE)
+        caller.require(Action.CREATE)
+        caller.require(Action.UPLOAD)
+        draft = self._drafts.task(caller, new)
+        draft = replace(draft, state=TaskState.UPLOADING, intent=Intent.NONE, mode=BodyMode.CONTENT, writer=1)
         if FORBID_OVERWRITE in draft.object_headers:  # before the client has sent its bytes in vain
             await self._require_free(draft)
         await self._claim(draft)
         return await self._engine.tasks.create(draft)
 
-    def draft_for_whole(self, caller: Caller, new: NewTask, size: int) -> Task:
+    def draft_for_whole(self, caller: Caller, new: NewTask, size: int, checked: Task | None = None) -> Task:
         """The task of a file whose *size* bytes are here already; it is written when COS holds them.
 
-        Where overwriting is forbidden it is COS that refuses: nothing is gained by asking first.
+        Where overwriting is forbidden it is COS that refuses: nothing is gained by asking first. *checked* is what
+        ``check`` made of *new*.
         """
-        return self._draft_for_body(caller, replace(new, size=size), TaskState.COMPLETING, Intent.PUT)
+        if checked is None:
+            checked = self.check(caller, replace(new, size=None))
+        return self._drafts.whole(caller, new, checked, size)
 
-    def check(self, caller: Caller, new: NewTask) -> None:
-        """Refuse, before a byte is asked for, what ``create_for_body`` and ``draft_for_whole`` would refuse."""
+    def check(self, caller: Caller, new: NewTask) -> Task:
+        """The task that *new* asks for, which nobody knows yet.
+
+        Raises:
+            GatewayError: ``create_for_body`` and ``draft_for_whole`` would refuse it; not a byte was asked for.
+        """
         caller.require(Action.CREATE)
         caller.require(Action.UPLOAD)
         draft = self._drafts.task(caller, new)
         if draft.size is not None and needs_upload(draft):
             require_md5(draft.object_headers)
+        return draft
 
     async def as_it_shows(
         self, caller: Caller, new: NewTask, source: AsyncIterator[bytes]
@@ -150,12 +161,6 @@ class Control:
         self.check(caller, new)
         head, source = await peek(source)
         return self._drafts.as_it_shows(caller, new, head), source
-
-    def _draft_for_body(self, caller: Caller, new: NewTask, state: TaskState, intent: Intent) -> Task:
-        caller.require(Action.CREATE)
-        caller.require(Action.UPLOAD)
-        draft = self._drafts.task(caller, new)
-        return replace(draft, state=state, intent=intent, mode=BodyMode.CONTENT, writer=1)
 
     def key_for(self, caller: Caller, bucket: str | None, region: str | None, name: str) -> str:
         """The key of a file called *name* whose caller gave none; see ``Drafts``."""

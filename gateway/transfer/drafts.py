@@ -12,7 +12,7 @@ from gateway.domain.objects import ObjectAddress
 from gateway.domain.parts import MIB, plan_part_size
 from gateway.domain.picture_operations import PIC_OPERATIONS
 from gateway.domain.policy import Caller, Destinations
-from gateway.domain.task import Intent, Task, task_id_of
+from gateway.domain.task import BodyMode, Intent, Task, TaskState, task_id_of
 from gateway.domain.write_headers import headers_of_write
 from gateway.transfer.ports import Clock
 from gateway.transfer.typed_source import TypeLook
@@ -127,6 +127,23 @@ class Drafts:
             created_at=now,
             updated_at=now,
             expires_at=now + self._task_ttl_seconds,
+        )
+
+    def whole(self, caller: Caller, new: NewTask, draft: Task, size: int) -> Task:
+        """*draft*, the task that *new* asks for, once its file of *size* bytes is here to go to COS in one PUT.
+
+        Raises:
+            FileTooLarge: the caller's policy does not allow the size.
+        """
+        caller.check_size(size)
+        return replace(
+            draft,
+            size=size,
+            part_size=plan_part_size(size, new.part_size),
+            state=TaskState.COMPLETING,
+            intent=Intent.PUT,
+            mode=BodyMode.CONTENT,
+            writer=1,
         )
 
 

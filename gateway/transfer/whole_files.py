@@ -35,14 +35,16 @@ class WholeFiles:
         Raises:
             GatewayError: as ``openapi.yaml`` lists them for ``POST /v1/files``.
         """
-        self._control.check(caller, new)
-        new, source = await self._control.as_it_shows(caller, new, source)
+        checked = self._control.check(caller, new)
+        shown, source = await self._control.as_it_shows(caller, new, source)
+        if shown is not new:
+            checked = self._control.check(caller, shown)
         head = await read_first(source, SMALL_FILE_BYTES + 1)
         if (size := sum(map(len, head))) <= SMALL_FILE_BYTES:
-            draft = self._control.draft_for_whole(caller, new, _as_said(new, size))
+            draft = self._control.draft_for_whole(caller, shown, _as_said(shown, size), checked)
             TASK_ID.set(draft.id)
             return await self._sequential.receive_whole(draft, head, said)
-        task = await self._control.create_for_body(caller, new)
+        task = await self._control.create_for_body(caller, shown)
         TASK_ID.set(task.id)
         return await self._sequential.receive_file(caller, task, chained(head, source), said, at_most)
 
