@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from gateway.domain.batch import BatchId
 from gateway.domain.objects import UploadId
+from gateway.domain.pseudonyms import subject_digest
 from gateway.domain.task import TaskId
 
 EVERY_OWNER: Final = "gw:tasks"
@@ -17,6 +18,7 @@ CONTROL_CHANNEL: Final = "gw:control"
 """Tells ids of tasks whose bodies in flight may have to end."""
 
 _PROGRESS: Final = "gw:progress:"
+_DIGITS: Final = 32
 
 
 class TaskKeys(NamedTuple):
@@ -56,7 +58,7 @@ def batch_keys(batch_id: BatchId) -> BatchKeys:
 
 def owner_key(owner: str) -> str:
     """*owner* as keys and channels name it: 128 bits of SHA-256, so that no caller's string is ever part of a key."""
-    return _digest(owner)
+    return subject_digest(owner)[:_DIGITS]
 
 
 def owner_index(owner: str) -> str:
@@ -120,7 +122,7 @@ def uploads_index(owner: str, bucket: str) -> str:
 
 def content_key(owner: str, content: str) -> str:
     """Where the newest task of *owner* with this ``content`` is noted."""
-    return f"gw:content:{_digest(owner)}:{content}"
+    return f"gw:content:{owner_key(owner)}:{content}"
 
 
 NOTICES: Final = "notices"
@@ -143,4 +145,4 @@ def progress_channel(owner: str) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
