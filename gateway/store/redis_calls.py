@@ -134,8 +134,11 @@ class RedisCalls:
     ) -> list[Any]:
         started, was_done = time.perf_counter(), False
         try:
-            async with FairTimeout(BUDGET_SECONDS):
-                answers = await self._ask(commands, in_turn=in_turn, patient=patient)
+            if patient or self._pool.turn.locked() or not self._pool.keeps_time:
+                async with FairTimeout(BUDGET_SECONDS):
+                    answers = await self._ask(commands, in_turn=in_turn, patient=patient)
+            else:  # all the time goes to the two attempts, which have half of it each
+                answers = await self._ask(commands, in_turn=in_turn, patient=False)
             for index, answer in enumerate(answers):
                 if index < hints and isinstance(answer, OutOfMemoryError):
                     answers[index] = None

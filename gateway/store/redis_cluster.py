@@ -40,6 +40,8 @@ _REDIRECTED: Final = (AskError, TryAgainError, ClusterDownError)
 class ClusterPool(LendingPool):
     """Connections to the masters of a cluster, which one of *seeds* tells. *options* are for each connection."""
 
+    keeps_time = False  # it may ask several nodes, and again where slots move
+
     def __init__(self, seeds: Sequence[Place], options: dict[str, Any]) -> None:
         super().__init__(**options)
         self._seeds = list(seeds)

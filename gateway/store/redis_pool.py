@@ -46,6 +46,9 @@ OPTIONS: Final[dict[str, Any]] = {
 class LendingPool(ConnectionPool):
     """redis-py's pool, which also lends connections to whoever keeps within ``CONNECTIONS``, and asks over them."""
 
+    keeps_time = True
+    """Whether ``ask`` ends within ``CALL_SECONDS``."""
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_connections=2 * CONNECTIONS, **(OPTIONS | kwargs))
         self.breaker = Breaker(self._probe)
