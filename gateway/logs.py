@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from gateway.log_writer import LogWriter
 from gateway.telemetry import CODE, COS_REQUEST_ID, REQUEST_ID, SUBJECT, TASK_ID, TOKEN
 from gateway.tracing import TRACE
@@ -25,7 +27,6 @@ _CONTEXT: Final = (
 )
 _RECORD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _QUIET: Final = {"httpx": logging.WARNING, "python_multipart": logging.CRITICAL, "uvicorn.access": logging.CRITICAL}
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=repr).encode
 
 _LEAST_SECRET: Final = 8  # shorter ones would star out half of every line
 
@@ -86,6 +87,14 @@ class JsonFormatter(logging.Formatter):
         return f"{self._second[1]}.{int((record.created - second) * 1000):03d}Z"
 
 
+def _encode(value: object) -> str:
+    """*value* as compact JSON."""
+    try:
+        return to_json(value, fallback=repr).decode()
+    except PydanticSerializationError:  # what is no UTF-8: bytes, or half of a surrogate pair
+        return json.dumps(value, default=repr)
+
+
 def redacted(text: str, known: Iterable[str] = ()) -> str:
     """*text* with stars for tokens, signatures, tickets and the *known* secrets. JSON stays JSON."""
     for secret in known:
@@ -103,6 +112,7 @@ def configure_logging(level: str, *, secrets: Iterable[str] = (), stream: TextIO
     What is logged last is written when the process ends in order, or at the latest with the writer's ``flush``.
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nothing prints them
+    logging._srcfile = None  # nor where a line comes from, which is found by walking the stack
     handler = LogWriter(stream)
     handler.setFormatter(JsonFormatter(secrets))
     root = logging.getLogger()
