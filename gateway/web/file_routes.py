@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.errors import BadDigest, InvalidKey, UnsupportedMediaType
@@ -20,6 +20,7 @@ from gateway.transfer.process_memory import WAIT_SECONDS
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.admission import Admission
 from gateway.web.form_reader import FormReader, fields_bytes, holding
+from gateway.web.json_answers import JsonAnswer
 from gateway.web.json_bodies import parse, require_identity_encoding
 from gateway.web.request_reading import (
     body_chunks,
@@ -158,7 +159,7 @@ def file_answer(task: Task, documents: TaskDocuments) -> Response:
     """201 for a file that stands in COS, 202 while COS still merges."""
     status = 202 if task.state is TaskState.COMPLETING else 201
     headers = {"Location": f"/v1/tasks/{task.id}", "ETag": f'"{task.version}"'}
-    return JSONResponse(documents.of(task), status, headers)
+    return JsonAnswer(documents.of(task), status, headers)
 
 
 def meta_names(names: Mapping[str, str]) -> frozenset[str]:

@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.policy import Action
 from gateway.web.admission import Admission
 from gateway.web.cos_keys import DEFAULT_TTL_SECONDS, MAX_TTL_SECONDS, IssuedKey, KeyIssuer
+from gateway.web.json_answers import JsonAnswer
 from gateway.web.json_bodies import parse, read_json
 
 
@@ -41,7 +42,7 @@ class KeyRoutes:
             wanted = parse(AskForKey, await read_json(body, allow_empty=True))
         await self._admission.require_unrevoked(caller)
         key = self._issuer.issue(caller, wanted.bucket, wanted.prefix, wanted.ttl_seconds)
-        return JSONResponse(key_document(key), headers={"Cache-Control": "no-store"})
+        return JsonAnswer(key_document(key), headers={"Cache-Control": "no-store"})
 
 
 def key_document(key: IssuedKey) -> dict[str, str | int]:

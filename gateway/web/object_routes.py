@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.errors import BadQuery, InvalidKey
@@ -15,6 +15,7 @@ from gateway.transfer.object_calls import NewAppend, ObjectCalls, ObjectName
 from gateway.transfer.whole_files import WholeFiles
 from gateway.web.admission import Admission
 from gateway.web.file_routes import file_answer, meta_names, new_file, raw_options, with_file_md5
+from gateway.web.json_answers import JsonAnswer
 from gateway.web.request_reading import body_chunks, content_length, digests, query_parameters, required_length
 from gateway.web.task_document import TaskDocuments
 from gateway.web.task_requests import FORM_FIELDS
@@ -99,7 +100,7 @@ def appended_document(done: Appended) -> dict[str, object]:
 def _append_answer(done: Appended) -> Response:
     told = {name: value for name, value in done.headers.items() if name.startswith("x-cos-")}
     headers = {**told, "x-cos-next-append-position": str(done.next_position)}
-    return JSONResponse(appended_document(done), headers=headers)
+    return JsonAnswer(appended_document(done), headers=headers)
 
 
 def _key(request: Request) -> str:

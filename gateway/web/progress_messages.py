@@ -1,10 +1,10 @@
 """What is said on a progress websocket, as text: made once, and held by reference wherever it has yet to be sent."""
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from gateway.domain.batch import BatchId, BatchTotals
+from gateway.web.json_answers import json_bytes
 
 PAGE_TASKS: Final = 100
 PAGE_BYTES: Final = 48 * 1024
@@ -32,7 +32,7 @@ class Message:
 
 def text_of(document: Any) -> str:
     """*document* as compact JSON."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return json_bytes(document).decode()
 
 
 def task_message(document: str, *, is_loss: bool) -> Message:

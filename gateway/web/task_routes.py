@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.domain.errors import BadQuery, InvalidField, StateStoreUnavailable, TaskNotFound
@@ -20,7 +20,7 @@ from gateway.transfer.ports import Idempotency
 from gateway.transfer.relay import PartRelay
 from gateway.transfer.sequential import SequentialRelay
 from gateway.web.admission import Admission
-from gateway.web.json_answers import list_answer
+from gateway.web.json_answers import JsonAnswer, list_answer
 from gateway.web.json_bodies import parse, read_json
 from gateway.web.kept_body import LISTED_PART_BYTES
 from gateway.web.request_reading import (
@@ -159,7 +159,7 @@ class TaskRoutes:
 
         with self._admission.receiving(caller, request.scope):
             part = await self._with_task(request, caller, receive)
-        return JSONResponse(part_document(part), headers={"ETag": part.etag, **self._late_ticket(opened)})
+        return JsonAnswer(part_document(part), headers={"ETag": part.etag, **self._late_ticket(opened)})
 
     def _late_ticket(self, opened: Sequence[Task]) -> dict[str, str]:
         """The ticket of a task that was created without an upload: only this one brings back its parts."""
@@ -231,7 +231,7 @@ class TaskRoutes:
             raise StateStoreUnavailable("Redis keeps losing the task.") from None
 
     def _answer(self, task: Task, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-        return JSONResponse(self._documents.of(task), status, {**(headers or {}), "ETag": f'"{task.version}"'})
+        return JsonAnswer(self._documents.of(task), status, {**(headers or {}), "ETag": f'"{task.version}"'})
 
     def _open_cursor(self, owner: str, text: str | None) -> str | None:
         if text is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.cos.signing import encode
@@ -17,6 +17,7 @@ from gateway.telemetry import TASK_ID
 from gateway.transfer.control import Control
 from gateway.transfer.uploads import MAX_LIST, Uploads, UploadsQuery
 from gateway.web.admission import Admission
+from gateway.web.json_answers import JsonAnswer
 from gateway.web.request_reading import NO_XML, limit_of, part_number, query_parameters
 from gateway.web.task_document import TaskDocuments, part_document
 
@@ -63,7 +64,7 @@ class UploadRoutes:
         place = self._destinations.find(caller.policy, query.get("bucket"), query.get("region"))
         wanted = _uploads_query(query)
         page = await self._uploads.list(caller, place, wanted)
-        return JSONResponse(uploads_document(place.bucket.name, wanted, page, spell))
+        return JsonAnswer(uploads_document(place.bucket.name, wanted, page, spell))
 
     async def list_parts(self, request: Request) -> Response:
         caller = self._admission.caller(request)
@@ -82,7 +83,7 @@ class UploadRoutes:
             )
         except UploadLost as lost:
             raise _not_found(lost) from None
-        return JSONResponse(upload_parts_document(ObjectAddress(place.bucket, key), upload_id, page, spell))
+        return JsonAnswer(upload_parts_document(ObjectAddress(place.bucket, key), upload_id, page, spell))
 
     async def abort(self, request: Request) -> Response:
         caller = self._admission.caller(request)
@@ -94,7 +95,7 @@ class UploadRoutes:
             raise _not_found(lost) from None
         TASK_ID.set(task.id)
         task = await self._control.cancel(caller, task.id, None)
-        return JSONResponse(self._documents.of(task), headers={"ETag": f'"{task.version}"'})
+        return JsonAnswer(self._documents.of(task), headers={"ETag": f'"{task.version}"'})
 
     def _named(self, request: Request, caller: Caller, query: dict[str, str]) -> tuple[Destination, str, UploadId]:
         """The upload that a request is about: COS knows one by its bucket, key and id together."""
