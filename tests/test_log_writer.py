@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway import log_writer
 from gateway.log_writer import MOST_WAITING_CHARACTERS, LogWriter
 
 
@@ -60,6 +61,35 @@ def test_whoever_logs_never_waits_and_what_does_not_fit_is_counted(logger: loggi
     written = pipe.getvalue().splitlines()
     assert len(written) + len(dropped) == 2 * MOST_WAITING_CHARACTERS // len(line) + 1
     assert written[-1] == "after"
+
+
+class Counting(io.StringIO):
+    """A stream that tells when it has more than *most* characters."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most, self.has_more = most, threading.Event()
+
+    def write(self, text: str) -> int:
+        size = super().write(text)
+        if self.tell() > self._most:
+            self.has_more.set()
+        return size
+
+
+@pytest.mark.timeout(10)
+def test_what_gathers_is_written_before_it_is_too_much(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "_GATHER_SECONDS", 60)
+    stream = Counting(MOST_WAITING_CHARACTERS // 2)
+    writer = LogWriter(stream)
+    logger.addHandler(writer)
+    logger.warning("first")
+    writer.flush(5)
+
+    line = "x" * 999
+    for _ in range(MOST_WAITING_CHARACTERS // 2 // len(line) + 3):
+        logger.warning(line)
+    assert stream.has_more.wait(5)
 
 
 class BrokenPipe(io.StringIO):
