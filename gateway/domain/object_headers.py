@@ -79,6 +79,7 @@ KNOWN_HEADERS: Final = frozenset({*_HEADER_OF_OPTION.values(), *PASSED_ON, TRAFF
 """Every header but metadata that may go to COS with an object."""
 META: Final = "x-cos-meta-"
 _META_NAME: Final = re.compile(r"[a-z0-9-]{1,128}")
+_PRINTABLE: Final = re.compile(r"[ -~]*")
 
 
 def object_headers(options: Mapping[str, str], meta: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
@@ -185,7 +186,7 @@ def _named(name: str) -> str:
 
 def _clean(option: str, value: str, most: int = MAX_VALUE_LENGTH) -> str:
     """Header values are printable ASCII: nothing that could end the header."""
-    if len(value) > most or any(not (" " <= c <= "~") for c in value):
+    if len(value) > most or not _PRINTABLE.fullmatch(value):
         raise InvalidField(f"{option} is not printable ASCII of at most {most} characters.")
     return value.strip()
 
@@ -195,7 +196,7 @@ def _meta_headers(meta: Mapping[str, str]) -> dict[str, str]:
     for name, value in meta.items():
         if not _META_NAME.fullmatch(name):
             raise InvalidMetadata("A metadata name is outside a-z, 0-9 and the hyphen.")
-        if any(not (" " <= c <= "~") for c in value):
+        if not _PRINTABLE.fullmatch(value):
             raise InvalidMetadata("A metadata value is not printable ASCII; percent-encode other text.")
         if value.strip():  # COS takes an empty header for none
             headers[META + name] = value.strip()

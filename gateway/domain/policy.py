@@ -20,6 +20,7 @@ from gateway.domain.pseudonyms import TOKEN_PREFIX, subject_pseudonym, token_pse
 MAX_KEY_BYTES: Final = 850
 _MEDIA_TYPE: Final = re.compile(r"\s*([\w!#$&^.+-]+/[\w!#$&^.+-]+)\s*(;[^,]*)?", re.ASCII)
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_DOT_SEGMENTS: Final = frozenset({".", ".."})
 """One media type: browsers that meet several, between commas, go by the last."""
 
 
@@ -153,8 +154,8 @@ class Caller:
 
     def takes_type(self, destination: Destination | None, content_type: str | None) -> bool:
         """Whether ``check_type`` lets *content_type* pass."""
-        lists = (self.policy.types, None if destination is None else destination.types)
-        return all(types is None or _is_among(content_type, types) for types in lists)
+        ours, places = self.policy.types, None if destination is None else destination.types
+        return (ours is None or _is_among(content_type, ours)) and (places is None or _is_among(content_type, places))
 
 
 def _is_among(content_type: str | None, types: tuple[str, ...]) -> bool:
@@ -178,7 +179,7 @@ def check_key(key: str) -> None:
         raise InvalidKey("The key begins with a slash.")
     if _CONTROL_CHARACTER.search(key):
         raise InvalidKey("The key holds a control character.")
-    if any(segment in (".", "..") for segment in key.split("/")):
+    if not _DOT_SEGMENTS.isdisjoint(key.split("/")):
         raise InvalidKey("The key holds a dot segment.")
 
 
@@ -198,12 +199,12 @@ class Destinations:
         Raises:
             UnknownDestination: there is none, *region* is not its own, or the token does not allow it.
         """
-        allowed = [place for place in self.all if _bucket_allowed(policy, place)]
-        named = (place for place in allowed if bucket in (None, place.alias, place.bucket.name))
-        place = next(named, None)
-        if place is None or region not in (None, place.bucket.region):
-            raise UnknownDestination("The bucket and region are not among those that the token and the gateway allow.")
-        return place
+        for place in self.all:
+            if bucket in (None, place.alias, place.bucket.name) and _bucket_allowed(policy, place):
+                if region in (None, place.bucket.region):
+                    return place
+                break
+        raise UnknownDestination("The bucket and region are not among those that the token and the gateway allow.")
 
     def of(self, at: ObjectAddress) -> Destination | None:
         """The destination in which *at* lies; of several in one bucket that with the longest prefix."""
