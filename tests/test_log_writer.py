@@ -64,32 +64,38 @@ def test_whoever_logs_never_waits_and_what_does_not_fit_is_counted(logger: loggi
 
 
 class Counting(io.StringIO):
-    """A stream that tells when it has more than *most* characters."""
+    """A stream whose length can be waited for."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._most, self.has_more = most, threading.Event()
+        self._grown = threading.Condition()
 
     def write(self, text: str) -> int:
-        size = super().write(text)
-        if self.tell() > self._most:
-            self.has_more.set()
+        with self._grown:
+            size = super().write(text)
+            self._grown.notify_all()
         return size
 
+    def reaches(self, characters: int) -> bool:
+        with self._grown:
+            return self._grown.wait_for(lambda: self.tell() >= characters, 5)
 
-@pytest.mark.timeout(10)
+
+@pytest.mark.timeout(20)
 def test_what_gathers_is_written_before_it_is_too_much(logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "_GATHER_SECONDS", 60)
-    stream = Counting(MOST_WAITING_CHARACTERS // 2)
+    stream = Counting()
     writer = LogWriter(stream)
     logger.addHandler(writer)
     logger.warning("first")
     writer.flush(5)
+    logger.warning("second")
+    assert stream.reaches(len("first\nsecond\n"))  # from here on lines gather
 
     line = "x" * 999
     for _ in range(MOST_WAITING_CHARACTERS // 2 // len(line) + 3):
         logger.warning(line)
-    assert stream.has_more.wait(5)
+    assert stream.reaches(MOST_WAITING_CHARACTERS // 2)
 
 
 class BrokenPipe(io.StringIO):
