@@ -58,22 +58,23 @@ def _peak_bytes(server: Server) -> int:
 
 
 @contextmanager
-def _asking(ours: Gateway, task: str) -> Iterator[Callable[[], Felt]]:
+def asking(ours: Gateway, task: str) -> Iterator[Callable[[], Felt]]:
+    """Ask for /livez and the state of *task*, from another process, until what is given is called."""
     paths = ["/livez", f"/v1/tasks/{task}"]
     command = [sys.executable, "-m", "tests.bench.load_burst", str(ours.server.port), ours.token, *paths]
-    asking = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
 
         def felt() -> Felt:
-            output, _ = asking.communicate(timeout=70)
+            output, _ = process.communicate(timeout=70)
             told = json.loads(output)
             return Felt(*(told[path] for path in paths))
 
         yield felt
     finally:
-        if asking.poll() is None:
-            asking.kill()
-            asking.wait()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _stall(store: Server, seconds: float) -> None:
@@ -115,7 +116,7 @@ def measure(kind: str, bodies: int, pod: str | None, stall_seconds: float = STAL
         ours = stack.enter_context(gateway(folder, redis_at, store.port, settings=settings, launcher=launcher))
         tasks = create_tasks(ours.server.port, ours.token, bodies)
         before = _peak_bytes(ours.server)
-        felt = stack.enter_context(_asking(ours, tasks[0]))
+        felt = stack.enter_context(asking(ours, tasks[0]))
         threading.Event().wait(_SETTLED_SECONDS)
 
         def at_burst() -> None:

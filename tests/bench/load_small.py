@@ -58,7 +58,7 @@ class SmallUploads(asyncio.Protocol):
         self._transport.close()
 
 
-def is_whole(answer: bytes) -> bool:
+def is_whole(answer: bytes | bytearray) -> bool:
     """Whether *answer* holds a response's head and all of its body."""
     head, blank, body = answer.partition(b"\r\n\r\n")
     if not blank:

@@ -139,7 +139,7 @@ class _Load:
             number = next(self._numbers)
             which = number % len(self._tasks)
             path = f"/v1/tasks/{self._tasks[which]}/parts/{number // len(self._tasks) + 1}"
-            await _exchange(reader, writer, self._head("PUT", path, self._tokens[which], MIB), random_bytes(MIB))
+            await _succeed(reader, writer, self._head("PUT", path, self._tokens[which], MIB), random_bytes(MIB))
             count += 1
         writer.close()
         return count
@@ -157,7 +157,7 @@ class _Load:
 
     async def _call(self, method: str, path: str, token: str, body: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        answer = await _exchange(reader, writer, self._head(method, path, token, len(body)), body)
+        answer = await _succeed(reader, writer, self._head(method, path, token, len(body)), body)
         writer.close()
         return answer
 
@@ -169,15 +169,24 @@ class _Load:
         ).encode()
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, body: bytes) -> bytes:
-    """Send one request; the body of its answer, which must be a success."""
+async def exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, body: bytes
+) -> tuple[str, bytes]:
+    """Send one request; the status and the body of its answer."""
     writer.writelines([head, body])
-    answer = b""
+    answer = bytearray()
     while not is_whole(answer):
-        data = await reader.read(65536)
+        data = await reader.read(1 << 20)
         if not data:
             raise ConnectionError("the server closed the connection")
         answer += data
-    if not answer.startswith(b"HTTP/1.1 20"):
-        raise ConnectionError(f"the request was answered {answer[:600]!r}")
-    return answer.partition(b"\r\n\r\n")[2]
+    begin, _, content = bytes(answer).partition(b"\r\n\r\n")
+    return begin.split(b" ", 2)[1].decode(), content
+
+
+async def _succeed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, body: bytes) -> bytes:
+    """Send one request; the body of its answer, which must be a success."""
+    status, content = await exchange(reader, writer, head, body)
+    if not status.startswith("20"):
+        raise ConnectionError(f"the request was answered {status} {content[:600]!r}")
+    return content
