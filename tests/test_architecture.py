@@ -64,7 +64,17 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "transfer": frozenset(),
     "hooks": frozenset({"aiohttp"}),
     "web": frozenset(
-        {"starlette", "uvicorn", "h11", "python_multipart", "jwt", "pydantic", "cryptography", "websockets"}
+        {
+            "starlette",
+            "uvicorn",
+            "h11",
+            "python_multipart",
+            "jwt",
+            "pydantic",
+            "pydantic_core",
+            "cryptography",
+            "websockets",
+        }
     ),
     "dev": frozenset({"starlette", "uvicorn", "python_multipart", "pydantic"}),
     "config_values": frozenset({"pydantic", "pydantic_settings"}),
@@ -74,7 +84,7 @@ _THIRD_PARTY: Final[Mapping[str, frozenset[str]]] = {
     "config_limits": frozenset({"pydantic", "pydantic_settings"}),
     "config_upkeep": frozenset({"pydantic", "pydantic_settings"}),
     "telemetry": frozenset({"prometheus_client"}),
-    "logs": frozenset(),
+    "logs": frozenset({"pydantic_core"}),
     "gauges": frozenset(),
     "observer": frozenset(),
     "audit": frozenset(),
