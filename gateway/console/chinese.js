@@ -133,6 +133,7 @@ export default {
     multipart_truncated: "表单提前结束",
     too_many_parts: "表单字段过多",
     field_order: "文件必须是最后一个表单字段",
+    file_missing: "没有选择文件",
     ticket_invalid: "任务凭据无效",
     unauthenticated: "需要令牌",
     token_invalid: "令牌无效",

@@ -231,6 +231,10 @@ class TooManyFields(BadInput):
     code, title = "too_many_parts", "Too many form fields"
 
 
+class FileMissing(BadInput):
+    code, title = "file_missing", "No file was chosen"
+
+
 class FieldOrder(BadInput):
     code, title = "field_order", "The file must be the last form field"
 

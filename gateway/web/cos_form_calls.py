@@ -25,9 +25,10 @@ from gateway.web.cos_said import check_headers, check_said
 from gateway.web.cos_signed import require_fields_covered, require_in_fields
 from gateway.web.form_reader import FormReader, fields_bytes, holding
 from gateway.web.formdata import FormLimits
-from gateway.web.request_reading import body_chunks, md5_of
+from gateway.web.request_reading import body_chunks, md5_of, ranged_size
 
 _STATUSES: Final = {"200": 200, "201": 201}
+_FILENAME: Final = "${filename}"
 _LARGE_FIELD_BYTES: Final = 16 * 1024
 _LARGE_FIELDS: Final = ("policy", "Policy", "Signature", "signature", "x-cos-security-token", "X-Cos-Security-Token")
 _LIMITS: Final = FormLimits(
@@ -83,10 +84,13 @@ class FormCalls:
         check_said(Operation.POST_OBJECT, call)
         with self._admission.unproved(call.request.scope) as lease:
             content_type = call.headers.get("content-type")
-            form = FormReader(content_type, body_chunks(call.request), _LIMITS, holding(lease))
+            chunks, size = body_chunks(call.request), ranged_size(call.request)
+            form = FormReader(content_type, chunks, _LIMITS, holding(lease), size)
             sent = await self._fields(form)
             fields = {name.lower(): value for name, value in sent.items() if value}
-            fields["key"] = fields.get("key", "").replace("${filename}", form.file.filename)
+            fields["key"] = fields.get("key", "")
+            if _FILENAME in fields["key"]:
+                fields["key"] = fields["key"].replace(_FILENAME, form.file.name.for_key())
             asked = self._auth.admit_form(call, fields)
         with self._admission.memory.callers.open(asked.caller.owner) as lease:
             await lease.resize(fields_bytes(fields), WAIT_SECONDS)

@@ -75,6 +75,7 @@ COS_CODES: Final[Mapping[str, str]] = {
     "digest_mismatch": "BadDigest",
     "expectation_failed": "InvalidRequest",
     "field_order": "MalformedPOSTRequest",
+    "file_missing": "MalformedPOSTRequest",
     "field_too_large": "MalformedPOSTRequest",
     "file_too_large": "EntityTooLarge",
     "forbidden": "AccessDenied",

@@ -27,6 +27,7 @@ from gateway.web.request_reading import (
     content_length,
     digests,
     query_parameters,
+    ranged_size,
     refuse_object_headers,
 )
 from gateway.web.task_document import TaskDocuments
@@ -74,7 +75,8 @@ class FileRoutes:
         require_identity_encoding(request)
         refuse_object_headers(request)
         with self._admission.memory.callers.open(caller.owner) as lease:
-            form = FormReader(request.headers["content-type"], body_chunks(request), hold=holding(lease))
+            sent, size = request.headers["content-type"], ranged_size(request)
+            form = FormReader(sent, body_chunks(request), hold=holding(lease), size=size)
             fields = await form.fields()
             await lease.resize(fields_bytes(fields), WAIT_SECONDS)
             return await self._receive_form(request, caller, form, fields)
@@ -85,8 +87,8 @@ class FileRoutes:
         file = form.file
         options = typed_fields(fields)
         if "key" not in options:
-            bucket, region = fields.get("bucket"), fields.get("region")
-            options["key"] = self._control.key_for(caller, bucket, region, file.filename)
+            bucket, region = fields.get("bucket") or None, fields.get("region") or None
+            options["key"] = self._control.key_for(caller, bucket, region, file.name.for_key())
         if file.content_type:
             options.setdefault("content_type", file.content_type)
         new = self._new_task(options)

@@ -1,12 +1,10 @@
-"""The header values of form data: parameters, boundaries and the name of a file as a person may see it."""
+"""The header values of form data: parameters, boundaries and charsets."""
 
 import re
-import unicodedata
 from typing import Final
 
 from gateway.domain.errors import MalformedForm, UnsupportedMediaType
 
-MAX_FILENAME_BYTES: Final = 255
 FORM_TYPE: Final = "multipart/form-data"
 
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -26,19 +24,6 @@ _CODECS: Final = {
 }
 """What forms are written in, by the charset's name in lower case. Looked up here alone: Python remembers for ever every
 name that it was once asked for and does not know."""
-_UNSEEN: Final = dict.fromkeys(
-    [
-        *range(0x20),
-        *range(0x7F, 0xA0),
-        0x061C,
-        *range(0x200E, 0x2010),
-        *range(0x2028, 0x202F),
-        *range(0x2066, 0x206A),
-        0xFEFF,
-        0xFFFD,
-        *range(0xD800, 0xE000),
-    ]
-)
 
 
 def parameters(text: str) -> tuple[str, dict[str, str]]:
@@ -93,27 +78,3 @@ def declared_codec(content_type: str | None, default: str) -> str:
         return default
     charset = parameters(content_type)[1].get("charset")
     return default if charset is None else codec_of(charset)
-
-
-def clean_filename(raw: str) -> str:
-    """*raw* as a name to show: its last path segment in NFC without control or direction characters, 255 bytes at most.
-
-    Empty when nothing is left. Browsers write a double quote as %22.
-    """
-    seen = unicodedata.normalize("NFC", raw.replace("%22", '"').translate(_UNSEEN))
-    base = re.split(r"[/\\]", seen)[-1].strip()
-    if base in (".", ".."):
-        return ""
-    return _shortened(base)
-
-
-def _shortened(name: str) -> str:
-    """*name* cut to 255 bytes of UTF-8, its extension kept where it is short."""
-    if len(name.encode()) <= MAX_FILENAME_BYTES:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    suffix = (dot + extension).encode()
-    if not stem or len(suffix) > 32:
-        stem, suffix = name, b""
-    cut = stem.encode()[: MAX_FILENAME_BYTES - len(suffix)].decode(errors="ignore").rstrip()
-    return cut + suffix.decode()

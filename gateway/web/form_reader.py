@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from sys import getsizeof
 from typing import Final
 
-from gateway.domain.errors import FormTruncated, MalformedForm
+from gateway.domain.errors import FileMissing, FormTruncated, InvalidRange, MalformedForm
 from gateway.transfer.memory_budget import Lease
 from gateway.transfer.process_memory import WAIT_SECONDS
 from gateway.web.form_headers import UTF_8, boundary_of, declared_codec
@@ -35,6 +35,7 @@ class FormReader:
         chunks: its body; what it raises comes out unchanged.
         limits: for the fields.
         hold: told, as they come, how many bytes of memory the fields take by now.
+        size: the file's in bytes, where the request says it; else None.
 
     Raises:
         UnsupportedMediaType: the body is no form data.
@@ -47,7 +48,9 @@ class FormReader:
         chunks: AsyncIterator[bytes],
         limits: FormLimits = DEFAULT_LIMITS,
         hold: Callable[[int], Awaitable[None]] = _hold_nothing,
+        size: int | None = None,
     ) -> None:
+        self._size = size
         self._chunks = chunks
         self._hold = hold
         self._parser = FormParser(boundary_of(content_type), limits, declared_codec(content_type, UTF_8))
@@ -82,15 +85,26 @@ class FormReader:
             FormTruncated: the body ended before the closing boundary.
             FieldOrder: something follows the file.
             MalformedForm: the form cannot be read.
+            FileMissing: its sender chose no file.
+            InvalidRange: it has another size than the request says.
         """
+        size = 0
         while True:
             while self._pieces:
+                size += len(self._pieces[0])
                 yield self._pieces.pop(0)
             if self._parser.ended:
                 break
             self._pieces = self._parser.feed(await self._next_chunk())
         async for chunk in self._chunks:
             self._parser.feed(chunk)
+        self._judge(size)
+
+    def _judge(self, size: int) -> None:
+        if not size and not self.file.name.was_given:
+            raise FileMissing("No file was chosen: the form's file has neither a name nor a byte.")
+        if self._size not in (None, size):
+            raise InvalidRange(f"The file has {size} bytes, Content-Range says {self._size}.", expected=self._size)
 
     async def _next_chunk(self) -> bytes:
         chunk = await anext(self._chunks, None)

@@ -13,7 +13,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from gateway.domain.errors import FieldOrder, FieldTooLarge, MalformedForm, TooManyFields
-from gateway.web.form_headers import UTF_8, clean_filename, codec_of, declared_codec, parameters
+from gateway.web.file_names import FileName, file_name
+from gateway.web.form_headers import UTF_8, codec_of, declared_codec, parameters
 
 # It warns about every malformed byte, and quotes it.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -54,10 +55,10 @@ DEFAULT_LIMITS: Final = FormLimits()
 
 @dataclass(frozen=True, slots=True)
 class FormFile:
-    """The file of a form: its field, its name as it may be shown (perhaps empty), and its declared content type."""
+    """The file of a form: its field, its name and its declared content type."""
 
     field: str
-    filename: str
+    name: FileName
     content_type: str | None
 
 
@@ -181,11 +182,18 @@ class FormParser:
             raise FieldTooLarge(f"The headers of the form's file have more than {_FILE_HEAD_BYTES} bytes.")
 
     def _on_header_end(self) -> None:
-        name, value = self._header_name.decode("latin-1").lower(), self._header_value.decode(errors="replace")
+        name, value = self._header_name.decode("latin-1").lower(), self._text(self._header_value)
         self._header_name = self._header_value = b""
         if name in self._headers:
             raise MalformedForm("A form field's headers cannot be read.")
         self._headers[name] = value
+
+    def _text(self, value: bytes) -> str:
+        """A header's *value*: UTF-8, or else what the form declares. What is neither shows as U+FFFD."""
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.decode(self._codec, errors="replace")
 
     def _on_headers_finished(self) -> None:
         disposition, named = parameters(self._headers.get("content-disposition", ""))
@@ -198,7 +206,7 @@ class FormParser:
         if content_type is not None and not _is_plain_type(content_type):
             raise MalformedForm("A form field's content type cannot be read, or is itself a multipart type.")
         if named.keys() & {"filename", "filename*"} or name == _FILE_FIELD:
-            self.file = FormFile(name, clean_filename(named.get("filename", "")), content_type)
+            self.file = FormFile(name, file_name(named), content_type)
         else:
             self._begin_field(name)
 

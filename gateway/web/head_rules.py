@@ -14,6 +14,7 @@ from gateway.domain.errors import (
     BadRequestTarget,
     ExpectationFailed,
     HeaderTooLarge,
+    InvalidRange,
     MethodNotAllowed,
     UpgradeNotSupported,
     UriTooLong,
@@ -48,6 +49,10 @@ _READ_HERE: Final = _ONCE | {b"host", b"x-cos-hash-crc64ecma", b"x-cos-security-
 """Headers that the gateway acts on; what is in any other it passes on or ignores."""
 _PLAIN_PATH: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?|/")
 _UNREADABLE: Final = re.compile(rb"[^!-~]|%(?![0-9A-Fa-f]{2})|%00|#")
+_BODIES: Final = frozenset({"POST", "PUT", "PATCH"})
+_TAKES_PIECES: Final = re.compile(rb"/v1/tasks/[^/]+/content")
+_WHOLE: Final = re.compile(rb"bytes 0-([0-9]{1,16})/([0-9]{1,16})")
+_FORM: Final = b"multipart/form-data"
 _HOST: Final = re.compile(rb"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 
 
@@ -107,6 +112,8 @@ class HeadRules:
         if scope.get("http_version") == "1.0" and path not in PROBES:
             raise BadFraming("HTTP/1.0 is for probes; anything else takes HTTP/1.1.")
         self._check_path(path)
+        if (said := head.values.get(b"content-range")) is not None:
+            self._check_range(scope, said, head.values)
         if len(scope["query_string"]) > MAX_QUERY_BYTES:
             raise UriTooLong(f"The query has {len(scope['query_string'])} bytes, expected at most {MAX_QUERY_BYTES}.")
         if path not in PROBES:
@@ -128,6 +135,22 @@ class HeadRules:
             raise BadRequestTarget("The path holds an empty segment or an encoded slash.")
         if decoded.endswith(b"%0a"):
             raise BadRequestTarget("The path ends with a line break, which routes do not see.")
+
+    def _check_range(self, scope: Scope, said: bytes, values: Mapping[bytes, bytes]) -> None:
+        """Refuse a body that is a piece of a file, where it would be stored as the file.
+
+        A form's length tells nothing of its file's: that is counted as it comes, see ``FormReader``.
+        """
+        path: bytes = scope["raw_path"]
+        takes_pieces = not path.startswith(self._key_routes) and _TAKES_PIECES.fullmatch(path)
+        if takes_pieces or scope.get("method") not in _BODIES:
+            return
+        whole = _WHOLE.fullmatch(said)
+        if whole is None or int(whole[1]) + 1 != int(whole[2]):
+            raise InvalidRange("The body is a piece of a file: only PUT /v1/tasks/{id}/content puts pieces together.")
+        is_form = values.get(b"content-type", b"").lower().startswith(_FORM)
+        if not is_form and values.get(b"content-length") != whole[2]:
+            raise InvalidRange("Content-Range and Content-Length do not say the same of the whole file.")
 
     def _check_host(self, head: Head) -> None:
         host = _HOST.fullmatch(head.values.get(b"host", b"").lower())

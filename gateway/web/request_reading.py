@@ -186,6 +186,12 @@ def content_range(request: Request) -> ContentRange:
     return ContentRange(first, span, total, ends_file=False)
 
 
+def ranged_size(request: Request) -> int | None:
+    """The size of the file that a Content-Range says is whole; ``HeadRules`` lets no other through. None without."""
+    header = request.headers.get("content-range")
+    return None if header is None else int(header.rpartition("/")[2])
+
+
 def query_parameters(request: Request, allowed: frozenset[str]) -> dict[str, str]:
     """The query's parameters, each known and at most once. Raises BadQuery."""
     if not is_utf8(unquote_to_bytes(request.scope["query_string"])):  # read on, it would become another text

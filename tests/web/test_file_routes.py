@@ -233,3 +233,53 @@ async def test_a_file_that_cos_takes_long_over_is_202(redis_url: str, cos: Runni
 
     assert (answer.status_code, answer.json()["state"]) == (202, "completing")
     assert cos.read(BUCKET, "rest/slow") == bytes(2 * MIB), "stopping waits for what is under way"
+
+
+def by_hand(*parts: tuple[str, bytes]) -> dict[str, Any]:
+    """A form of parts, each by its Content-Disposition's parameters, as it stands."""
+    body = b"".join(
+        f"--b\r\nContent-Disposition: form-data; {said}\r\n\r\n".encode() + data + b"\r\n" for said, data in parts
+    )
+    return {"content": body + b"--b--\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}
+
+
+@pytest.mark.parametrize("key", ["", "rest/unfilled.bin"])
+async def test_an_input_that_nobody_filled_is_no_empty_file(
+    alice: httpx.AsyncClient, cos: RunningCos, key: str
+) -> None:
+    await post_form(alice, {"key": "rest/unfilled.bin"}, b"precious!")
+
+    answer = await alice.post("/v1/files", **by_hand(('name="key"', key.encode()), ('name="file"; filename=""', b"")))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "file_missing")
+    assert cos.read(BUCKET, "rest/unfilled.bin") == b"precious!"
+
+
+async def test_inputs_that_nobody_filled_say_nothing(alice: httpx.AsyncClient, cos: RunningCos) -> None:
+    names = ["size", "md5", "bucket", "region", "forbid_overwrite", "content_type", "storage_class", "client_ref"]
+    fields = dict.fromkeys([*names, "part_size", "traffic_limit", "acl", "meta-a", "key"], "")
+
+    answer = await post_form(alice, fields, b"data", "named.png")
+
+    assert answer.status_code == 201, answer.text
+    assert cos.read(BUCKET, "rest/named.png") == b"data"
+
+
+@pytest.mark.parametrize("said", ['filename="blob"', 'filename="\ufffd.pdf"', f'filename="{"x" * 300}"'])
+async def test_no_key_is_made_of_a_name_that_others_may_have(alice: httpx.AsyncClient, said: str) -> None:
+    answer = await alice.post("/v1/files", **by_hand((f'name="file"; {said}', b"data")))
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_key")
+    assert "send a key" in answer.json()["detail"]
+
+
+async def test_a_name_in_the_charset_that_the_form_declares_is_read(alice: httpx.AsyncClient, cos: RunningCos) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + "合同.pdf".encode("gbk")
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    silent = await alice.post("/v1/files", content=body + b'"\r\n\r\nx\r\n--b--\r\n', headers=headers)
+    headers["content-type"] += "; charset=GBK"
+    declared = await alice.post("/v1/files", content=body + b'"\r\n\r\nx\r\n--b--\r\n', headers=headers)
+
+    assert (silent.status_code, silent.json()["code"]) == (400, "invalid_key")
+    assert declared.status_code == 201, declared.text
+    assert cos.read(BUCKET, "rest/合同.pdf") == b"x"

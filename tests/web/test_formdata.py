@@ -22,6 +22,7 @@ from gateway.domain.errors import (
     Overloaded,
     TooManyFields,
 )
+from gateway.web.file_names import FileName
 from gateway.web.form_reader import FormReader
 from gateway.web.formdata import FormFile, FormLimits, FormParser
 
@@ -71,7 +72,9 @@ async def test_fields_come_first_and_the_file_follows() -> None:
     content = Random(1).randbytes(100_000)
     form = await read([field("key", "画像/a b.jpg".encode()) + field("client_ref", b""), file(content), END])
 
-    assert form == Form({"key": "画像/a b.jpg", "client_ref": ""}, FormFile("file", "photo.jpg", "image/jpeg"), content)
+    assert form == Form(
+        {"key": "画像/a b.jpg", "client_ref": ""}, FormFile("file", FileName("photo.jpg"), "image/jpeg"), content
+    )
 
 
 async def test_fields_return_before_the_files_bytes_came() -> None:
@@ -170,7 +173,7 @@ async def test_it_agrees_with_the_standard_librarys_email_parser(fields: dict[st
     assert ours.fields == fields
     assert [part.get_param("name", header="content-disposition") for part in parts[:-1]] == list(ours.fields)
     assert ours.content == content
-    assert parts[-1].get_filename() == ours.file.filename
+    assert parts[-1].get_filename() == ours.file.name.shown
 
 
 @pytest.mark.parametrize("length", range(0, len(field("a", b"1") + file(b"0123456789") + END) - 2, 3))
@@ -348,11 +351,11 @@ def test_s3_the_fields_stay_bytes_however_wide_their_characters_are() -> None:
 @pytest.mark.parametrize(
     ("disposition", "expected"),
     [
-        ('name="file"', FormFile("file", "", "image/jpeg")),
-        ('name="upload"; filename=""', FormFile("upload", "", "image/jpeg")),
-        ("name=\"a\"; filename*=UTF-8''evil.exe", FormFile("a", "", "image/jpeg")),
-        ('name="a"; filename="x.txt"; filename*=UTF-8\'\'evil.exe', FormFile("a", "x.txt", "image/jpeg")),
-        ('name="a"; filename="../../画\u202e像\0.jpg"', FormFile("a", "画像.jpg", "image/jpeg")),
+        ('name="file"', FormFile("file", FileName("", was_given=False), "image/jpeg")),
+        ('name="upload"; filename=""', FormFile("upload", FileName("", was_given=False), "image/jpeg")),
+        ("name=\"a\"; filename*=UTF-8''evil.exe", FormFile("a", FileName("evil.exe"), "image/jpeg")),
+        ('name="a"; filename="x.txt"; filename*=UTF-8\'\'evil.exe', FormFile("a", FileName("evil.exe"), "image/jpeg")),
+        ('name="a"; filename="../../画\u202e像\0.jpg"', FormFile("a", FileName("画像.jpg"), "image/jpeg")),
     ],
 )
 async def test_a_file_is_known_by_its_filename_or_by_its_field(disposition: str, expected: FormFile) -> None:
