@@ -58,7 +58,7 @@ class FramesMade:
     """The frame of the text that was sent last: many sockets are sent one text, and hold one frame."""
 
     def __init__(self) -> None:
-        self._text = ""
+        self._text: str | None = None
         self._frame = b""
 
     def of(self, text: str) -> bytes:
