@@ -1,5 +1,7 @@
 /** What a browser gives: requests by XMLHttpRequest (fetch tells no upload progress), files. */
 
+import { contentOf } from "./seed.js";
+
 const STALL_SECONDS = 120; // a part whose bytes are sent may wait for the gateway's own retries against COS
 
 export const browser = {
@@ -33,7 +35,7 @@ export const browser = {
   },
 
   /** The content of a call's parameters: {size, type, slice}, as a Blob has them. */
-  file: async ({ Body = "" }) => (Body instanceof Blob ? Body : new Blob([Body])),
+  file: async ({ Body }) => (Body instanceof Blob ? Body : new Blob([contentOf(Body)])),
 
   /** What compares contents. */
   content: () => import("./resume.js"),

@@ -23,6 +23,12 @@ export function optionsOf({ Key, Headers, Query, ...params }) {
   return { ...options, meta, headers };
 }
 
+/** `Body` as a Blob takes it. Throws what else is called content: nothing, or what would be stored as "[object …]". */
+export function contentOf(Body) {
+  if (typeof Body === "string" || Body?.byteLength >= 0) return Body; // a mini-program's buffers have classes of their own
+  throw { errMsg: `missing content: expected a file, text or bytes, got ${Body === null ? Body : typeof Body}` };
+}
+
 /** {loaded, total, speed, percent}: bytes, bytes, bytes/s and 0 to 1, which is 1 only once COS has the whole. */
 export function progress(loaded, total, speed = 0, done = loaded >= total) {
   const percent = total ? Math.floor((loaded / total) * 100) / 100 : 1;

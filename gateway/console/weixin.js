@@ -1,6 +1,7 @@
 /** What a mini-program gives: wx.request for JSON and parts, wx.uploadFile for forms, files by path. */
 
 import * as resume from "./resume.js";
+import { contentOf } from "./seed.js";
 
 const TIMEOUT_MILLISECONDS = 60_000; // the platform's own, which no setting of ours may exceed
 
@@ -42,8 +43,8 @@ export const weixin = {
   },
 
   /** The content of a call's parameters: {size, slice}, as a Blob has them, and the path of a file. */
-  async file({ FilePath, Body = "" }) {
-    if (!FilePath) return sized(typeof Body === "string" ? utf8(Body) : Body);
+  async file({ FilePath, Body }) {
+    if (!FilePath) return sized(bytesOf(contentOf(Body)));
     const { stats } = await called("stat", { path: FilePath });
     const read = async (position, length) =>
       (await called("readFile", { filePath: FilePath, position, length })).data;
@@ -79,6 +80,12 @@ function sliced(size, read) {
     return { size: length, arrayBuffer: async () => (length ? read(start, length) : new ArrayBuffer(0)) };
   };
   return { size, slice };
+}
+
+function bytesOf(content) {
+  if (typeof content === "string") return utf8(content);
+  const { buffer, byteOffset, byteLength } = content; // wx.request takes an ArrayBuffer only
+  return buffer ? buffer.slice(byteOffset, byteOffset + byteLength) : content;
 }
 
 function utf8(text) {

@@ -163,6 +163,30 @@ def test_texts_and_bytes_need_no_file(run: Any, stack: Stack) -> None:
     assert (stack.stored("text"), stack.stored("bytes")) == ("文字".encode(), b"\x00\xff\x07")
 
 
+def test_what_is_no_content_is_an_error_and_not_an_empty_object(run: Any, stack: Stack) -> None:
+    program = run(
+        """
+        await uploads.putObject({ Bucket, Region, Key: "precious", Body: "precious" });
+        const wrong = [
+          {}, { FilePath: undefined }, { FilePath: "" }, { filePath: FilePath }, { Body: { data: "x" } }, { Body: 5 },
+          { Body: null }, { Body: [1] },
+        ];
+        const codes = [];
+        for (const given of wrong) {
+          const end = new Promise((done) => uploads.uploadFile({ Bucket, Region, Key: "precious", ...given }, done));
+          codes.push((await end).code);
+        }
+        await uploads.putObject({ Bucket, Region, Key: "view", Body: new Uint8Array([1, 2, 3, 4]).subarray(1, 3) });
+        told(codes);
+        await heard();
+        """
+    )
+
+    [codes] = program.says()
+    assert codes == ["file_unreadable"] * 8
+    assert (stack.stored("precious"), stack.stored("view")) == (b"precious", b"\2\3")
+
+
 def test_a_pause_aborts_the_requests_and_a_restart_goes_on(run: Any, stack: Stack, film: Path) -> None:
     hold_after_three(stack)
     program = run(
