@@ -67,6 +67,14 @@ export class UploadClient {
     for (const { Key, Body } of files) this.#add(uniqueName(), Key, { file: Body }).sender.start();
   }
 
+  /** Whether another file than `file` was sent from here as `Key`, and stands there or is on its way. */
+  isTaken(Key, file) {
+    return [...this.#items.values()].some((item) => {
+      const isThere = item.Key === Key && item.sent && !/canceled|error/.test(item.sender.now.state);
+      return isThere && !areAlike(item.sent, file);
+    });
+  }
+
   /** Every task, newest first: {id, taskId, Key, size, loaded, percent, speed, state, error, …}. */
   getTaskList() {
     return [...this.#items.values()].map(describe).sort((a, b) => b.createdAt - a.createdAt);
@@ -111,7 +119,7 @@ export class UploadClient {
   }
 
   #add(id, Key, { file, task }) {
-    const item = { id, Key, createdAt: task?.created_at ?? now(), movedAt: 0, hidden: false, leftHere: false };
+    const item = { id, Key, sent: file, createdAt: task?.created_at ?? now(), movedAt: 0, hidden: false, leftHere: false };
     const options = { key: Key, content_type: file?.type || "application/octet-stream" };
     const known = task && recall(task.id);
     item.leftHere = Boolean(known?.here);
@@ -243,4 +251,9 @@ export class UploadClient {
   #emit(name, event) {
     for (const listener of this.#listeners.get(name) ?? []) listener(event);
   }
+}
+
+/** Whether two files are the same one, as far as that shows without reading them. */
+function areAlike(one, other) {
+  return one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
 }

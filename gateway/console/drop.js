@@ -28,6 +28,27 @@ async function* children(reader) {
   }
 }
 
+/**
+ * `found` with paths of their own: phones call every photo image.jpg, and Macs spell é in two letters. `isTaken(path,
+ * file)`: whether another file has the path already.
+ */
+export function toldApart(found, isTaken) {
+  const taken = new Set();
+  return found.map(({ path, file }) => {
+    const given = path.normalize("NFC");
+    let own = given;
+    for (let number = 2; taken.has(own) || isTaken(own, file); number++) own = numbered(given, number);
+    taken.add(own);
+    return { path: own, file };
+  });
+}
+
+function numbered(path, number) {
+  const dot = path.lastIndexOf(".");
+  const end = dot > path.lastIndexOf("/") + 1 ? dot : path.length;
+  return `${path.slice(0, end)} (${number})${path.slice(end)}`;
+}
+
 /** The whole page takes drops: a file dropped beside `zone` would otherwise replace the page. */
 export function listenToDrops(zone, take) {
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");

@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { UploadClient } from "./client.js";
-import { listenToDrops, picked } from "./drop.js";
+import { listenToDrops, picked, toldApart } from "./drop.js";
 import { List, groupOf } from "./list.js";
 import { startLook } from "./look.js";
 import { Summary } from "./summary.js";
@@ -86,9 +86,10 @@ function nameOf(token) {
 }
 
 function send(found) {
-  const folder = $("folder").value.trim().replace(/^\/+/, "");
+  const folder = $("folder").value.trim().replace(/^\/+/, "").normalize("NFC");
   const prefix = folder && !folder.endsWith("/") ? `${folder}/` : folder;
-  client?.uploadFiles({ files: found.map(({ path, file }) => ({ Key: prefix + path, Body: file })) });
+  const apart = toldApart(found, (path, file) => client?.isTaken(prefix + path, file));
+  client?.uploadFiles({ files: apart.map(({ path, file }) => ({ Key: prefix + path, Body: file })) });
 }
 
 function act(move, id) {

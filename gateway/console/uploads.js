@@ -11,6 +11,7 @@ import { newStop } from "./stop.js";
 const MIB = 1 << 20;
 const NEWS_MILLISECONDS = 100;
 const FROM = { pause: /ing$/, restart: HALTED, cancel: /ing|paused|error/ };
+const SAME_KEY = { code: "invalid_key", title: "Another file of this call has the same key" };
 const CANCELED = { code: "task_canceled", title: "Canceled" };
 
 /** The methods of `UploadGateway`, as upload.d.ts tells of them. */
@@ -24,7 +25,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
 
   const getTaskList = () => [...items.values()].map(({ entry }) => ({ ...entry }));
 
-  async function begin(params, done, gate = slots) {
+  async function begin(params, done, gate = slots, hasOwnKey = true) {
     const id = uniqueName();
     const info = { TaskId: id };
     for (const name in params) if (!/object|function/.test(typeof params[name])) info[name] = params[name];
@@ -33,12 +34,13 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
       done(error, data, info);
     };
     try {
+      if (!hasOwnKey) throw SAME_KEY;
       const item = newItem(id, params, await transport.file(params), gate, ended);
       items.set(id, item);
       tell(params.onTaskReady, id);
       item.sender.start();
-    } catch ({ errMsg }) {
-      ended(failure({ ...UNREADABLE, detail: errMsg })); // it is never queued
+    } catch (error) {
+      ended(failure(error === SAME_KEY ? error : { ...UNREADABLE, detail: error.errMsg })); // it is never queued
     }
   }
 
@@ -137,6 +139,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
     const sum = (name) => each.reduce((total, one) => total + one[name], 0);
     let left = files.length;
     if (!left) done(null, { files: results });
+    const places = files.map(({ Bucket, Key }) => `${Bucket}/${Key}`);
     files.forEach((params, Index) => {
       const tellBoth = (now) => {
         each[Index] = now;
@@ -148,7 +151,7 @@ export function newUploads({ gateway = "", token, getToken = () => token, transp
         results[Index] = { options, error, data };
         onFileFinish?.(error, data, options);
         if (--left <= 0) done(null, { files: results });
-      }, gate);
+      }, gate, places.indexOf(places[Index]) === Index);
     });
   }
 

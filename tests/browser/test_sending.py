@@ -6,6 +6,7 @@ from gateway.tracing import trace_of
 from tests.browser.conftest import OpenConsole
 from tests.browser.console import MIB, Console
 from tests.browser.stack import Stack
+from tests.fakes.local_cos import BUCKET
 
 
 def test_files_of_every_size_arrive_byte_for_byte(console: Console, stack: Stack) -> None:
@@ -25,6 +26,31 @@ def test_files_of_every_size_arrive_byte_for_byte(console: Console, stack: Stack
     for path in paths:
         assert stack.stored(path.name) == path.read_bytes(), path.name
     assert {task["key"]: task["state"] for task in stack.tasks(console.token)} == dict.fromkeys(sizes, "success")
+
+
+def test_files_that_are_called_alike_stay_apart(console: Console, stack: Stack) -> None:
+    """Three photos of one choice (report 9), and one of a later choice; the very same file again replaces itself."""
+    choose = """([texts, at]) => {
+        const chosen = new DataTransfer();
+        for (const text of texts) chosen.items.add(new File([text], "image.jpg", { lastModified: at }));
+        const picker = document.getElementById("files");
+        picker.files = chosen.files;
+        picker.dispatchEvent(new Event("change"));
+    }"""
+    console.page.evaluate(choose, [["one", "two!", "three"], 1])
+    console.expect_state("Done", "image.jpg", "image (2).jpg", "image (3).jpg")
+    console.page.evaluate(choose, [["four"], 2])
+    console.expect_state("Done", "image (4).jpg")
+    console.page.evaluate(choose, [["one"], 1])
+    expect(console.page.locator("#count-success")).to_have_text("5")
+
+    stored = {name: stack.stored(name) for name in stack.cos.keys(BUCKET) if name.startswith("image")}
+    assert stored == {
+        "image.jpg": b"one",
+        "image (2).jpg": b"two!",
+        "image (3).jpg": b"three",
+        "image (4).jpg": b"four",
+    }
 
 
 def test_all_calls_about_a_file_carry_one_trace_of_its_own(console: Console) -> None:

@@ -139,6 +139,17 @@ def test_content_that_is_empty_on_purpose_is_stored(page: Page, stack: Stack) ->
     assert (stack.stored("empty"), stack.stored("view")) == (b"", b"\2\3")
 
 
+def test_two_files_of_one_call_never_become_one_object(page: Page, stack: Stack) -> None:
+    results = page.evaluate(
+        """uploads.uploadFiles({
+            files: ["one", "two", "three"].map((Body, index) => params(`alike${index % 2}`, { Body })),
+        }).then(({ files }) => files.map(({ error }) => error?.code ?? "stored"))"""
+    )
+
+    assert results == ["stored", "stored", "invalid_key"]
+    assert (stack.stored("alike0"), stack.stored("alike1")) == (b"one", b"two")
+
+
 def test_an_upload_whose_last_parts_another_client_sends_has_arrived(
     page: Page, stack: Stack, film: Path, request: pytest.FixtureRequest
 ) -> None:

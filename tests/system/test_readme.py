@@ -34,7 +34,9 @@ _PRELUDE: Final = "const { GATEWAY: gateway, TOKEN: token } = process.env;"
 _PAGE: Final = """
 globalThis.getApp = () => ({ globalData: { uploadToken: process.env.TOKEN } });
 globalThis.Page = (page) => { page.setData = ({ percent }) => console.log(percent); globalThis.page = page; };
-wx.chooseMedia = async () => ({ tempFiles: [{ tempFilePath: "./chosen.mp4", size: 9e6 }] });
+wx.chooseMedia = async () => ({
+  tempFiles: ["one", "another"].map((folder) => ({ tempFilePath: `./${folder}/chosen.mp4`, size: 9e6 })),
+});
 wx.showToast = ({ title }) => console.log(title);
 """
 _SEND: Final = "await page.send();"
@@ -255,7 +257,7 @@ def test_a_page_of_ten_lines_sends_what_is_picked_and_shows_how_far_it_is(newcom
         page.evaluate(_KEEP_THE_BARS_VALUES)
         page.set_input_files("input", [newcomer.folder / name for name in sizes])
         for name in sizes:
-            expect(page.locator("output")).to_contain_text(f"films/{name}: stored.", timeout=30_000)
+            expect(page.locator("output")).to_contain_text(f"-{name}: stored.", timeout=30_000)
         shown = page.evaluate("shown")
         browser.close()
 
@@ -265,12 +267,15 @@ def test_a_page_of_ten_lines_sends_what_is_picked_and_shows_how_far_it_is(newcom
     assert any(0 < value < 1 for value in shown)
     assert [complaint for complaint in complaints if "header" in complaint] == []
     for name in sizes:
-        assert (newcomer.bucket / "films" / name).read_bytes() == (newcomer.folder / name).read_bytes()
+        (stored,) = (newcomer.bucket / "films").glob(f"*-{name}")
+        assert stored.read_bytes() == (newcomer.folder / name).read_bytes()
 
 
 def test_a_mini_program_of_fifteen_lines_sends_what_is_chosen(newcomer: Newcomer) -> None:
     (example,) = _examples("js", "A mini-program in 15")
-    (newcomer.folder / "chosen.mp4").write_bytes(random.Random(3).randbytes(_FILM_BYTES))
+    for folder in ("one", "another"):
+        (newcomer.folder / folder).mkdir()
+        (newcomer.folder / folder / "chosen.mp4").write_bytes(random.Random(folder).randbytes(_FILM_BYTES))
 
     *shown, said = _mini_program(newcomer, _PAGE, example, _SEND)
 
@@ -278,7 +283,9 @@ def test_a_mini_program_of_fifteen_lines_sends_what_is_chosen(newcomer: Newcomer
     assert said == "Stored"
     assert [float(percent) for percent in shown] == sorted(map(float, shown))
     assert shown[-1] == "100"
-    assert (newcomer.bucket / "films" / "chosen.mp4").read_bytes() == (newcomer.folder / "chosen.mp4").read_bytes()
+    sent = {path.read_bytes() for path in newcomer.folder.glob("*/chosen.mp4")}
+    assert len(sent) == 2
+    assert {path.read_bytes() for path in (newcomer.bucket / "album").iterdir()} == sent
 
 
 def test_two_other_lines_make_the_calls_of_cos_wx_sdk_v5_ours(newcomer: Newcomer) -> None:
