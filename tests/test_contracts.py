@@ -161,7 +161,7 @@ def test_the_layers_of_the_readme_are_the_folders_with_their_libraries() -> None
     folders = {path.name for path in (_ROOT / "gateway").iterdir() if path.is_dir() and path.name != "__pycache__"}
     rows = {_code(cell).removeprefix("gateway/"): rest for cell, *rest in _table("How it works", "folder")}
     listed = {name: set(re.findall(r"[\w-]+", rows[name][-1])) for name in folders}
-    libraries = {"jwt": "PyJWT", "python_multipart": "python-multipart"}
+    libraries = {"jwt": "PyJWT", "python_multipart": "python-multipart", "pydantic_core": "pydantic-core"}
 
     assert {name for name in rows if ".py" not in name} == folders
     assert listed.pop("console") == set()
