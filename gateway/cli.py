@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
-from gateway.commands.ending import INTERRUPTED, CommandFailed, complain
+from gateway.commands.ending import (
+    FAILED,
+    INTERRUPTED,
+    CommandFailed,
+    OutputFailed,
+    complain,
+    spell_out_what_cannot_be_shown,
+)
 
 _COMMANDS: Final = {
     "serve": ("serve", "Run the gateway; it refuses settings that are insecure or cannot work."),
@@ -27,6 +34,7 @@ _COMMANDS: Final = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    spell_out_what_cannot_be_shown()
     given = _parser(words[0] if words else "").parse_args(words)
     try:
         return int(given.run(given))
@@ -35,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OutputFailed as failure:
+        complain([f"The output could not be written ({failure})."])
+        return FAILED
 
 
 def _parser(name: str) -> argparse.ArgumentParser:

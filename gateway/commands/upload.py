@@ -1,12 +1,14 @@
 """``upload``: files of this machine, one after the other, to a running gateway."""
 
 import argparse
+import os
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.commands.calling import add_server_arguments, refusal_line, token_of_environment, unreachable_line
-from gateway.commands.ending import BAD_SETTINGS, FAILED, OK, CommandFailed, complain
+from gateway.commands.ending import BAD_SETTINGS, FAILED, OK, CommandFailed, complain, say
 from gateway.commands.wording import bytes_in_words, visible
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def run(given: argparse.Namespace) -> int:
     import asyncio
 
     token = token_of_environment()
-    names = [path.name for path in given.files]
+    names = [_name(path) for path in given.files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise CommandFailed(
@@ -43,7 +45,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 async def _send_all(given: argparse.Namespace, token: str) -> int:
-    from gateway.commands.file_upload import Destination
     from gateway.commands.progress_line import ProgressLine
     from gateway.commands.rest_client import Refused, RestClient, Unreachable
 
@@ -52,7 +53,7 @@ async def _send_all(given: argparse.Namespace, token: str) -> int:
         line = ProgressLine(sys.stderr, visible(path.name))
         client = RestClient(given.server, token, line.say)
         try:
-            await _send(client, path, Destination(given.bucket, given.key + path.name, given.parallel), line)
+            await _send(client, path, _destination(given, path), line)
         except Refused as refusal:
             complain([refusal_line(visible(path), refusal)])
             failed += 1
@@ -67,6 +68,25 @@ async def _send_all(given: argparse.Namespace, token: str) -> int:
             line.close()
             await client.aclose()
     return FAILED if failed else OK
+
+
+def _name(path: Path) -> str:
+    """The file's name in NFC, as every door makes keys of names: a Mac may write é in two characters.
+
+    It is read as UTF-8 whatever the locale is; what is not UTF-8 stays as it is, with surrogates.
+    """
+    return unicodedata.normalize("NFC", os.fsencode(path.name).decode(errors="surrogateescape"))
+
+
+def _destination(given: argparse.Namespace, path: Path) -> "Destination":
+    from gateway.commands.file_upload import Destination
+
+    key = given.key + _name(path)
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise _Unsendable("its name is not UTF-8, so that no key can be made of it: rename it.") from None
+    return Destination(given.bucket, key, given.parallel)
 
 
 class _Unsendable(Exception):
@@ -91,7 +111,7 @@ async def _send(client: "RestClient", path: Path, to: "Destination", line: "Prog
     finally:
         file.close()
     line.close()
-    print(f"{visible(path)} -> {task['bucket']}/{visible(task['key'])} {bytes_in_words(task['size'])}", flush=True)
+    say(f"{visible(path)} -> {task['bucket']}/{visible(task['key'])} {bytes_in_words(task['size'])}")
 
 
 def _parallel(text: str) -> int:

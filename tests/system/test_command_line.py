@@ -65,6 +65,64 @@ def test_files_of_every_size_arrive_in_one_command(stack: Stack, alice: Caller, 
         assert stack.cos.read(f"line/{path.name}") == path.read_bytes()
 
 
+def test_a_name_that_is_not_utf_8_is_one_line_and_the_others_go_on(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+    """Report 11."""
+    good_file = tmp_path / "ok.bin"
+    good_file.write_bytes(b"data")
+    names = [os.fsencode(tmp_path) + b"/" + name for name in ("合同.txt".encode("gbk"), "é.txt".encode("latin-1"))]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(b"x")
+    decomposed = tmp_path / "e\u0301.txt"
+    decomposed.write_bytes(b"nfd")
+
+    words = [*map(os.fsdecode, names), str(good_file), str(decomposed)]
+    ended = subprocess.run(
+        [*_argv(alice, "upload"), *words, "--key", "line/names/"],
+        cwd=ROOT,
+        env=_env(alice),
+        capture_output=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+    said = ended.stderr.decode().splitlines()
+    assert ended.returncode == 1
+    assert [line.partition(": ")[2] for line in said if "UTF-8" in line] == [
+        "its name is not UTF-8, so that no key can be made of it: rename it."
+    ] * 2
+    assert (stack.cos.read("line/names/ok.bin"), stack.cos.read("line/names/é.txt")) == (b"data", b"nfd")
+
+
+@pytest.mark.parametrize("locale", [{"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+def test_a_terminal_without_the_letters_is_told_all_the_same(
+    stack: Stack, alice: Caller, tmp_path: Path, locale: dict[str, str]
+) -> None:
+    path = tmp_path / "测试.txt"
+    path.write_bytes(b"data")
+    argv = [*_argv(alice, "upload", path), "--key", "line/letters/"]
+
+    env = {**_env(alice), **locale}
+    ended = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, timeout=START_SECONDS, check=False)
+
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert b"line/letters/" in ended.stdout
+
+
+def test_an_output_that_is_full_is_one_line(stack: Stack, alice: Caller, tmp_path: Path) -> None:
+    (path,) = _files(tmp_path, 1)
+    argv = [*_argv(alice, "upload", path), "--key", "line/full/"]
+
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            argv, cwd=ROOT, env=_env(alice), stdout=full, stderr=subprocess.PIPE, timeout=START_SECONDS, check=False
+        )
+
+    assert ended.returncode == 1
+    assert ended.stderr.decode().splitlines()[-1] == "The output could not be written (No space left on device)."
+    assert b"Traceback" not in ended.stderr
+    assert stack.cos.read(f"line/full/{path.name}") == path.read_bytes()
+
+
 def test_all_calls_about_a_file_carry_one_trace_of_its_own(stack: Stack, alice: Caller, tmp_path: Path) -> None:
     paths = _files(tmp_path, 7, 2 * PART_BYTES + 7)
 
