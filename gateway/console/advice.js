@@ -10,7 +10,9 @@ const CODES = {
   key: "key_not_allowed",
   rename: "invalid_key invalid_metadata",
   exists: "object_exists object_conflict object_not_appendable append_position",
-  choose: "file_unreadable",
+  choose: "file_unreadable file_missing",
+  finish: "quota_exceeded",
+  type: "type_mismatch",
   differs: "file_differs",
   moved:
     "task_canceled task_succeeded task_completing body_superseded part_in_progress version_mismatch batch_not_found " +

@@ -234,7 +234,7 @@ export class UploadClient {
 
   #connected(how) {
     this.#hearing();
-    if (how === this.connection) return;
+    if (how === this.connection && how !== "signed_out") return; // each refused token is news
     this.connection = how;
     this.#emit("connection", { connection: how });
   }

@@ -99,6 +99,8 @@ export default {
     rename: "Change the folder or rename the file.",
     exists: "Rename the file, or send it to another folder.",
     choose: "Choose the file again.",
+    finish: "Finish or cancel some of the others first.",
+    type: "Choose a file of a type that is taken here.",
     differs: "Choose the file that was being sent, or cancel this task and send the new file.",
     moved: "There is nothing to do: it has moved on elsewhere.",
     denied: "Tell whoever runs the gateway: its COS keys lack a right.",
