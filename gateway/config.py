@@ -304,7 +304,12 @@ def _sentence(item: Mapping[str, Any]) -> str:
     return f"{name}: {item['msg'].removeprefix('Value error, ')}."
 
 
+def known_names() -> frozenset[str]:
+    """Every variable that is ours."""
+    return frozenset({PREFIX + name.upper() for name in Settings.model_fields} | {CALLER_TOKEN})
+
+
 def unknown_names() -> list[str]:
     """Variables that begin like ours and are none: a typing error, or another program's."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CALLER_TOKEN}
+    known = known_names()
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)

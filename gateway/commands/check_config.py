@@ -16,12 +16,10 @@ def run(given: argparse.Namespace) -> int:
 
     from gateway.commands.given_settings import readable_settings, require_good
     from gateway.commands.survey import look
-    from gateway.config import unknown_names
 
     settings = readable_settings()
     for name, text in settings.effective().items():
         print(f"{name}={text}")
-    complain([f"{name} is no setting of ours: is it a typing error?" for name in unknown_names()])
     require_good(settings)
     if given.offline:
         return OK

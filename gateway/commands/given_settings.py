@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway.commands.ending import BAD_SETTINGS, CommandFailed
+from gateway.commands.misspelt import misspelt_settings
 from gateway.config import BadSettings, Settings, load_settings
 
 
@@ -30,7 +31,7 @@ def good_settings() -> Settings:
 
 
 def require_good(settings: Settings) -> None:
-    """Raise CommandFailed with all that is wrong with *settings*."""
-    problems = settings.problems()
+    """Raise CommandFailed with all that is wrong with *settings*, and with variables that were to be one."""
+    problems = [*misspelt_settings(), *settings.problems()]
     if problems:
         raise CommandFailed(*problems, code=BAD_SETTINGS)
