@@ -67,12 +67,10 @@ export class UploadClient {
     for (const { Key, Body } of files) this.#add(uniqueName(), Key, { file: Body }).sender.start();
   }
 
-  /** Whether another file than `file` was sent from here as `Key`, and stands there or is on its way. */
-  isTaken(Key, file) {
-    return [...this.#items.values()].some((item) => {
-      const isThere = item.Key === Key && item.sent && !/canceled|error/.test(item.sender.now.state);
-      return isThere && !areAlike(item.sent, file);
-    });
+  /** The files that were sent from here and stand at COS or are on their way: a Map from keys to the last of each. */
+  sentFiles() {
+    const sent = [...this.#items.values()].filter((item) => item.sent && !/canceled|error/.test(item.sender.now.state));
+    return new Map(sent.map((item) => [item.Key, item.sent]));
   }
 
   /** Every task, newest first: {id, taskId, Key, size, loaded, percent, speed, state, error, …}. */
@@ -251,9 +249,4 @@ export class UploadClient {
   #emit(name, event) {
     for (const listener of this.#listeners.get(name) ?? []) listener(event);
   }
-}
-
-/** Whether two files are the same one, as far as that shows without reading them. */
-function areAlike(one, other) {
-  return one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
 }

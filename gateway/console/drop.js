@@ -29,18 +29,24 @@ async function* children(reader) {
 }
 
 /**
- * `found` with paths of their own: phones call every photo image.jpg, and Macs spell é in two letters. `isTaken(path,
- * file)`: whether another file has the path already.
+ * `found` with paths of their own: phones call every photo image.jpg, and Macs spell é in two letters. `fileAt(path)` is
+ * the file that has the path already, if one has; the very same one may have it again.
  */
-export function toldApart(found, isTaken) {
+export function toldApart(found, fileAt) {
+  const isAnothers = (path, file) => !areAlike(fileAt(path) ?? file, file);
   const taken = new Set();
   return found.map(({ path, file }) => {
     const given = path.normalize("NFC");
     let own = given;
-    for (let number = 2; taken.has(own) || isTaken(own, file); number++) own = numbered(given, number);
+    for (let number = 2; taken.has(own) || isAnothers(own, file); number++) own = numbered(given, number);
     taken.add(own);
     return { path: own, file };
   });
+}
+
+/** Whether two files are the same one, as far as that shows without reading them. */
+function areAlike(one, other) {
+  return one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
 }
 
 function numbered(path, number) {

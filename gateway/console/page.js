@@ -86,10 +86,12 @@ function nameOf(token) {
 }
 
 function send(found) {
+  if (!client) return;
   const folder = $("folder").value.trim().replace(/^\/+/, "").normalize("NFC");
   const prefix = folder && !folder.endsWith("/") ? `${folder}/` : folder;
-  const apart = toldApart(found, (path, file) => client?.isTaken(prefix + path, file));
-  client?.uploadFiles({ files: apart.map(({ path, file }) => ({ Key: prefix + path, Body: file })) });
+  const sent = client.sentFiles();
+  const apart = toldApart(found, (path) => sent.get(prefix + path));
+  client.uploadFiles({ files: apart.map(({ path, file }) => ({ Key: prefix + path, Body: file })) });
 }
 
 function act(move, id) {

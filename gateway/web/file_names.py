@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from gateway.domain.errors import FileMissing, InvalidKey, MalformedForm
+from gateway.domain.errors import InvalidKey, MalformedForm
 from gateway.web.form_headers import codec_of
 
 MAX_FILENAME_BYTES: Final = 255
@@ -43,7 +43,7 @@ class FileName:
     Args:
         shown: as a person may see it, in NFC; perhaps empty.
         is_whole: whether that is all of the name: no character was lost on the way here, and nothing was cut off.
-        was_given: whether there was one at all. Browsers send an input that nobody filled as ``filename=""``.
+        was_given: False for ``filename=""``: so browsers send an input that nobody filled.
     """
 
     shown: str
@@ -51,14 +51,7 @@ class FileName:
     was_given: bool = True
 
     def for_key(self) -> str:
-        """The name, to make a key of.
-
-        Raises:
-            FileMissing: there is none at all.
-            InvalidKey: other files would get the same key.
-        """
-        if not self.was_given:
-            raise FileMissing("The form's file has no name: no file was chosen, or a key has to be sent.")
+        """The name, to make a key of. Raises InvalidKey where other files would get the same key."""
         if not self.is_whole:
             raise InvalidKey("The file's name did not come whole, so no key can be made of it: send a key.")
         if self.shown in ("", _BLOB):
@@ -72,21 +65,17 @@ def file_name(said: Mapping[str, str]) -> FileName:
     if extended is not None and (decoded := _extended(extended)) is not None:
         return _shown(decoded)
     if plain is None:
-        return FileName("", was_given=extended is not None, is_whole=extended is None)
+        return FileName("", is_whole=extended is None)
     if not plain:
         return FileName("", was_given=False)
     return _shown(_without_words(plain))
 
 
-def clean_filename(raw: str) -> str:
+def _shown(raw: str) -> FileName:
     """*raw* as a name to show: its last path segment in NFC without control or direction characters, 255 bytes at most.
 
     Empty when nothing is left. Browsers write a double quote as %22.
     """
-    return _shown(raw).shown
-
-
-def _shown(raw: str) -> FileName:
     seen = unicodedata.normalize("NFC", raw.replace("%22", '"').translate(_UNSEEN))
     base = re.split(r"[/\\]", seen)[-1].strip()
     if base in (".", ".."):

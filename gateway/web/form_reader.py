@@ -61,6 +61,7 @@ class FormReader:
 
         Raises:
             FormTruncated: the body ended before.
+            FileMissing: the file has neither a name nor a byte: nobody chose one.
             MalformedForm: there is no file, or the form cannot be read.
             TooManyFields, FieldTooLarge, FieldOrder.
             GatewayError: what *hold* raises.
@@ -70,7 +71,15 @@ class FormReader:
                 raise MalformedForm("The form holds no file.")
             self._pieces += self._parser.feed(await self._next_chunk())
             await self._hold(self._parser.kept_bytes)
+        if not self._parser.file.name.was_given:
+            await self._require_bytes()
         return self._parser.fields()
+
+    async def _require_bytes(self) -> None:
+        while not self._pieces and not self._parser.ended:
+            self._pieces = self._parser.feed(await self._next_chunk())
+        if not any(self._pieces):
+            raise FileMissing("No file was chosen: the form's file has neither a name nor a byte.")
 
     @property
     def file(self) -> FormFile:
@@ -85,7 +94,6 @@ class FormReader:
             FormTruncated: the body ended before the closing boundary.
             FieldOrder: something follows the file.
             MalformedForm: the form cannot be read.
-            FileMissing: its sender chose no file.
             InvalidRange: it has another size than the request says.
         """
         size = 0
@@ -98,11 +106,6 @@ class FormReader:
             self._pieces = self._parser.feed(await self._next_chunk())
         async for chunk in self._chunks:
             self._parser.feed(chunk)
-        self._judge(size)
-
-    def _judge(self, size: int) -> None:
-        if not size and not self.file.name.was_given:
-            raise FileMissing("No file was chosen: the form's file has neither a name nor a byte.")
         if self._size not in (None, size):
             raise InvalidRange(f"The file has {size} bytes, Content-Range says {self._size}.", expected=self._size)
 

@@ -351,7 +351,7 @@ def test_s3_the_fields_stay_bytes_however_wide_their_characters_are() -> None:
 @pytest.mark.parametrize(
     ("disposition", "expected"),
     [
-        ('name="file"', FormFile("file", FileName("", was_given=False), "image/jpeg")),
+        ('name="file"', FormFile("file", FileName(""), "image/jpeg")),
         ('name="upload"; filename=""', FormFile("upload", FileName("", was_given=False), "image/jpeg")),
         ("name=\"a\"; filename*=UTF-8''evil.exe", FormFile("a", FileName("evil.exe"), "image/jpeg")),
         ('name="a"; filename="x.txt"; filename*=UTF-8\'\'evil.exe', FormFile("a", FileName("evil.exe"), "image/jpeg")),
