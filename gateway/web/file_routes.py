@@ -77,7 +77,8 @@ class FileRoutes:
         with self._admission.memory.callers.open(caller.owner) as lease:
             sent, size = request.headers["content-type"], ranged_size(request)
             form = FormReader(sent, body_chunks(request), hold=holding(lease), size=size)
-            fields = await form.fields()
+            sent_fields = await form.fields()
+            fields = {name: value for name, value in sent_fields.items() if value}  # browsers send every input
             await lease.resize(fields_bytes(fields), WAIT_SECONDS)
             return await self._receive_form(request, caller, form, fields)
 
@@ -87,7 +88,7 @@ class FileRoutes:
         file = form.file
         options = typed_fields(fields)
         if "key" not in options:
-            bucket, region = fields.get("bucket") or None, fields.get("region") or None
+            bucket, region = fields.get("bucket"), fields.get("region")
             options["key"] = self._control.key_for(caller, bucket, region, file.name.for_key())
         if file.content_type:
             options.setdefault("content_type", file.content_type)

@@ -205,8 +205,6 @@ def typed_fields(fields: Mapping[str, str]) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     meta: dict[str, str] = {}
     for name, value in fields.items():
-        if not value:  # a form sends every input, also those that nobody filled
-            continue
         if name.startswith(_META_PREFIX):
             meta[name.removeprefix(_META_PREFIX)] = value
         elif name in _NUMBERS:

@@ -150,6 +150,7 @@ def test_fields_of_a_form_become_what_json_would_have_said() -> None:
         ("size", "-1"),
         ("size", "1e3"),
         ("size", "１"),
+        ("size", ""),
         ("size", "²"),
         ("size", "1" * 17),
         ("meta", "{}"),
