@@ -123,7 +123,7 @@ class Exchange:
             raise httpx.ReadTimeout("the answer did not end in time") from exc
         finally:
             await answer.aclose()
-        return CosResponse(answer.status_code, _headers(answer), content)
+        return CosResponse(answer.status_code, dict(answer.headers.items()), content)
 
     def _http_request(
         self, request: CosRequest, headers: Mapping[str, str], reading: "_Reading | None", answer_seconds: float
@@ -192,19 +192,6 @@ class _Reading(httpx.AsyncByteStream):
         aclose: Any = getattr(self._chunks, "aclose", None)
         if aclose is not None:
             await aclose()
-
-
-def _headers(answer: httpx.Response) -> dict[str, str]:
-    """The answer's headers by lower-case name; one that came again is one list of values (RFC 9110 5.3)."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in answer.headers.raw:
-        name = raw_name.decode("latin-1").lower()
-        try:
-            value = raw_value.decode()
-        except UnicodeDecodeError:
-            value = raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
 
 
 async def _read(answer: httpx.Response, limit_bytes: int) -> bytes:

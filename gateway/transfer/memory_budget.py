@@ -138,8 +138,7 @@ class MemoryBudget:
         self._held[owner] -= size
         if not self._held[owner]:
             del self._held[owner]
-        if self._waiting:
-            self._wake()
+        self._wake()
 
     def refusal(self, size: int, owner: str) -> GatewayError:
         """What somebody hears who got no *size* bytes in time."""
@@ -150,9 +149,7 @@ class MemoryBudget:
 
     def _stands_back(self, held: int) -> bool:
         """Whether somebody waits who holds no more than *held*: nobody overtakes those."""
-        return bool(self._waiting) and any(
-            self._held.get(turn.owner, 0) <= held for turn in self._waiting if not turn.granted.cancelled()
-        )
+        return any(self._held.get(turn.owner, 0) <= held for turn in self._waiting if not turn.granted.cancelled())
 
     def _allows(self, size: int, owner: str) -> bool:
         left = self.limit_bytes - self.used_bytes - size

@@ -63,12 +63,8 @@ class UnsentAnswer:
     async def _send_body(self, message: Message) -> None:
         if self._is_replaced:
             return
-        size = len(message.get("body", b""))
-        if size <= SMALL_BYTES:
-            await self._send_both(message)
-            return
         try:
-            lease = await held(self._memory, self._scope, size)
+            lease = await held(self._memory, self._scope, len(message.get("body", b"")))
         except GatewayError as refusal:
             if self._begin is None:
                 raise
@@ -76,11 +72,7 @@ class UnsentAnswer:
             await problem_response(refusal, current_request_id())(self._scope, self._receive, self._send)
             return
         with lease:
-            await self._send_both(message)
-
-    async def _send_both(self, message: Message) -> None:
-        """Send *message*, behind the answer's begin if that has not gone out yet."""
-        begin, self._begin = self._begin, None
-        if begin is not None:
-            await self._send(begin)
-        await self._send(message)
+            begin, self._begin = self._begin, None
+            if begin is not None:
+                await self._send(begin)
+            await self._send(message)
