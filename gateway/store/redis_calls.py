@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -134,11 +135,8 @@ class RedisCalls:
     ) -> list[Any]:
         started, was_done = time.perf_counter(), False
         try:
-            if patient or self._pool.turn.locked() or not self._pool.keeps_time:
-                async with FairTimeout(BUDGET_SECONDS):
-                    answers = await self._ask(commands, in_turn=in_turn, patient=patient)
-            else:  # all the time goes to the two attempts, which have half of it each
-                answers = await self._ask(commands, in_turn=in_turn, patient=False)
+            async with self._deadline(patient):
+                answers = await self._ask(commands, in_turn=in_turn, patient=patient)
             for index, answer in enumerate(answers):
                 if index < hints and isinstance(answer, OutOfMemoryError):
                     answers[index] = None
@@ -151,6 +149,11 @@ class RedisCalls:
             if self._observe is not None:
                 self._observe(name, time.perf_counter() - started, was_done)
         return answers
+
+    def _deadline(self, patient: bool) -> AbstractAsyncContextManager[object]:
+        """``BUDGET_SECONDS``; none of its own where all the time goes to two attempts, which have half of it each."""
+        waits = patient or self._pool.turn.locked() or not self._pool.keeps_time
+        return FairTimeout(BUDGET_SECONDS) if waits else nullcontext()
 
     async def _ask(self, commands: Sequence[Command], *, in_turn: bool, patient: bool) -> list[Any]:
         while True:
