@@ -114,9 +114,7 @@ class Control:
 
     async def create_for_body(self, caller: Caller, new: NewTask) -> Task:
         """A new task whose bytes follow at once: COS hears of it when they have shown how many they are."""
-        caller.require(Action.CREATE)
-        caller.require(Action.UPLOAD)
-        draft = self._drafts.task(caller, new)
+        draft = self._draft_with_bytes(caller, new)
         draft = replace(draft, state=TaskState.UPLOADING, intent=Intent.NONE, mode=BodyMode.CONTENT, writer=1)
         if FORBID_OVERWRITE in draft.object_headers:  # before the client has sent its bytes in vain
             await self._require_free(draft)
@@ -139,12 +137,15 @@ class Control:
         Raises:
             GatewayError: ``create_for_body`` and ``draft_for_whole`` would refuse it; not a byte was asked for.
         """
-        caller.require(Action.CREATE)
-        caller.require(Action.UPLOAD)
-        draft = self._drafts.task(caller, new)
+        draft = self._draft_with_bytes(caller, new)
         if draft.size is not None and needs_upload(draft):
             require_md5(draft.object_headers)
         return draft
+
+    def _draft_with_bytes(self, caller: Caller, new: NewTask) -> Task:
+        caller.require(Action.CREATE)
+        caller.require(Action.UPLOAD)
+        return self._drafts.task(caller, new)
 
     async def as_it_shows(
         self, caller: Caller, new: NewTask, source: AsyncIterator[bytes]
