@@ -3,7 +3,6 @@
 Nothing of the caller's is ever in it: texts and facts are ours.
 """
 
-import json
 from collections.abc import Mapping
 from math import ceil
 from typing import Any, Final
@@ -18,6 +17,7 @@ from gateway.collector import let_go
 from gateway.domain.errors import BadInput, Busy, GatewayError, MethodNotAllowed, NotFound
 from gateway.domain.task import TaskError
 from gateway.telemetry import REQUEST_ID
+from gateway.web.json_answers import json_bytes
 
 MEDIA_TYPE: Final = "application/problem+json"
 CLIENT_GONE: Final = 499
@@ -53,7 +53,7 @@ def problem(error: GatewayError, request_id: str) -> dict[str, Any]:
 def problem_response(error: GatewayError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that carries ``problem(error)``; *headers* are added, for example ``Allow``."""
     note_refusal(error)
-    body = json.dumps(problem(error, request_id), ensure_ascii=False, separators=(",", ":")).encode()
+    body = json_bytes(problem(error, request_id))
     return Response(body, error.status_hint, {**_ALWAYS, **_status_headers(error), **(headers or {})}, MEDIA_TYPE)
 
 

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from gateway.web.json_answers import json_bytes
+
 Purpose = Literal["ticket", "cursor", "key"]
 PURPOSES: Final[tuple[Purpose, ...]] = ("ticket", "cursor", "key")
 MAX_SEALED_BYTES: Final = 5 * 1024
@@ -68,7 +70,7 @@ class Sealer:
             ValueError: the payload is too large.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        plain = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        plain = json_bytes(payload)
         sealed = self._ciphers[self._current, purpose].encrypt(nonce, plain, _bound_to(self._current, purpose))
         text = f"{self._current}.{_encode(nonce + sealed)}"
         if len(text) > MAX_SEALED_BYTES:
