@@ -34,6 +34,7 @@ _LISTED: Final = 99_000
 _PARTS: Final = 10_000
 _AT_ONCE: Final = 50
 _SETTLED_SECONDS: Final = 0.5
+_SETTINGS: Final = {"GATEWAY_BODIES_PER_SUBJECT_COUNT": "2000"}
 
 Request = tuple[str, str, bytes]
 """Method, path, and the JSON or bytes that go with it."""
@@ -213,13 +214,13 @@ KINDS: Final[dict[str, Callable[[Crowd], Awaitable[Callable[[], Awaitable[Came]]
 }
 
 
-def row(kind: str, settings: dict[str, str]) -> str:
+def row(kind: str) -> str:
     """One row of the table, from a gateway of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowd-")))
         store = stack.enter_context(sink(folder))
         redis_at = stack.enter_context(redis_server(folder))
-        ours = stack.enter_context(gateway(folder, redis_at, store.port, settings=settings))
+        ours = stack.enter_context(gateway(folder, redis_at, store.port, settings=_SETTINGS))
 
         async def measured() -> tuple[Came, Any]:
             crowd = Crowd(ours)
@@ -242,7 +243,7 @@ def main() -> int:
     allow_many_connections()
     print("| what | answers | s | /livez p99 / max ms | status p99 / max ms |\n|---|---|---|---|---|", flush=True)
     for kind in arguments.only:
-        print(row(kind, {"GATEWAY_BODIES_PER_SUBJECT_COUNT": "2000"}), flush=True)
+        print(row(kind), flush=True)
     return 0
 
 
