@@ -1,5 +1,7 @@
 /** Files out of a drop or a picker, folders included, each with its path below what was dropped. */
 
+import { difference } from "./memory.js";
+
 /** [{path, file}] of a drop. Call it within the event: the browser empties the transfer afterwards. */
 export async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -33,7 +35,7 @@ async function* children(reader) {
  * the file that has the path already, if one has; the very same one may have it again.
  */
 export function toldApart(found, fileAt) {
-  const isAnothers = (path, file) => !areAlike(fileAt(path) ?? file, file);
+  const isAnothers = (path, file) => difference(fileAt(path) ?? file, file);
   const taken = new Set();
   return found.map(({ path, file }) => {
     const given = path.normalize("NFC");
@@ -42,11 +44,6 @@ export function toldApart(found, fileAt) {
     taken.add(own);
     return { path: own, file };
   });
-}
-
-/** Whether two files are the same one, as far as that shows without reading them. */
-function areAlike(one, other) {
-  return one.name === other.name && one.size === other.size && one.lastModified === other.lastModified;
 }
 
 function numbered(path, number) {

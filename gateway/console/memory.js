@@ -1,6 +1,7 @@
 /** What outlives a reload: for each unfinished task how to know its file again. No token, no content. */
 
 import { crc64 } from "./crc64.js";
+import { guarded, keep, kept } from "./storage.js";
 
 const PREFIX = "gateway.task.";
 const SAMPLE_BYTES = 1 << 20;
@@ -18,7 +19,10 @@ function samples(file) {
   return starts.map((start) => file.slice(start, start + SAMPLE_BYTES));
 }
 
-/** How `actual` is not the file `expected`: a text of words.js and what fills it; null when it is the same. */
+/**
+ * How `actual` is not the file `expected`: a text of words.js and what fills it; null when it is the same. Of two files
+ * that were not read only name, size and date tell.
+ */
 export function difference(expected, actual) {
   if (actual.name !== expected.name) return ["differs.name", expected.name, actual.name];
   if (actual.size !== expected.size) return ["differs.size", expected.size, actual.size];
@@ -29,22 +33,22 @@ export function difference(expected, actual) {
 
 /** `details`: {ref, expiresAt, file: fingerprint}. */
 export function remember(taskId, details) {
-  guarded((storage) => storage.setItem(PREFIX + taskId, JSON.stringify({ ...details, tab: TAB })));
+  guarded("localStorage", (storage) => storage.setItem(PREFIX + taskId, JSON.stringify({ ...details, tab: TAB })));
 }
 
 /** What was remembered, with `here` telling whether it was in this very tab; null when nothing was. */
 export function recall(taskId) {
-  const details = guarded((storage) => JSON.parse(storage.getItem(PREFIX + taskId)));
+  const details = guarded("localStorage", (storage) => JSON.parse(storage.getItem(PREFIX + taskId)));
   return details ? { ...details, here: details.tab === TAB } : null;
 }
 
 export function forget(taskId) {
-  guarded((storage) => storage.removeItem(PREFIX + taskId));
+  guarded("localStorage", (storage) => storage.removeItem(PREFIX + taskId));
 }
 
 /** Forget what is past its time: nobody will tell us of those tasks again. */
 export function tidy() {
-  const names = guarded((storage) => Object.keys(storage).filter((name) => name.startsWith(PREFIX)));
+  const names = guarded("localStorage", (storage) => Object.keys(storage).filter((name) => name.startsWith(PREFIX)));
   for (const name of names ?? []) {
     const id = name.slice(PREFIX.length);
     if (!(recall(id)?.expiresAt > Date.now() / 1000)) forget(id);
@@ -53,21 +57,7 @@ export function tidy() {
 
 /** The name of this tab, which a reload keeps and another tab does not have. */
 function tabName() {
-  const fresh = crypto.getRandomValues(new Uint32Array(2)).join("-");
-  try {
-    const known = sessionStorage.getItem(`${PREFIX}tab`);
-    if (!known) sessionStorage.setItem(`${PREFIX}tab`, fresh);
-    return known ?? fresh;
-  } catch {
-    return fresh;
-  }
-}
-
-/** A browser may forbid storage, or run out of it: then nothing outlives a reload, and uploads go on all the same. */
-function guarded(use) {
-  try {
-    return use(localStorage);
-  } catch {
-    return null;
-  }
+  const place = ["sessionStorage", `${PREFIX}tab`];
+  if (!kept(...place)) keep(...place, crypto.getRandomValues(new Uint32Array(2)).join("-"));
+  return kept(...place);
 }

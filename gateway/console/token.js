@@ -1,7 +1,8 @@
 /** The bearer token of this tab. */
 
-const NAME = "gateway.token";
-let current = null; // all there is where the browser keeps nothing
+import { keep, kept } from "./storage.js";
+
+const PLACE = ["sessionStorage", "gateway.token"];
 
 /** The token of the address, which is then taken out of it; null where there is none. */
 export function givenToken() {
@@ -12,21 +13,11 @@ export function givenToken() {
 
 /** The token that this tab has, or had before a reload. */
 export function keptToken() {
-  return kept((storage) => storage.getItem(NAME)) ?? current;
+  return kept(...PLACE);
 }
 
 export function keepToken(token) {
-  current = token;
-  kept((storage) => storage.setItem(NAME, token));
-}
-
-/** What `use` makes of the tab's storage; null where that is forbidden, missing or full. */
-function kept(use) {
-  try {
-    return use(sessionStorage);
-  } catch {
-    return null;
-  }
+  keep(...PLACE, token);
 }
 
 /** Whose `token` is, the key prefix it is limited to, and its end in Unix seconds: what it says itself, "" and 0 for what

@@ -45,6 +45,7 @@ CONSOLE_FILES: Final = (
     "slots.js",
     "speed.js",
     "stop.js",
+    "storage.js",
     "summary.js",
     "token.js",
     "upload-wx.js",

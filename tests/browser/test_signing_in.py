@@ -81,3 +81,19 @@ def test_a_page_whose_browser_keeps_nothing_works_without_memory(
     expect(page.locator("#count-success")).not_to_have_text("0")
     assert stack.stored("kept.txt") == b"nowhere"
     assert complaints == []
+
+
+def test_a_storage_that_has_become_full_does_not_tell_what_was_kept_before(page: Page, stack: Stack) -> None:
+    page.goto(stack.url)
+
+    told = page.evaluate(
+        """async () => {
+            const { keep, kept } = await import("/console/storage.js");
+            keep("sessionStorage", "name", "before");
+            Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
+            keep("sessionStorage", "name", "now");
+            return kept("sessionStorage", "name");
+        }"""
+    )
+
+    assert told == "now"
