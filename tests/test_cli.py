@@ -2,9 +2,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from gateway import commands
 from gateway.cli import main
 from gateway.commands.ending import BAD_SETTINGS, FAILED
 from tests.commands.conftest import environment
@@ -71,3 +73,11 @@ def test_dev_names_the_folder_that_it_cannot_write(
 
     assert main(["dev"]) == FAILED
     assert capsys.readouterr().err.startswith("GATEWAY_DATA_DIR: /proc/no-disk cannot be written")
+
+
+def test_every_command_prints_by_say() -> None:
+    """Whatever is printed some other way ends in a traceback where the output is full, or its reader gone."""
+    folder = Path(commands.__file__).parent
+    printing = [path.name for path in folder.glob("*.py") if re.search(r"\bprint\(", path.read_text())]
+
+    assert printing == ["ending.py"]

@@ -2,7 +2,7 @@
 
 import argparse
 
-from gateway.commands.ending import FAILED, OK, complain
+from gateway.commands.ending import FAILED, OK, complain, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def run(given: argparse.Namespace) -> int:
 
     settings = readable_settings()
     for name, text in settings.effective().items():
-        print(f"{name}={text}")
+        say(f"{name}={text}")
     require_good(settings)
     if given.offline:
         return OK

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Final
 
 from gateway.commands.calling import add_server_arguments, refusal_line, token_of_environment, unreachable_line
-from gateway.commands.ending import FAILED, OK, CommandFailed, complain
+from gateway.commands.ending import FAILED, OK, CommandFailed, complain, say
 
 if TYPE_CHECKING:
     from gateway.commands.rest_client import RestClient
@@ -38,7 +38,7 @@ async def _moved(given: argparse.Namespace, token: str) -> int:
             try:
                 was_lost = given.command == "restart" and await _is_lost(client, path)
                 task = await client.call("POST", f"{path}/{given.command}")
-                print(f"{task['id']} {task['state']}", flush=True)
+                say(f"{task['id']} {task['state']}")
                 if was_lost:
                     complain([f"{task_id}: {SENT_AGAIN}"])
             except Refused as refusal:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from gateway.commands.ending import OK, CommandFailed
+from gateway.commands.ending import OK, CommandFailed, say
 
 _SUBJECT: Final = "developer"
 
@@ -39,8 +39,8 @@ def run(_given: argparse.Namespace) -> int:
             page += "#token=" + make_token(plan.settings, _SUBJECT, plan.settings.token_life_seconds)
 
         def announce() -> None:
-            print(f"The upload gateway is ready:\n\n  {page}\n")
-            print(f"Data and logs are in {settings.data_dir}/. Ctrl-C stops it.", flush=True)
+            say(f"The upload gateway is ready:\n\n  {page}\n")
+            say(f"Data and logs are in {settings.data_dir}/. Ctrl-C stops it.")
 
         try:
             asyncio.run(run_stack(plan, announce, ports))

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from gateway.commands.ending import FAILED, OK
+from gateway.commands.ending import FAILED, OK, say
 
 if TYPE_CHECKING:
     from gateway.commands.findings import Finding
@@ -26,7 +26,7 @@ def run(given: argparse.Namespace) -> int:
     settings = good_settings()
     findings = [*asyncio.run(look(settings, try_all=True)), cors(settings, given.origin)]
     for finding in findings:
-        print(finding, flush=True)
+        say(str(finding))
     return OK if all(finding.level is Level.OK for finding in findings) else FAILED
 
 

@@ -5,7 +5,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from gateway.commands.ending import FAILED, OK, CommandFailed
+from gateway.commands.ending import FAILED, OK, CommandFailed, say
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -41,5 +41,5 @@ async def _written(settings: "Settings", name: str, *, undo: bool) -> int:
         raise CommandFailed("GATEWAY_REDIS_URL: Redis does not answer; `doctor` says why.") from None
     finally:
         await redis.aclose()
-    print(f"Revoked within {settings.token_recheck_seconds:g} s: tokens issued until now, and keys issued for them.")
+    say(f"Revoked within {settings.token_recheck_seconds:g} s: tokens issued until now, and keys issued for them.")
     return OK

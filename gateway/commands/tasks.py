@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.commands.calling import add_server_arguments, refusal_line, token_of_environment, unreachable_line
-from gateway.commands.ending import OK, CommandFailed
+from gateway.commands.ending import OK, CommandFailed, say
 from gateway.commands.wording import bytes_in_words, visible
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def run(given: argparse.Namespace) -> int:
     except Unreachable as error:
         raise CommandFailed(unreachable_line(given.server, error)) from None
     for line in table([_HEADS, *rows]):
-        print(line)
+        say(line)
     return OK
 
 

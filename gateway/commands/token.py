@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from gateway.commands.ending import BAD_SETTINGS, OK, CommandFailed
+from gateway.commands.ending import BAD_SETTINGS, OK, CommandFailed, say
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -54,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
         "options": given.options,
         "forbid_overwrite": given.forbid_overwrite,
     }
-    print(make_token(settings, given.subject, given.ttl, **policy))
+    say(make_token(settings, given.subject, given.ttl, **policy))
     return OK
 
 

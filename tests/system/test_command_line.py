@@ -108,6 +108,38 @@ def test_a_terminal_without_the_letters_is_told_all_the_same(
     assert b"line/letters/" in ended.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tasks"],
+        ["pause", "{task}"],
+        ["token", "--subject", "alice"],
+        ["check-config", "--offline"],
+        ["doctor"],
+        ["revoke", "nobody"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_output_that_is_full_is_one_line_of_every_command(stack: Stack, alice: Caller, words: list[str]) -> None:
+    task = alice.create("line/full", 1)["id"] if "{task}" in words else ""
+    calls = words[0] in ("tasks", "pause")
+    argv = [sys.executable, "-m", "gateway", *(word.replace("{task}", task) for word in words)]
+
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [*argv, "--server", alice.gateway.url] if calls else argv,
+            cwd=ROOT,
+            env=_env(alice) if calls else alice.gateway.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=START_SECONDS,
+            check=False,
+        )
+
+    said = ended.stderr.decode().splitlines()
+    assert (ended.returncode, said[-1:]) == (1, ["The output could not be written (No space left on device)."]), said
+
+
 def test_an_output_that_is_full_is_one_line(stack: Stack, alice: Caller, tmp_path: Path) -> None:
     (path,) = _files(tmp_path, 1)
     argv = [*_argv(alice, "upload", path), "--key", "line/full/"]
