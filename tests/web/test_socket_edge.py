@@ -58,7 +58,7 @@ async def closing_code(wire: Wire) -> int:
     async with asyncio.timeout(10):
         try:
             came = await wire.reader.read()
-        except ConnectionResetError:
+        except ConnectionError:  # a reset, or a broken pipe to whoever was writing just then
             return 0
     at = came.find(b"\x88")
     return int.from_bytes(came[at + 2 : at + 4]) if at >= 0 else 0
